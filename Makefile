@@ -1,0 +1,48 @@
+# Each target does its own set-up; where there is nothing, Python 3.11+ and make are enough.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full check fix bench show docs lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml scripts/venv.sh
+	@sh scripts/venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+demo: $(READY)  ## the first strategy on real processes: http://127.0.0.1:8080
+	@$(BIN)/sessile demo $(ARGS)
+
+test: $(READY)  ## everything a change must pass: checks and tests
+	@$(BIN)/python scripts/test.py $(ARGS)
+
+test-full: $(READY)  ## the slow tests too: browser, gigabytes, long fuzzing
+	@$(BIN)/python scripts/test.py --full $(ARGS)
+
+check: $(READY)  ## format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+fix: $(READY)  ## format, and lint what can be mended by machine
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## every figure beside a peer's
+	@$(BIN)/python -m bench $(ARGS)
+
+show: $(READY)  ## what is promised, shown: make show NAME=memory (no NAME: the list)
+	@$(BIN)/python -m bench.show $(NAME) $(ARGS)
+
+docs: $(READY)  ## rewrite the generated parts of the documentation
+	@$(BIN)/python scripts/docs.py $(ARGS)
+
+lock: $(READY)  ## pin the newest allowed versions of everything
+	@sh scripts/lock.sh $(BIN)
+
+clean:  ## remove the environment and caches
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache

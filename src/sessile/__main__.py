@@ -1,0 +1,7 @@
+"""`python -m sessile` is `sessile`."""
+
+import sys
+
+from sessile.cli import main
+
+sys.exit(main())

@@ -1,0 +1,54 @@
+"""The command line: `sessile SUBCOMMAND`.
+
+One file per subcommand, each with the same three names: `HELP` (a line), `add_arguments(parser)` and
+`run(arguments) -> int` (the exit status). A failure a user can mend is a `SessileError`: one line on stderr, status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+from sessile import __version__
+from sessile.errors import SessileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SUBCOMMANDS = ("demo", "balance", "keygen")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line as one parser."""
+    parser = argparse.ArgumentParser(prog="sessile", description="Sessions that stay put when servers don't.")
+    parser.add_argument("--version", action="version", version=f"sessile {__version__}")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for name in SUBCOMMANDS:
+        module = importlib.import_module(f"sessile.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status, 0 only for success."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except SessileError as error:
+        print(f"sessile: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Every exception Sessile raises, in one tree.
+
+::
+
+    SessileError
+    ├── SettingsError (ValueError)        a setting is unknown, malformed or contradicts another
+    ├── CodecError (ValueError)
+    │   ├── EncodeError (TypeError)       a value of a kind that would not survive the trip
+    │   └── DecodeError                   bytes that no encoder of ours wrote
+    ├── RecordError (ValueError)          bytes that are no record, or a record beyond its limits
+    ├── SessionError
+    │   ├── SessionConflict               what the handler wrote could not be kept
+    │   │   ├── SessionEnded              the session was ended while the handler ran
+    │   │   └── SessionRotated            the session has a new id; this request came with the old one
+    │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
+    │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
+    │   └── SessionUnavailable            too few holders answered to say what the session is
+    └── BalancerError                     the balancer was given something it cannot run with
+
+Caller misuse raises where it happens and changes nothing. What a browser or a peer sends never raises out of the
+library: it is ignored or refused, and counted.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BalancerError",
+    "CodecError",
+    "DecodeError",
+    "EncodeError",
+    "RecordError",
+    "SessileError",
+    "SessionConflict",
+    "SessionEnded",
+    "SessionError",
+    "SessionLimit",
+    "SessionRotated",
+    "SessionTooLarge",
+    "SessionUnavailable",
+    "SettingsError",
+]
+
+
+class SessileError(Exception):
+    """The root of every exception of this package."""
+
+
+class SettingsError(SessileError, ValueError):
+    """A setting is unknown, malformed or contradicts another. The message names the setting and the remedy."""
+
+
+class CodecError(SessileError, ValueError):
+    """A value could not be turned into bytes, or bytes into a value. Nothing was changed."""
+
+
+class EncodeError(CodecError, TypeError):
+    """A value of a kind that would not survive the trip. Raised at the assignment; the session keeps its old value."""
+
+
+class DecodeError(CodecError):
+    """Bytes that no encoder of ours wrote, or beyond its limits."""
+
+
+class RecordError(SessileError, ValueError):
+    """Bytes that are no record or delta, or one beyond its limits. The receiver's state is unchanged."""
+
+
+class SessionError(SessileError):
+    """Something about one session."""
+
+
+class SessionConflict(SessionError):
+    """What the handler wrote could not be kept: the session ended or got a new id meanwhile. Nothing was stored."""
+
+
+class SessionEnded(SessionConflict):
+    """The session was ended (logout, revocation, expiry) while the handler ran. Its changes were not stored."""
+
+
+class SessionRotated(SessionConflict):
+    """The session has a new id, and this request came with the old one: it may look, for a moment, but not write."""
+
+
+class SessionTooLarge(SessionError, ValueError):
+    """A value, or the whole session, is over its limit. Raised at the assignment where possible; nothing was stored."""
+
+
+class SessionLimit(SessionError):
+    """This server holds as many sessions, or bytes, as its settings allow. The new session was not stored."""
+
+
+class SessionUnavailable(SessionError):
+    """Too few holders of the session answered in time to say what it is. No cookie was touched; ask again."""
+
+
+class BalancerError(SessileError):
+    """The balancer was given something it cannot run with. The message names it and the remedy."""
