@@ -4,6 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# Programs that are no Python packages: installed by the targets that use them where that is allowed (scripts/apt.sh).
+TEST_PROGRAMS :=
+FULL_PROGRAMS := haproxy nginx wrk redis-server
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-full check fix bench show docs lock clean
 
@@ -18,9 +22,11 @@ demo: $(READY)  ## the first strategy on real processes: http://127.0.0.1:8080
 	@$(BIN)/sessile demo $(ARGS)
 
 test: $(READY)  ## everything a change must pass: checks and tests
+	@sh scripts/apt.sh $(TEST_PROGRAMS) || true
 	@$(BIN)/python scripts/test.py $(ARGS)
 
 test-full: $(READY)  ## the slow tests too: browser, gigabytes, long fuzzing
+	@sh scripts/apt.sh $(TEST_PROGRAMS) $(FULL_PROGRAMS) || true
 	@$(BIN)/python scripts/test.py --full $(ARGS)
 
 check: $(READY)  ## format, lint, types
