@@ -15,7 +15,8 @@
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
-    └── BalancerError                     the balancer was given something it cannot run with
+    ├── BalancerError                     the balancer was given something it cannot run with
+    └── LabError                          a process of the lab did not start, or ended
 
 Caller misuse raises where it happens and changes nothing. What a browser or a peer sends never raises out of the
 library: it is ignored or refused, and counted.
@@ -28,6 +29,7 @@ __all__ = [
     "CodecError",
     "DecodeError",
     "EncodeError",
+    "LabError",
     "RecordError",
     "SessileError",
     "SessionConflict",
@@ -95,3 +97,7 @@ class SessionUnavailable(SessionError):
 
 class BalancerError(SessileError):
     """The balancer was given something it cannot run with. The message names it and the remedy."""
+
+
+class LabError(SessileError):
+    """A process of the lab did not start, or ended. The message says which, and what it said last."""

@@ -1,0 +1,78 @@
+"""What the engine asks of the other holders of a session, whoever they are.
+
+A strategy is an answer to "who holds this session?"; a `Backend` is that answer at work: peers, a store, an agent on
+this host, or nobody. Every answer is a value: a holder that does not answer is a result, not an exception.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sessile.delta import Delta
+
+if TYPE_CHECKING:
+    from sessile.record import Heads, Record
+    from sessile.token import SessionKey
+
+__all__ = ["Acknowledged", "Backend", "Change", "Ended", "PullStatus", "Pulled", "Whole"]
+
+
+class PullStatus(enum.Enum):
+    """What the other holders said."""
+
+    CURRENT = "current"
+    """The copy that was named is the newest they know of."""
+    RECORD = "record"
+    """Here is what is newer; it is to be merged."""
+    NONE = "none"
+    """Everybody who may hold it was asked, and nobody does."""
+    UNREACHABLE = "unreachable"
+    """Too few of those who may hold it answered in time."""
+
+
+class Pulled(NamedTuple):
+    """The answer to a pull; `record` comes with `RECORD`, an ended one included."""
+
+    status: PullStatus
+    record: Record | None = None
+
+
+class Whole(NamedTuple):
+    """A record as a whole, to be merged by whoever gets it: a session's birth."""
+
+    key: SessionKey
+    record: Record
+
+
+class Ended(NamedTuple):
+    """The end of a session, for every member; `state` is `ROTATED` or `ENDED`."""
+
+    key: SessionKey
+    state: int
+
+
+Change = Delta | Whole | Ended
+
+
+class Acknowledged(enum.Enum):
+    """Whether as many holders as `ack` demands have the change, and with it all that it builds on."""
+
+    YES = "yes"
+    NO = "no"
+
+
+class Backend(Protocol):
+    """The other holders."""
+
+    def holds(self, key: SessionKey) -> bool:
+        """Whether this process is a holder of the session."""
+
+    def is_first_holder(self, key: SessionKey) -> bool:
+        """Whether this process is the one that serves the session with the fewest messages."""
+
+    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        """Ask for a record that covers `heads`, naming the copy that is held; bounded by `pull_timeout`."""
+
+    async def push(self, change: Change, ack: str) -> Acknowledged:
+        """Tell the other holders, and wait as `ack` (`none`, `one`, `all`) says; bounded by `ack_timeout`."""

@@ -1,0 +1,153 @@
+"""Who asks, and what they take with them: from a request's cookies to a visitor, from a record to its cookies.
+
+Stands between the cookie policy, which knows names and attributes, and the keyring, which knows MACs. What is not ours
+is ignored and counted, never adopted and never deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Final
+
+from sessile.cookies import CookiePolicy, Presented
+from sessile.errors import SettingsError
+from sessile.record import ENDED, LIVE, ROTATED, Stamp
+from sessile.token import Keyring, Visitor
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable
+
+    from sessile.record import Record
+    from sessile.settings import Settings
+    from sessile.token import SessionKey
+
+__all__ = ["Credentials"]
+
+_LOG: Final = logging.getLogger("sessile")
+SECRET_BYTES: Final = 32
+_LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost|testserver")
+"""Addresses that only this machine reaches; Starlette's test client calls its server `testserver`."""
+_RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3}
+_INFERRED_HTTPS: Final = (
+    "a __Host- cookie arrived over http: TLS ends in front of this server, so cookies are set for https; set "
+    "secure=true, or let the proxy say X-Forwarded-Proto to a server that trusts it"
+)
+_DRAWN: Final = (
+    "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
+)
+
+
+class Credentials:
+    """Reads and issues the two cookies of a session.
+
+    Args:
+        settings: names, attributes, secrets.
+        counts: where `foreign` is counted.
+        state_of: the state of the record that is held here for a key, None without one.
+        draw: draws so many random bytes; asked only where no secret is set.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counts: Counter[str],
+        state_of: Callable[[SessionKey], int | None],
+        draw: Callable[[int], bytes],
+    ) -> None:
+        self.policy = CookiePolicy(settings)
+        self._settings = settings
+        self._counts = counts
+        self._state_of = state_of
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._warned: set[str] = set()
+        self.keyring = self._keyring_of(settings.secrets) if settings.secrets else None
+
+    def draw_secret(self, server: str | None, *, is_alone: bool) -> None:
+        """Do without a secret: one server that only this machine reaches may draw one; any other must be given one.
+
+        Raises:
+            SettingsError: this is another.
+        """
+        is_local = server is None or server.startswith("/") or _LOOPBACK.fullmatch(server) is not None
+        if not (is_alone and is_local):
+            raise SettingsError(
+                f"secret is not set, and this server is reachable at {server}: draw one with `sessile keygen` and give "
+                "it to every server, as SESSILE_SECRET or secret=..."
+            )
+        with self._lock:
+            if self.keyring is None:
+                self.keyring = self._keyring_of([self._draw(SECRET_BYTES)])
+        self.warn_once("no-secret", _DRAWN)
+
+    def read(self, cookie_headers: Iterable[bytes], *, is_https: bool) -> tuple[Presented, Visitor | None]:
+        """What a request presents, and who that is; None for somebody without a session of ours."""
+        keyring = self.keyring
+        assert keyring is not None, "a session is opened with a keyring"
+        presented = self.policy.read(cookie_headers, is_https=is_https)
+        ids, versions = presented.ids, presented.versions
+        if presented.is_inferred:
+            self.warn_once("inferred-https", _INFERRED_HTTPS)
+        if len(ids) != 1 or len(versions) > 1:
+            return presented, self._choose(keyring, ids, versions) if ids else None
+        visitor = keyring.read(ids[0], versions[0] if versions else b"")
+        if visitor is None or visitor.is_version_foreign:
+            self._counts["foreign"] += 1
+        return presented, visitor
+
+    def issue(
+        self, presented: Presented | None, visitor: Visitor | None, record: Record, *, is_new: bool
+    ) -> list[bytes]:
+        """The Set-Cookie values that tell the browser what it has seen now, and with `is_new` under which id."""
+        keyring = self.keyring
+        assert keyring is not None, "a session is opened with a keyring"
+        assert presented is not None and visitor is not None, "a stored session has somebody it belongs to"  # noqa: PT018
+        identity, is_https = visitor.identity, presented.is_https
+        heads = record.heads
+        version = keyring.sign_version(identity, heads)
+        version_cookie = self.policy.version_cookie(version, is_https=is_https)
+        if not is_new:
+            if len(presented.ids) == 1:
+                keyring.remember(presented.ids[0], identity, version, heads)
+            return [version_cookie]
+        id_text = keyring.sign_id(identity)
+        keyring.remember(id_text, identity, version, heads)
+        return [self.policy.id_cookie(id_text, is_https=is_https), version_cookie]
+
+    def revoke(self, presented: Presented | None) -> list[bytes]:
+        """The Set-Cookie values that make a browser forget what it presented, if it did."""
+        if presented is None or not presented.ids:
+            return []
+        return self.policy.removal(is_https=presented.is_https)
+
+    def warn_once(self, about: str, message: str) -> None:
+        """Say it in the log, the first time."""
+        if about not in self._warned:
+            self._warned.add(about)
+            _LOG.warning(message)
+
+    def after_fork(self) -> None:
+        """A thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
+    def _keyring_of(self, secrets: Iterable[bytes]) -> Keyring:
+        return Keyring(tuple(secrets), cluster=self._settings.cluster, cookie_name=self._settings.cookie_name)
+
+    def _choose(self, keyring: Keyring, ids: list[bytes], versions: list[bytes]) -> Visitor | None:
+        """Of several cookies of one name: the first that opens a living session, or else the most that is left."""
+        ours = [(text, visitor) for text in ids if (visitor := keyring.read(text, b"")) is not None]
+        self._counts["foreign"] += len(ids) - len(ours)
+        if not ours:
+            return None
+        text, visitor = min(ours, key=lambda pair: _RANKS[self._state_of(pair[1].identity.key)])
+        seen: dict[int, int] = {}
+        for version in versions:
+            read = keyring.read(text, version)
+            assert read is not None, "the id was read a moment ago"
+            self._counts["foreign"] += read.is_version_foreign
+            for counter, writer in read.seen:
+                seen[writer] = max(counter, seen.get(writer, 0))
+        return Visitor(visitor.identity, tuple(sorted(Stamp(counter, writer) for writer, counter in seen.items())))

@@ -1,0 +1,499 @@
+"""Open and commit, rotate and end: the only thing adapters call.
+
+The engine puts the parts together for one process: cookies say who asks and what they have seen, the table holds
+records, a backend (none for ``sticky://``) knows the other holders. `open` is lazy and never waits; `prepare` asks other
+holders where the table cannot answer; `commit` applies what a handler did to the table at once and returns the steps that
+`settle` still has to take with the backend before the answer may leave.
+
+One lock guards the table; it is held for microseconds and never while waiting. State belongs to no event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from sessile import codec
+from sessile.backend import Acknowledged, Ended, PullStatus, Whole
+from sessile.changes import Changes, Verb, carried_over, rebased
+from sessile.clock import boot_clock_ms
+from sessile.counts import COUNTED
+from sessile.credentials import Credentials
+from sessile.delta import Delta
+from sessile.errors import SessionConflict, SessionEnded, SessionRotated, SessionUnavailable, SettingsError
+from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
+from sessile.session import Limits, Opened, Session
+from sessile.settings import Settings
+from sessile.sweeper import Sweeper
+from sessile.table import Table
+from sessile.token import HEADS_MAX, ID_BYTES, Identity, SessionKey, Visitor, key_of
+from sessile.visit import Step, Visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from sessile.backend import Backend
+    from sessile.keywords import Keywords
+
+    Server = str | Sequence[Any] | None
+
+__all__ = ["Engine"]
+
+DRAWS_MAX: Final = 256
+"""So many ids are drawn at the most until this server is the first holder of one."""
+TOUCH_FRACTION: Final = 10
+"""A session is touched when a tenth of its idle timeout has passed since the last touch."""
+
+
+class Engine:
+    """The sessions of one process.
+
+    Args:
+        settings: what `Settings.load` gives; without it, `keywords` are given to `Settings.load`.
+        backend: the other holders; None when there are none.
+        clock_ms: whole milliseconds, never going back.
+        draw: draws so many random bytes.
+        keywords: settings by name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        backend: Backend | None = None,
+        clock_ms: Callable[[], int] = boot_clock_ms,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
+        **keywords: Unpack[Keywords],
+    ) -> None:
+        if settings is not None and keywords:
+            raise SettingsError(f"give Engine either settings or keywords, not both: {', '.join(sorted(keywords))}")
+        self.settings = settings = Settings.load(**keywords) if settings is None else settings
+        self.backend = backend
+        self.counts: Counter[str] = Counter()
+        self.table = Table(
+            sessions_max=settings.sessions_max,
+            bytes_max=settings.bytes_max,
+            rotation_grace_ms=_ms(settings.rotation_grace),
+            tombstone_keep_ms=_ms(settings.tombstone_keep),
+        )
+        self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
+        self._idle_ms = _ms(settings.idle_timeout)
+        self._absolute_ms = _ms(settings.absolute_timeout)
+        self._clock_ms = clock_ms
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._writer = 0
+        self._sweeper: Sweeper | None = None
+        self._credentials = Credentials(settings, self.counts, self.table.state, draw)
+        _reset_after_fork(self)
+
+    # -- the life of a request ---------------------------------------------------------------------------------------
+
+    def open(self, cookie_headers: Iterable[bytes], *, is_https: bool, server: Server = None) -> Session:
+        """The session of a request. Nothing is looked up before its first touch.
+
+        Args:
+            cookie_headers: the values of the request's Cookie headers.
+            is_https: whether the request came over HTTPS, as far as the server can tell.
+            server: the address the request came in at, alone or with its port; needed only where no secret is set.
+
+        Raises:
+            SettingsError: no secret is set, and the server is reachable from outside this machine.
+        """
+        if self._credentials.keyring is None:
+            host = server if server is None or isinstance(server, str) else server[0]
+            self._credentials.draw_secret(host, is_alone=self.backend is None)
+        return Session(self, self._limits, Visit(cookie_headers, is_https=is_https))
+
+    async def prepare(self, session: Session) -> None:
+        """Ask the other holders where this server's copy is missing or older than what the browser has seen.
+
+        Does nothing without a backend. Never raises for a holder that does not answer: the session's first touch does.
+        """
+        visit: Visit = session.visit
+        visitor = self._identify(visit)
+        if self.backend is None or visitor is None:
+            return
+        key, seen = visitor.identity.key, visitor.seen
+        held = self._held(key)
+        if held is not None and (held.state != LIVE or (held.covers(seen) and held.expires_ms() > self._clock_ms())):
+            return
+        pulled = await self.backend.pull(key, held, seen)
+        if pulled.record is not None:
+            visit.pulled = self._merge_in(key, pulled.record)
+        elif pulled.status is PullStatus.UNREACHABLE and (held is None or held.expires_ms() <= self._clock_ms()):
+            visit.unavailable = "too few holders of this session answered within pull_timeout"
+
+    def commit(self, session: Session, *, is_late: bool = False) -> list[Step]:
+        """Apply what the handler did to this server's table.
+
+        Args:
+            session: the request's session.
+            is_late: the head of the response has left; no cookie can tell of it.
+
+        Returns:
+            The steps to be given to `settle` before the answer leaves; empty where nobody else need know.
+
+        Raises:
+            SessionConflict: the session ended or was rotated meanwhile. Nothing was stored.
+            SessionLimit: there is no room for a new session. Nothing was stored.
+            EncodeError, SessionTooLarge: a mutable value became what cannot be kept. Nothing was stored.
+        """
+        visit: Visit = session.visit
+        if not (session.may_have_changed or visit.is_crowded):
+            return []
+        changes = session.take()
+        if not (changes or visit.is_crowded):
+            return []
+        if is_late:
+            self.counts["late"] += 1
+        try:
+            with self._lock:
+                steps = self._apply(session, visit, changes)
+        except SessionConflict:
+            if not changes:
+                return []
+            self.counts["conflicts"] += 1
+            raise
+        return steps
+
+    async def settle(self, steps: list[Step]) -> None:
+        """Take the steps of a commit, in their order, waiting as `ack` says.
+
+        Raises:
+            SessionUnavailable: too few holders confirmed in time, and `degraded` is `refuse`.
+        """
+        assert self.backend is not None, "steps come only from an engine that has a backend"
+        for step in steps:
+            pushed = await self.backend.push(step.change, self.settings.ack)
+            if pushed is not Acknowledged.YES:
+                self.counts["degraded"] += 1
+                if self.settings.degraded == "refuse":
+                    raise SessionUnavailable("too few holders confirmed the change within ack_timeout")
+            if step.then is not None:
+                step.then()
+
+    def cookies(self, session: Session) -> list[bytes]:
+        """The Set-Cookie values the answer must carry; ask when the head of the response is about to leave."""
+        if not session.accessed:
+            return []
+        visit: Visit = session.visit
+        opened = session.opened
+        if opened.record is None:
+            return self._credentials.revoke(visit.presented) if visit.has_ended else []
+        if (visit.is_current or opened.is_read_only) and not session.is_committed:
+            return []
+        return self._credentials.issue(visit.presented, visit.visitor, opened.record, is_new=visit.is_created)
+
+    # -- the life of the process -------------------------------------------------------------------------------------
+
+    @property
+    def writer(self) -> int:
+        """This process's tag in the versions of what it writes; drawn at its first write, anew after a fork."""
+        if not self._writer:
+            self._writer = int.from_bytes(self._draw(WRITER_BITS // 8), "big") or 1
+        return self._writer
+
+    def sweep(self) -> bool:
+        """Drop some of what has run out of time; returns whether there is more to do at once."""
+        with self._lock:
+            return self.table.sweep(self._clock_ms())
+
+    def stats(self) -> dict[str, int]:
+        """Counters and gauges, by name."""
+        return {
+            "sessions": self.table.sessions,
+            "tombstones": self.table.tombstones,
+            "bytes": self.table.held_bytes,
+            **{name: self.counts[name] for name in COUNTED},
+            "expired": self.table.expired,
+        }
+
+    def close(self) -> None:
+        """Stop the sweeper. The engine may be used again; it then starts another."""
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            sweeper.stop()
+
+    def issue(self, values: Mapping[str, Any], *, subject: str = "", is_https: bool = False) -> dict[str, str]:
+        """Store a session outside of any request, for tests and for other front doors.
+
+        Returns:
+            The cookies, by name, that a browser must present to be in it.
+        """
+        if self.backend is not None:
+            raise SettingsError("Engine.issue stores where no other holder need be told: use it with sticky://")
+        session = self.open((), is_https=is_https)
+        session.update(values)
+        if subject:
+            session.login(subject)
+        self.commit(session)
+        pairs = [cookie.decode().split(";", 1)[0].split("=", 1) for cookie in self.cookies(session)]
+        return dict(pairs)
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def load(self, session: Session) -> Opened:
+        """What the session starts from: its record as it is held here, judged by what the browser has seen.
+
+        Raises:
+            SessionUnavailable: its holders did not answer, or none has what the browser has seen and `stale` is
+                `refuse`.
+        """
+        visit: Visit = session.visit
+        visitor = visit.visitor if visit.presented is not None else self._identify(visit)
+        if visitor is None:
+            return _NOTHING
+        if visit.unavailable:
+            self.counts["unavailable"] += 1
+            raise SessionUnavailable(visit.unavailable)
+        key = visitor.identity.key
+        found = self.table.find(key)
+        if found is not None:
+            visit.packed, record = found
+            return self._serve(visit, visitor, key, record, len(found[0]))
+        if visit.pulled is not None:
+            return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
+        self._count_unknown(visitor)
+        return _NOTHING
+
+    def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
+        """What may be shown of a record: all of it, a look back, or nothing."""
+        now_ms = self._clock_ms()
+        idle_ms = record.idle_ms
+        unused_ms = now_ms - record.touched_ms
+        if record.state != LIVE:
+            is_in_grace = record.state == ROTATED and self.table.due_ms(record) > now_ms
+            return Opened(record, key, is_read_only=True) if is_in_grace else _NOTHING
+        if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
+            return _NOTHING
+        if record.has_heads(visitor.seen):
+            visit.is_current = True
+        else:
+            visit.is_crowded = len(record.head_places) > HEADS_MAX
+            if not record.covers(visitor.seen):
+                self._note_stale(visit)
+        if unused_ms * TOUCH_FRACTION >= idle_ms:
+            record = self._touch(visit, key, record, now_ms)
+        return Opened(record, key, packed_bytes, visit.is_stale)
+
+    def _note_stale(self, visit: Visit) -> None:
+        """Nobody who answered has what the browser has seen: say so, or refuse, as `stale` says."""
+        visit.is_stale = True
+        self.counts["stale"] += 1
+        if self.settings.stale == "refuse":
+            visit.unavailable = "no holder of this session has what its browser has seen"
+            self.counts["unavailable"] += 1
+            raise SessionUnavailable(visit.unavailable)
+
+    def draw_key(self, session: Session) -> SessionKey:
+        """The key under which the session will be kept, if anything is put into it."""
+        visit: Visit = session.visit
+        if visit.drawn is None:
+            visit.drawn = self._draw_identity()
+        return visit.drawn.key
+
+    def _identify(self, visit: Visit) -> Visitor | None:
+        """Who asks; None for somebody without a session of ours."""
+        if visit.presented is None:
+            visit.presented, visit.visitor = self._credentials.read(visit.cookie_headers, is_https=visit.is_https)
+        return visit.visitor
+
+    def _touch(self, visit: Visit, key: SessionKey, record: Record, now_ms: int) -> Record:
+        record = record.touch(now_ms)
+        with self._lock:
+            held = self.table.get(key)
+            if held is not None and held is visit.packed:
+                visit.packed = self.table.put(key, record, is_touch=True)
+                self.counts["touches"] += 1
+        return record
+
+    def _held(self, key: SessionKey) -> Record | None:
+        packed = self.table.get(key)
+        return None if packed is None else Record.unpack(packed)
+
+    def _merge_in(self, key: SessionKey, record: Record) -> Record:
+        """Merge what another holder gave with what is held; keep it where this server is a holder."""
+        with self._lock:
+            held = self._held(key)
+            merged = record if held is None else merge(held, record)
+            if held is not None or (self.backend is not None and self.backend.holds(key)):
+                self.table.put(key, merged)
+                self._start_sweeper()
+        return merged
+
+    def _count_unknown(self, visitor: Visitor) -> None:
+        """A valid id, and no record: it expired here, or another process serves it."""
+        self.counts["unknown_here"] += 1
+        if any(stamp.writer != self._writer for stamp in visitor.seen):
+            self._credentials.warn_once("unknown-here", _UNKNOWN_HERE)
+
+    # -- committing --------------------------------------------------------------------------------------------------
+
+    def _apply(self, session: Session, visit: Visit, changes: Changes) -> list[Step]:
+        """Apply the changes, under the lock, and let the session go on from there."""
+        opened = session.opened
+        now_ms = self._clock_ms()
+        if opened.is_read_only:
+            raise SessionRotated("this request came with the id of before a rotation: what it changed was not stored")
+        if opened.record is None or changes.ends:
+            return self._replace(session, changes, now_ms)
+        packed = self.table.get(opened.key)
+        current = opened.record
+        if packed is None or packed is not visit.packed or current.expires_ms() <= now_ms:
+            current = self._current(opened.key, current, packed, now_ms)
+        if changes.verb is not Verb.KEEP:
+            return self._rotate(session, changes, current, now_ms)
+        return self._write(session, changes, current, now_ms)
+
+    def _current(self, key: SessionKey, opened: Record, packed: bytes | None, now_ms: int) -> Record:
+        """The record as it stands now, after others changed it since the session was opened."""
+        if packed is None:
+            if self.backend is not None and not self.backend.holds(key):
+                return opened
+            raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
+        current = Record.unpack(packed)
+        if current.state == ROTATED:
+            raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
+        if current.state == ENDED or current.expires_ms() <= now_ms:
+            raise SessionEnded("the session was ended meanwhile: what this request changed was not stored")
+        return current
+
+    def _write(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
+        """One write to a living session."""
+        key = session.opened.key
+        values, increments = changes.values, changes.increments
+        if increments:
+            values, increments = rebased(current, changes, session.__getitem__)
+        above = max([counter for counter, _ in session.visit.visitor.seen], default=0) if session.opened.is_stale else 0
+        writer = self._writer or self.writer
+        record, stamp = current.write(writer, values, increments, now_ms=now_ms, above=above)
+        if self.backend is None:  # as `_keep` does, without the way there
+            session.visit.packed = packed = self.table.put(key, record)
+            session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
+            return []
+        self._keep(session, key, record)
+        return [Step(Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
+
+    def _replace(self, session: Session, changes: Changes, now_ms: int) -> list[Step]:
+        """End the session that was opened, if any, and start another one if there is anything to keep."""
+        visit: Visit = session.visit
+        opened = session.opened
+        steps: list[Step] = []
+        record = None
+        if changes.values or changes.increments or changes.verb is Verb.LOGIN:
+            deadline_ms = now_ms + self._absolute_ms
+            values = dict(changes.values)
+            values |= {name: codec.encode(amount) for name, amount in changes.increments.items()}
+            steps = self._create(session, values, changes.subject, deadline_ms, now_ms)
+            record = session.opened.record
+        if opened.record is not None:
+            self._end(opened.key, ENDED, now_ms)
+            if self.backend is not None:
+                steps.append(Step(Ended(opened.key, ENDED)))
+            visit.has_ended = True
+            self.counts["ended"] += 1
+        if record is None:
+            visit.packed = None
+            session.rebase(_NOTHING)
+        return steps
+
+    def _rotate(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
+        """The same session under a new id; the old one may be looked at for a moment, and then is over.
+
+        The old one ends only when the new one is held as `ack` demands, so that no failure in between logs a user out.
+        """
+        old_key = session.opened.key
+        deadline_ms = current.deadline_ms
+        if changes.verb is Verb.LOGIN:
+            deadline_ms = now_ms + self._absolute_ms
+        values = carried_over(current, changes, session.__getitem__)
+        steps = self._create(session, values, changes.subject, deadline_ms, now_ms)
+
+        def end_old() -> None:
+            with self._lock:
+                self._end(old_key, ROTATED, self._clock_ms())
+
+        self.counts["rotated"] += 1
+        if self.backend is None:
+            self._end(old_key, ROTATED, now_ms)
+            return []
+        return [*steps, Step(Ended(old_key, ROTATED), end_old)]
+
+    def _create(
+        self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
+    ) -> list[Step]:
+        visit: Visit = session.visit
+        identity = visit.drawn or self._draw_identity()
+        visit.drawn = None
+        born = Record.create(now_ms=now_ms, idle_ms=self._idle_ms, deadline_ms=deadline_ms, subject=subject)
+        record, _ = born.write(self.writer, values, now_ms=now_ms)
+        self._keep(session, identity.key, record)
+        visit.visitor = Visitor(identity)
+        visit.is_created = True
+        self._start_sweeper()
+        self.counts["created"] += 1
+        return [] if self.backend is None else [Step(Whole(identity.key, record))]
+
+    def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
+        """Hold the record where this server is a holder, and let the session go on from it."""
+        if self.backend is None or self.backend.holds(key):
+            session.visit.packed = packed = self.table.put(key, record)
+            packed_bytes = len(packed)
+        else:
+            packed_bytes = len(record.pack())
+        session.rebase(Opened(record, key, packed_bytes, session.opened.is_stale))
+
+    def _start_sweeper(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = Sweeper(self)
+
+    def _end(self, key: SessionKey, state: int, now_ms: int) -> None:
+        held = self._held(key)
+        if held is not None:
+            self.table.put(key, held.end(state, now_ms), is_touch=True)
+
+    def _draw_identity(self) -> Identity:
+        """A new id; with other servers, one of which this server is the first holder."""
+        for _ in range(DRAWS_MAX):
+            session_id = self._draw(ID_BYTES)
+            identity = Identity(session_id, key_of(session_id))
+            if self.backend is None or self.backend.is_first_holder(identity.key):
+                break
+        return identity
+
+    def _after_fork(self) -> None:
+        """What must not be shared with the parent process: its tag, its thread, and a lock it may have held."""
+        self._lock = threading.Lock()
+        self._credentials.after_fork()
+        self._writer = 0
+        self._sweeper = Sweeper(self) if len(self.table) else None
+
+
+_NOTHING: Final = Opened()
+_UNKNOWN_HERE: Final = (
+    "a session of this service is unknown to this process: another process wrote it, an earlier run or a sibling. With "
+    "sticky:// sessions live in one process: run one worker (--workers 1) for each server, route by affinity, or share "
+    "them with another strategy"
+)
+
+
+def _reset_after_fork(engine: Engine) -> None:
+    """Registered hooks live for ever, so they hold the engine weakly."""
+    find = weakref.ref(engine)
+
+    def reset() -> None:
+        found = find()
+        if found is not None:
+            found._after_fork()  # noqa: SLF001  # this module's own
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=reset)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,390 @@
+"""The replicated state of one session, and how two copies of it become one.
+
+A `Record` is a small CRDT (Shapiro et al., *Conflict-free Replicated Data Types*, SSS 2011). Every field carries the
+`Stamp` of the write that gave it its value, a Lamport clock per session (Lamport 1978), and the higher stamp wins. Beside
+the fields stands a version vector, always causally closed, and the *heads*: those writes which no other write in the
+record supersedes. Merging is commutative, associative and idempotent; deltas may come late, repeated and in any order.
+
+This module knows no clock, no randomness and no IO. Times are whole milliseconds on the clock of whoever holds the
+record: they never take part in a version, and they travel only as durations (`shift`). A record is immutable; every
+change makes a new one. At rest it is one `bytes` (`pack`), in which a stamp names its writer by its place in the version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from sessile.errors import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = [
+    "BYTES_MAX",
+    "COUNTER_MAX",
+    "ENDED",
+    "FIELDS_MAX",
+    "LIVE",
+    "NEVER",
+    "REMOVED",
+    "ROTATED",
+    "TOTAL_MAX",
+    "WRITERS_MAX",
+    "WRITER_BITS",
+    "Entry",
+    "Heads",
+    "Record",
+    "Stamp",
+    "Version",
+    "merge",
+]
+
+WRITER_BITS: Final = 48
+"""Bits of a writer's random tag; a thousand writers of one session clash once in a billion sessions."""
+COUNTER_MAX: Final = 2**53
+TIME_MAX_MS: Final = 2**53
+TOTAL_MAX: Final = 2**62
+"""What one writer's increments of a counter may add up to."""
+WRITERS_MAX: Final = 4096
+FIELDS_MAX: Final = 4096
+"""What a peer may make us hold at the most, whatever this server's own, lower, limit is."""
+BYTES_MAX: Final = 16 * 2**20
+
+LIVE: Final = 0
+ROTATED: Final = 1
+"""Ended because the session got a new id; the fields stay for a moment, to be looked at."""
+ENDED: Final = 2
+
+REMOVED: Final = b""
+"""The value of a removed field. No encoder writes it: every value has at least one byte."""
+
+
+class Stamp(NamedTuple):
+    """The name of one write: compared by counter first, then by writer."""
+
+    counter: int
+    writer: int
+
+
+NEVER: Final = Stamp(0, 0)
+"""The stamp of a name that nobody has assigned: counters start here."""
+
+Version = dict[int, int]
+"""Writer → its highest counter in the record."""
+Heads = tuple[Stamp, ...]
+"""The writes that no other write supersedes, sorted."""
+
+
+class Entry(Struct, array_like=True, frozen=True, gc=False):
+    """One field: the last assignment, and what has been added to it since.
+
+    `writer` is an index into the record's version. With `counter` 0 the name was only ever incremented.
+    """
+
+    writer: int
+    counter: int
+    value: bytes
+    additions: tuple[tuple[int, int, int], ...] = ()
+    """(index of the writer, counter of its last increment, its running sum), one for each writer."""
+
+    @property
+    def is_present(self) -> bool:
+        return self.value != REMOVED or bool(self.additions)
+
+    @property
+    def added(self) -> int:
+        """What the increments since the last assignment amount to."""
+        return sum(addition[2] for addition in self.additions)
+
+    def with_addition(self, place: int, counter: int, total: int) -> Entry:
+        """The field once the writer at this place has added so much in all."""
+        others = tuple(addition for addition in self.additions if addition[0] != place)
+        return Entry(self.writer, self.counter, self.value, (*others, (place, counter, total)))
+
+
+class Record(Struct, array_like=True, frozen=True, gc=False):
+    """All of one session. Build the first with `Record.create`, the next with `write`, `touch`, `end` or `merge`."""
+
+    state: int
+    """`LIVE`, `ROTATED` or `ENDED`; only ever grows."""
+    idle_ms: int
+    """How long the session lives without a touch."""
+    deadline_ms: int
+    """When it ends in any case."""
+    touched_ms: int
+    """When it was last touched."""
+    ended_ms: int
+    """When this holder learned of its end; 0 while it lives."""
+    subject: str
+    """Whom `login` bound the session to; empty for nobody. Part of its birth: it never changes."""
+    version: Version
+    head_places: tuple[int, ...]
+    """Places in the version of the writers whose last write is a head."""
+    fields: dict[str, Entry]
+
+    @classmethod
+    def create(cls, *, now_ms: int, idle_ms: int, deadline_ms: int, subject: str = "") -> Record:
+        """A session that nobody has written to yet."""
+        return cls(LIVE, idle_ms, deadline_ms, now_ms, 0, subject, {}, (), {})
+
+    # -- bytes ---------------------------------------------------------------------------------------------------
+
+    def pack(self) -> bytes:
+        """The record as it is kept at rest."""
+        return _encode(self)
+
+    @staticmethod
+    def unpack(data: bytes) -> Record:
+        """A record from bytes that this process packed itself; nothing is checked but the shape."""
+        return _decode(data)
+
+    @staticmethod
+    def parse(data: bytes) -> Record:
+        """A record from bytes of a peer or a store.
+
+        Raises:
+            RecordError: they are no record, break its invariants or exceed its limits.
+        """
+        if len(data) > BYTES_MAX:
+            raise RecordError(f"a record of {len(data)} bytes is over the limit of {BYTES_MAX}")
+        try:
+            record = _decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise RecordError(f"these bytes are no record: {error}") from None
+        record.check()
+        return record
+
+    def check(self) -> None:
+        """Hold the record against its invariants.
+
+        Raises:
+            RecordError: one is broken; the message says which.
+        """
+        places = len(self.version)
+        if self.state not in {LIVE, ROTATED, ENDED}:
+            raise RecordError(f"a record has no state {self.state}")
+        times = (self.idle_ms, self.deadline_ms, self.touched_ms, self.ended_ms)
+        if not all(abs(time_ms) <= TIME_MAX_MS for time_ms in times) or (self.state == LIVE and self.ended_ms):
+            raise RecordError("a record's times are out of range")
+        if places > WRITERS_MAX or len(self.fields) > FIELDS_MAX:
+            raise RecordError(f"a record with {places} writers and {len(self.fields)} fields is over its limits")
+        if not all(0 <= w < 1 << WRITER_BITS and 0 < c <= COUNTER_MAX for w, c in self.version.items()):
+            raise RecordError("a record's version is out of range")
+        if len(set(self.head_places)) != len(self.head_places) or not all(0 <= p < places for p in self.head_places):
+            raise RecordError("a record's heads are not in its version")
+        if bool(self.version) != bool(self.head_places):
+            raise RecordError("a record has heads exactly when somebody wrote to it")
+        if self.state == ENDED and self.fields:
+            raise RecordError("an ended record has no fields")
+        counters = list(self.version.values())
+        for name, entry in self.fields.items():
+            if (not entry.counter and entry.value) or any(abs(total) > TOTAL_MAX for _, _, total in entry.additions):
+                raise RecordError(f"field {name!r} has a value that nobody assigned, or a sum out of range")
+            stamps = [(entry.writer, entry.counter)] if entry.counter else []
+            stamps += [(place, counter) for place, counter, _ in entry.additions]
+            if not stamps or not all(0 <= p < places and 0 < c <= counters[p] for p, c in stamps):
+                raise RecordError(f"the stamps of field {name!r} are not covered by the record's version")
+            if len({place for place, _, _ in entry.additions}) != len(entry.additions):
+                raise RecordError(f"field {name!r} counts a writer twice")
+
+    # -- what it says --------------------------------------------------------------------------------------------
+
+    @property
+    def heads(self) -> Heads:
+        """The writes that no other write in the record supersedes, sorted."""
+        if len(self.version) == 1:  # as good as always
+            ((writer, counter),) = self.version.items()
+            return (Stamp(counter, writer),)
+        writers = list(self.version.items())
+        return tuple(sorted(Stamp(writers[place][1], writers[place][0]) for place in self.head_places))
+
+    @property
+    def counter(self) -> int:
+        """The highest counter in the record; 0 before the first write."""
+        return max(self.version.values()) if self.version else 0
+
+    def covers(self, heads: Iterable[Stamp]) -> bool:
+        """Whether every one of these writes, and so all that they build on, is in the record."""
+        version = self.version
+        for counter, writer in heads:  # noqa: SIM110  # a third of the time of all(...), on every request
+            if version.get(writer, 0) < counter:
+                return False
+        return True
+
+    def has_heads(self, heads: Heads) -> bool:
+        """Whether these are the record's heads."""
+        if len(self.version) == 1 and len(heads) == 1:  # as good as always
+            counter, writer = heads[0]
+            return self.version.get(writer) == counter
+        return heads == self.heads
+
+    def names(self) -> Iterator[str]:
+        """The names of the fields that have a value, in the order of their first appearance."""
+        return (name for name, entry in self.fields.items() if entry.value or entry.additions)
+
+    def stamp_of(self, entry: Entry) -> Stamp:
+        return Stamp(entry.counter, list(self.version)[entry.writer]) if entry.counter else NEVER
+
+    def expires_ms(self) -> int:
+        """When a holder may drop it, unless it is touched meanwhile."""
+        return min(self.touched_ms + self.idle_ms, self.deadline_ms)
+
+    def same_state(self, other: Record) -> bool:
+        """Whether both say the same of the session; local times do not count."""
+        return _canonical(self) == _canonical(other)
+
+    # -- the next one --------------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        writer: int,
+        values: Mapping[str, bytes],
+        increments: Mapping[str, int] | None = None,
+        *,
+        now_ms: int,
+        above: int = 0,
+    ) -> tuple[Record, Stamp]:
+        """The record after one write by `writer`, and the write's stamp. A write is a touch.
+
+        Args:
+            writer: the tag of the process that writes.
+            values: name → encoded value, or `REMOVED`.
+            increments: name → what to add; a name stands here or in `values`, not in both.
+            now_ms: the time on this holder's clock.
+            above: the highest counter that the request's token names.
+        """
+        version = self.version
+        counter = 1 + max(above, *version.values()) if version else 1 + above
+        version = {**version, writer: counter}
+        place = 0 if len(version) == 1 else list(version).index(writer)
+        fields = dict(self.fields)
+        for name, value in values.items():
+            if value or name in fields:
+                fields[name] = Entry(place, counter, value)
+        if increments:
+            for name, amount in increments.items():
+                entry = fields.get(name) or Entry(0, 0, REMOVED)
+                mine = next((total for at, _, total in entry.additions if at == place), 0)
+                fields[name] = entry.with_addition(place, counter, mine + amount)
+        record = Record(
+            self.state,
+            self.idle_ms,
+            self.deadline_ms,
+            max(self.touched_ms, now_ms),
+            self.ended_ms,
+            self.subject,
+            version,
+            (place,),
+            fields,
+        )
+        return record, Stamp(counter, writer)
+
+    def touch(self, now_ms: int) -> Record:
+        """The record as of a later touch. Changes no version."""
+        return msgspec.structs.replace(self, touched_ms=max(self.touched_ms, now_ms))
+
+    def end(self, state: int, now_ms: int) -> Record:
+        """The record ended: `ROTATED` keeps the fields to be looked at, `ENDED` keeps nothing but the version."""
+        state = max(state, self.state)
+        fields = {} if state == ENDED else self.fields
+        return msgspec.structs.replace(self, state=state, ended_ms=self.ended_ms or now_ms, fields=fields)
+
+    def shift(self, by_ms: int) -> Record:
+        """The record on a clock that shows `by_ms` more. By minus now, times become durations; by now, times again."""
+        return msgspec.structs.replace(
+            self,
+            deadline_ms=self.deadline_ms + by_ms,
+            touched_ms=self.touched_ms + by_ms,
+            ended_ms=self.ended_ms + by_ms if self.state else 0,
+        )
+
+
+def merge(one: Record, other: Record, clashes: list[str] | None = None) -> Record:
+    """The join of two copies of one session.
+
+    Args:
+        one: a copy.
+        other: another copy of the same session, its times on the same clock.
+        clashes: collects the names of fields for which equal stamps carry different bytes, which no two writers that
+            follow the protocol can bring about; the greater bytes win, so that copies agree all the same.
+    """
+    version = dict(one.version)
+    for writer, counter in other.version.items():
+        if counter > version.get(writer, 0):
+            version[writer] = counter
+    places = {writer: place for place, writer in enumerate(version)}
+    moved = [places[writer] for writer in other.version]
+    state = max(one.state, other.state)
+    fields: dict[str, Entry] = {}
+    if state != ENDED:
+        fields = dict(one.fields)
+        writers = list(version)
+        for name, entry in other.fields.items():
+            theirs = _moved(entry, moved)
+            ours = fields.get(name)
+            fields[name] = theirs if ours is None else _join(ours, theirs, writers, name, clashes)
+    return Record(
+        state,
+        min(one.idle_ms, other.idle_ms),
+        min(one.deadline_ms, other.deadline_ms),
+        max(one.touched_ms, other.touched_ms),
+        max(one.ended_ms, other.ended_ms),
+        max(one.subject, other.subject),
+        version,
+        _joined_heads(one, other, places),
+        fields,
+    )
+
+
+def _moved(entry: Entry, places: list[int]) -> Entry:
+    """The entry with its writers' places in another version."""
+    additions = tuple((places[place], counter, total) for place, counter, total in entry.additions)
+    return Entry(places[entry.writer] if entry.counter else 0, entry.counter, entry.value, additions)
+
+
+def _join(ours: Entry, theirs: Entry, writers: list[int], name: str, clashes: list[str] | None) -> Entry:
+    """One field of two copies, both with places in the merged version."""
+    our_rank = (ours.counter, writers[ours.writer] if ours.counter else 0)
+    their_rank = (theirs.counter, writers[theirs.writer] if theirs.counter else 0)
+    if our_rank != their_rank:
+        return ours if our_rank > their_rank else theirs
+    if ours == theirs:
+        return ours
+    totals = {place: (counter, total) for place, counter, total in ours.additions}
+    is_clash = ours.value != theirs.value
+    for place, counter, total in theirs.additions:
+        mine = totals.get(place, (0, 0))
+        is_clash = is_clash or (mine[0] == counter and mine[1] != total)
+        totals[place] = max(mine, (counter, total))
+    if clashes is not None and is_clash:
+        clashes.append(name)
+    additions = tuple((place, counter, total) for place, (counter, total) in totals.items())
+    return Entry(ours.writer, ours.counter, max(ours.value, theirs.value), additions)
+
+
+def _joined_heads(one: Record, other: Record, places: dict[int, int]) -> tuple[int, ...]:
+    """A head of one copy stays a head when the other copy does not know it, or holds it for a head as well."""
+    ours, theirs = set(one.heads), set(other.heads)
+    stay = {head for head in ours if head in theirs or other.version.get(head.writer, 0) < head.counter}
+    stay |= {head for head in theirs if head in ours or one.version.get(head.writer, 0) < head.counter}
+    return tuple(sorted(places[head.writer] for head in stay))
+
+
+def _canonical(record: Record) -> tuple[object, ...]:
+    writers = list(record.version)
+    fields = {
+        name: (
+            record.stamp_of(entry),
+            entry.value,
+            {(writers[place], counter, total) for place, counter, total in entry.additions},
+        )
+        for name, entry in record.fields.items()
+    }
+    return record.state, record.subject, record.version, record.heads, fields
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode

@@ -1,0 +1,400 @@
+"""The mapping a handler touches, which knows what was read from it and what was changed in it.
+
+A `Session` is opened at its first touch, by the function it was given; values are decoded when they are first read. What
+the handler did is asked for once, as `Changes`: assignments, removals, increments, and mutable values that are no longer
+what they were when they were handed out. It belongs to one request and is not shared between threads.
+
+It knows records and values, nothing of cookies, tables, clocks or peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from sessile import codec
+from sessile.changes import Changes, Verb
+from sessile.codec import IMMUTABLE
+from sessile.errors import EncodeError, SessionRotated, SessionTooLarge
+from sessile.record import REMOVED, Entry, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sessile.token import SessionKey
+
+__all__ = ["Limits", "Opened", "Opener", "Session"]
+
+NAME_BYTES_MAX: Final = 255
+INCREMENT_MAX: Final = 2**53
+ADDITION_BYTES: Final = 12
+"""What a counter takes for each of its writers, about."""
+
+
+class Limits(NamedTuple):
+    """How much one session may hold."""
+
+    fields: int
+    value_bytes: int
+    session_bytes: int
+
+
+class Opened(Struct, frozen=True, gc=False):
+    """What a session starts from: a record, or nothing."""
+
+    record: Record | None = None
+    key: SessionKey = b""
+    packed_bytes: int = 0
+    """What the record takes at rest: a little more than its names and values."""
+    is_stale: bool = False
+    is_read_only: bool = False
+
+
+class Opener(Protocol):
+    """Whoever knows where sessions are kept."""
+
+    def load(self, session: Session) -> Opened:
+        """What the session starts from; asked once, at its first touch."""
+
+    def draw_key(self, session: Session) -> SessionKey:
+        """The key that a new session will be kept under, if anything is put into it."""
+
+
+class Session(MutableMapping[str, Any]):
+    """The session of one request.
+
+    Args:
+        opener: whoever knows where sessions are kept.
+        limits: how much the session may hold.
+    """
+
+    accessed: bool = False
+    """Whether the handler looked at the session at all; if not, the response does not depend on the cookie."""
+    is_committed: bool = False
+    """Whether changes were kept already in this request."""
+    may_have_changed: bool = False
+    """Whether `take` may find something: something was set, or something that can change in place was handed out."""
+    # What most requests never set stands here, so that opening a session sets little.
+    _is_ready = False
+    _verb = Verb.KEEP
+    _ends = False
+    _subject: str | None = None
+    """Whom `login` or `end` made it belong to; None while it is the record's."""
+    _drawn_key: SessionKey = b""
+    _added_bytes = 0
+    """What assignments of this request may add to the record at the most."""
+    _opened: Opened
+    _entries: dict[str, Entry]
+    _decoded: dict[str, Any]
+    """Every value that was read or set, the very objects the handler has."""
+    _handed: dict[str, bytes]
+    """Of those that can change in place, the encoding they had."""
+    _values: dict[str, bytes]
+    _increments: dict[str, int]
+
+    def __init__(self, opener: Opener, limits: Limits, visit: Any = None) -> None:
+        self.visit = visit
+        """Belongs to the opener: what it knows of the request."""
+        self._opener = opener
+        self._limits = limits
+
+    # -- what the engine asks --------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Look the session up, unless that was done."""
+        if self._is_ready:
+            return
+        if not self.accessed:
+            self._opened = self._opener.load(self)
+            self.accessed = True
+            self._decoded = {}
+            self._handed = {}
+        else:
+            self._verb, self._ends, self._subject = Verb.KEEP, False, None
+            self._drawn_key, self._added_bytes = b"", 0
+        record = self._opened.record
+        self._entries = {} if record is None else record.fields
+        self._values = {}
+        self._increments = {}
+        self._is_ready = True
+
+    @property
+    def opened(self) -> Opened:
+        """What the session goes on from; ask only once it was accessed."""
+        return self._opened
+
+    def take(self) -> Changes:
+        """What was changed since it was opened or last rebased, mutable values that were handed out included.
+
+        Raises:
+            EncodeError: a mutable value now holds what cannot be kept.
+            SessionTooLarge: the session is over its limits.
+        """
+        if not self._is_ready:
+            self.open()
+        if self._handed:
+            self._take_mutated()
+        subject = self._subject
+        if subject is None:
+            subject = "" if self._opened.record is None else self._opened.record.subject
+        return Changes(self._verb, subject, self._ends, self._values, self._increments)
+
+    def rebase(self, opened: Opened) -> None:
+        """Go on from this record: what was changed is kept in it. Values handed out stay the same objects."""
+        self._opened = opened
+        self.is_committed = True
+        self.may_have_changed = bool(self._handed)
+        self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
+
+    # -- what a handler asks ---------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> str:
+        """The session's key in hex: safe to log, leads back to no id. A new session has its key once it is stored."""
+        self.open()
+        if self._opened.key and not self._ends:
+            return self._opened.key.hex()
+        self._drawn_key = self._drawn_key or self._opener.draw_key(self)
+        return self._drawn_key.hex()
+
+    @property
+    def new(self) -> bool:
+        """Whether nothing is stored for this browser."""
+        self.open()
+        return self._opened.record is None
+
+    @property
+    def modified(self) -> bool:
+        """Whether there is something to store, or was in this request."""
+        return self.accessed and (self.is_committed or bool(self.take()))
+
+    @property
+    def stale(self) -> bool:
+        """Whether the browser has seen a newer state than any reachable holder knows."""
+        self.open()
+        return self._opened.is_stale
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this is the look back that a request with the old id has after a rotation."""
+        self.open()
+        return self._opened.is_read_only
+
+    @property
+    def subject(self) -> str | None:
+        """Whom `login` bound the session to."""
+        self.open()
+        if self._subject is not None or self._opened.record is None:
+            return self._subject or None
+        return self._opened.record.subject or None
+
+    def mark_accessed(self) -> None:
+        """Say that the response depends on the session. Frameworks call it; a handler need not."""
+        self.open()
+
+    def increment(self, name: str, by: int = 1) -> int:
+        """Add to an integer so that parallel increments, here and on other servers, all count.
+
+        Returns:
+            The sum as this request sees it.
+
+        Raises:
+            TypeError: the field holds something else than an int, or `by` is none.
+            SessionRotated: the session has a new id.
+        """
+        self._open_to_write()
+        if type(by) is not int or abs(by) > INCREMENT_MAX:
+            raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
+        present = self.get(name, 0)
+        if type(present) is not int:
+            raise TypeError(f"session[{name!r}] is {type(present).__name__}, not an int to increment")
+        if name in self._values:  # assigned or removed in this request: it counts from there
+            self[name] = present + by
+            return present + by
+        total = self._increments.get(name, 0) + by
+        if abs(total) > INCREMENT_MAX:
+            raise TypeError(f"session.increment({name!r}, ...) adds up to more than 53 bits")
+        if name not in self._increments:
+            self._check_room(name, b"", ADDITION_BYTES)
+        self._increments[name] = total
+        self._decoded[name] = present + by
+        return present + by
+
+    def login(self, subject: str) -> None:
+        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing."""
+        self._open_to_write()
+        if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
+            raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
+        self._verb = Verb.LOGIN
+        self._subject = subject
+
+    def logout(self) -> None:
+        """End the session on every server. What is set afterwards goes into a new one."""
+        self.end()
+
+    def rotate(self) -> None:
+        """Give the session a new id; do it whenever what it may do changes."""
+        self._open_to_write()
+        if self._verb is Verb.KEEP:
+            self._verb = Verb.ROTATE
+
+    def end(self) -> None:
+        """End the session on every server. What is set afterwards goes into a new one."""
+        self._open_to_write()
+        self._ends = True
+        self._verb = Verb.KEEP
+        self._subject = ""
+        self._entries = {}
+        self._decoded, self._handed, self._values, self._increments = {}, {}, {}, {}
+
+    # -- the mapping -----------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        if not self._is_ready:
+            self.open()
+        if name in self._decoded:
+            return self._decoded[name]
+        entry = self._entries.get(name)
+        if entry is None or name in self._values:
+            raise KeyError(name)
+        data = entry.value
+        if not data and not entry.additions:
+            raise KeyError(name)
+        value: Any = codec.decode(data) if data else 0
+        if entry.additions:
+            value = value + entry.added if type(value) is int else value
+        elif type(value) not in IMMUTABLE and codec.is_mutable(value):
+            self._handed[name] = data
+            self.may_have_changed = True
+        self._decoded[name] = value
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._open_to_write()
+        data = self._encode(name, value)
+        self._check_room(name, data)
+        if type(value) not in IMMUTABLE and codec.is_mutable(value):
+            self._handed[name] = data
+        elif self._handed:
+            self._handed.pop(name, None)
+        self._note(name, data)
+        self._decoded[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        self._open_to_write()
+        if name not in self:
+            raise KeyError(name)
+        self._decoded.pop(name, None)
+        self._handed.pop(name, None)
+        self._note(name, REMOVED)
+
+    def __iter__(self) -> Iterator[str]:
+        self.open()
+        names = [name for name, entry in self._entries.items() if entry.is_present]
+        if self._values or self._increments:
+            every = dict.fromkeys((*names, *self._values, *self._increments))
+            names = [name for name in every if self._values.get(name) != REMOVED]
+        return iter(names)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        self.open()
+        if not isinstance(name, str):
+            return False
+        if name in self._values:
+            return self._values[name] != REMOVED
+        if name in self._increments:
+            return True
+        entry = self._entries.get(name)
+        return entry is not None and entry.is_present
+
+    def __repr__(self) -> str:
+        if not self.accessed:
+            return "<Session, not opened>"
+        self.open()
+        about = "new" if self._ends else self._opened.key.hex() or "new"
+        return f"<Session {about}, {len(self)} fields{', stale' if self._opened.is_stale else ''}>"
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _open_to_write(self) -> None:
+        if not self._is_ready:
+            self.open()
+        if self._opened.is_read_only:
+            raise SessionRotated("this request came with the id of before a rotation: it may read, but not write")
+        self.may_have_changed = True
+
+    def _encode(self, name: str, value: Any) -> bytes:
+        try:
+            data = codec.encode(value)
+        except EncodeError as error:
+            raise EncodeError(f"session[{name!r}]: {error}") from None
+        if len(data) > self._limits.value_bytes:
+            raise SessionTooLarge(
+                f"session[{name!r}] takes {len(data)} bytes; value_bytes_max is {self._limits.value_bytes}: "
+                "raise it, or keep the value elsewhere and its key in the session"
+            )
+        return data
+
+    def _note(self, name: str, data: bytes) -> None:
+        """Remember an assignment or a removal; one that changes nothing is none."""
+        if self._increments:
+            self._increments.pop(name, None)
+        entry = self._entries.get(name)
+        if data != (REMOVED if entry is None else entry.value) or (entry is not None and entry.additions):
+            self._values[name] = data
+        elif self._values:
+            self._values.pop(name, None)
+
+    def _take_mutated(self) -> None:
+        for name, before in list(self._handed.items()):
+            data = self._encode(name, self._decoded[name])
+            if data != before:
+                self._check_room(name, data)
+                self._handed[name] = data
+                self._note(name, data)
+
+    def _check_room(self, name: str, data: bytes, extra: int = 0) -> None:
+        """See that the session has room for this, before anything is changed.
+
+        What is replaced or removed is not subtracted until the sum reaches the limit and is worth making exact.
+        """
+        if name not in self._entries and name not in self._values and name not in self._increments:
+            self._check_name(name)
+        added = self._added_bytes + len(name) + len(data) + extra
+        if self._opened.packed_bytes + added > self._limits.session_bytes:
+            size = self._exact_size(name, data) + extra
+            if size > self._limits.session_bytes:
+                raise SessionTooLarge(
+                    f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
+                    f"{self._limits.session_bytes}: raise it, or keep large values elsewhere and their keys here"
+                )
+            added = size - self._opened.packed_bytes
+        self._added_bytes = added
+
+    def _exact_size(self, name: str, data: bytes) -> int:
+        """Bytes of names and values, with this one set."""
+        sizes = {
+            each: len(entry.value) + ADDITION_BYTES * len(entry.additions) for each, entry in self._entries.items()
+        }
+        sizes |= {each: len(value) for each, value in self._values.items()}
+        sizes |= {each: sizes.get(each, 0) + ADDITION_BYTES for each in self._increments}
+        sizes[name] = len(data)
+        return sum(sizes.values()) + sum(len(each) for each in sizes)
+
+    def _check_name(self, name: str) -> None:
+        """Look at a name that is new here. Removed ones count: their tombstones live as long as the session."""
+        if type(name) is not str:
+            raise TypeError(f"a session's field is named by a str, not {type(name).__name__}")
+        if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+            raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {name[:40]!r}")
+        count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
+        if count > self._limits.fields:
+            raise SessionTooLarge(
+                f"session[{name!r}] would be field {count}, removed ones included; fields_max is "
+                f"{self._limits.fields}: raise it, or keep one field with a dict in it"
+            )

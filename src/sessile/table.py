@@ -1,0 +1,225 @@
+"""The records this process holds: packed bytes by key, within limits, each dropped when its time has come.
+
+Time is an argument, in whole milliseconds. Expiry is a wheel of one-second slots: a key stands in one slot, at the
+moment its record was due when it was first held or ended, and is looked at when that moment has passed; a record that
+was touched meanwhile moves on to its new moment. So a touch costs nothing here, a held session eight bytes, and a sweep
+is bounded. (Should a merge bring an earlier moment, the record stays until the old one, unserved: who opens it judges.)
+
+The table has no lock of its own. Whoever changes it from several threads (read, merge, put) holds one; `get` alone needs
+none, since a record is one immutable object and is swapped in one step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessile.errors import SessionLimit
+from sessile.record import ENDED, LIVE, ROTATED, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sessile.token import SessionKey
+
+__all__ = ["ENTRY_BYTES", "Found", "Table"]
+
+ENTRY_BYTES: Final = 230
+"""What an entry takes beside its record: key, dictionary entry, wheel slot and object headers, as measured."""
+GROWTH: Final = 1.25
+"""Sessions already held may grow the table this far beyond `bytes_max` before their writes are refused as well."""
+HOT_MAX: Final = 1024
+"""So many records are kept decoded as well."""
+HOT_RECORD_BYTES_MAX: Final = 4096
+"""A larger one is not: decoding it is not what takes the time, and memory is."""
+_SLOT_MS: Final = 1000
+_STATE_AT: Final = 1
+"""Where a packed record says its state: the array's first element, a small integer of one byte."""
+
+Found = tuple[bytes, Record]
+"""A packed record, the very object the table holds, and what it says."""
+
+
+class Table:
+    """Packed records by key.
+
+    Args:
+        sessions_max: how many entries to hold, tombstones included.
+        bytes_max: how many bytes to hold, `ENTRY_BYTES` for each entry included.
+        rotation_grace_ms: how long a rotated session may be looked at.
+        tombstone_keep_ms: how long an ended session is remembered.
+    """
+
+    def __init__(self, *, sessions_max: int, bytes_max: int, rotation_grace_ms: int, tombstone_keep_ms: int) -> None:
+        self.expired = 0
+        """How many live sessions ran out of time here."""
+        self._sessions_max = sessions_max
+        self._bytes_max = bytes_max
+        self._rotation_grace_ms = rotation_grace_ms
+        self._tombstone_keep_ms = tombstone_keep_ms
+        self._records: dict[SessionKey, bytes] = {}
+        self._hot: dict[SessionKey, Found] = {}
+        self._record_bytes = 0
+        self._tombstones = 0
+        self._wheel: dict[int, list[SessionKey]] = {}
+        self._next_slot: int | None = None
+        self._due: list[SessionKey] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[SessionKey]:
+        return iter(list(self._records))
+
+    @property
+    def sessions(self) -> int:
+        """Live sessions held, those that ran out of time but were not swept yet included."""
+        return len(self._records) - self._tombstones
+
+    @property
+    def tombstones(self) -> int:
+        return self._tombstones
+
+    @property
+    def held_bytes(self) -> int:
+        return self._record_bytes + ENTRY_BYTES * len(self._records)
+
+    def get(self, key: SessionKey) -> bytes | None:
+        """The packed record, as it stands; whether its time has come is the caller's to judge, by `due_ms`."""
+        return self._records.get(key)
+
+    def state(self, key: SessionKey) -> int | None:
+        """`LIVE`, `ROTATED` or `ENDED`; None where nothing is held."""
+        packed = self._records.get(key)
+        return None if packed is None else packed[_STATE_AT]
+
+    def find(self, key: SessionKey) -> Found | None:
+        """The record in both forms. Those asked for lately are kept decoded, so a hot session is decoded once."""
+        packed = self._records.get(key)
+        if packed is None:
+            return None
+        found = self._hot.get(key)
+        if found is None or found[0] is not packed:
+            found = (packed, Record.unpack(packed))
+            self._keep_hot(key, found)
+        return found
+
+    def due_ms(self, record: Record) -> int:
+        """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
+        if record.state == LIVE:
+            return record.expires_ms()
+        return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
+
+    def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
+        """Hold this record instead of the one held for the key, if any.
+
+        Args:
+            key: the session's key.
+            record: its record.
+            is_touch: nothing but its times changed, so there is always room for it.
+
+        Returns:
+            The packed record, the very object that `get` returns from now on.
+
+        Raises:
+            SessionLimit: there is no room for it. Nothing was changed.
+        """
+        packed = record.pack()
+        size = len(packed)
+        old = self._records.get(key)
+        if old is None or old[_STATE_AT] != packed[_STATE_AT]:
+            return self._enter(key, record, packed, old, is_touch=is_touch)
+        grown = size - len(old)
+        if grown > 0 and not is_touch:
+            self._check_room(grown, is_new=False)
+        self._records[key] = packed
+        self._record_bytes += grown
+        if size <= HOT_RECORD_BYTES_MAX and key in self._hot:
+            self._hot[key] = (packed, record)
+        else:
+            self._keep_hot(key, (packed, record))
+        return packed
+
+    def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, *, is_touch: bool) -> bytes:
+        """Hold a record that is new here, or in a new state."""
+        grown = len(packed) - (0 if old is None else len(old))
+        if (grown > 0 and not is_touch) or old is None:
+            self._check_room(grown, is_new=old is None)
+        self._records[key] = packed
+        self._record_bytes += grown
+        self._tombstones += (packed[_STATE_AT] != LIVE) - (0 if old is None else old[_STATE_AT] != LIVE)
+        self._keep_hot(key, (packed, record))
+        self._schedule(key, self.due_ms(record))
+        return packed
+
+    def drop(self, key: SessionKey) -> None:
+        """Hold nothing for the key any longer."""
+        old = self._records.pop(key, None)
+        self._hot.pop(key, None)
+        if old is not None:
+            self._record_bytes -= len(old)
+            self._tombstones -= old[_STATE_AT] != LIVE
+
+    def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
+        """Drop what has run out of time, looking at no more than `at_most` records.
+
+        Returns:
+            Whether there is more to do at once.
+        """
+        self._collect_due(now_ms)
+        for _ in range(min(at_most, len(self._due))):
+            self._settle(self._due.pop(), now_ms)
+        return bool(self._due)
+
+    def _keep_hot(self, key: SessionKey, found: Found) -> None:
+        if len(found[0]) > HOT_RECORD_BYTES_MAX:
+            self._hot.pop(key, None)
+            return
+        if len(self._hot) >= HOT_MAX:
+            self._hot = {}  # simpler than to pick one, and as good: the hot ones are back at once
+        self._hot[key] = found
+
+    def _check_room(self, grown: int, *, is_new: bool) -> None:
+        if is_new and len(self._records) >= self._sessions_max:
+            raise SessionLimit(
+                f"this server holds {len(self._records)} sessions; sessions_max is {self._sessions_max}: "
+                "raise it, add servers, or shorten idle_timeout"
+            )
+        limit = self._bytes_max if is_new else self._bytes_max * GROWTH
+        if self.held_bytes + grown + (ENTRY_BYTES if is_new else 0) > limit:
+            raise SessionLimit(
+                f"this server holds {self.held_bytes} bytes of sessions; bytes_max is {self._bytes_max}: "
+                "raise it, add servers, or shorten idle_timeout"
+            )
+
+    def _schedule(self, key: SessionKey, due_ms: int) -> None:
+        slot = due_ms // _SLOT_MS + 1
+        if self._next_slot is not None and slot < self._next_slot:
+            slot = self._next_slot
+        self._wheel.setdefault(slot, []).append(key)
+
+    def _collect_due(self, now_ms: int) -> None:
+        """Move the keys of every slot that has passed to the list of those to be looked at."""
+        now_slot = now_ms // _SLOT_MS
+        if self._next_slot is None:
+            self._next_slot = min([now_slot, *self._wheel])
+        if now_slot - self._next_slot > len(self._wheel):
+            passed = sorted(slot for slot in self._wheel if slot <= now_slot)
+        else:
+            passed = list(range(self._next_slot, now_slot + 1))
+        for slot in passed:
+            self._due += self._wheel.pop(slot, ())
+        self._next_slot = max(self._next_slot, now_slot + 1)
+
+    def _settle(self, key: SessionKey, now_ms: int) -> None:
+        packed = self._records.get(key)
+        if packed is None:
+            return
+        record = Record.unpack(packed)
+        due_ms = self.due_ms(record)
+        if due_ms > now_ms:
+            self._schedule(key, due_ms)
+        elif record.state == ROTATED:
+            self.put(key, record.end(ENDED, now_ms))
+        else:
+            self.expired += record.state == LIVE
+            self.drop(key)

@@ -1,0 +1,372 @@
+"""The engine gives a session a new id, binds it to a user, and ends it; and what the old id may do afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.errors import SessionConflict, SessionEnded, SessionLimit, SessionRotated
+from sessile.record import ENDED, ROTATED, Record
+from sessile.session import Session
+from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, settled
+
+VERBS = pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")], ids=["rotate", "login"])
+ENDS = pytest.mark.parametrize("verb", [Session.logout, Session.end], ids=["logout", "end"])
+BOTH = ["sid", "sid_v"]
+
+
+def change(browser: FakeBrowser, verb: Any) -> list[bytes]:
+    session = browser.open()
+    verb(session)
+    return browser.finish(session)
+
+
+# -- the new id --------------------------------------------------------------------------------------------------------
+
+
+@VERBS
+def test_the_same_session_goes_on_under_a_new_id(verb: Any) -> None:
+    """Every field is there, the key is another one, both cookies are set, and it is counted."""
+    engine = make_engine()
+    browser = settled(engine, a=1, cart=["book"])
+    with browser.request() as session:
+        session.increment("n", 5)
+    old, old_key = browser.cookies["sid"], browser.open().key
+    session = browser.open()
+    session["b"] = 2
+    session["cart"].append("pen")
+    session.increment("n")
+    session.increment("fresh", 3)
+    del session["a"]
+    verb(session)
+    assert cookie_names(browser.finish(session)) == BOTH
+    assert dict(session) == browser.look() == {"b": 2, "cart": ["book", "pen"], "n": 6, "fresh": 3}
+    assert browser.cookies["sid"] != old
+    assert session.key == browser.open().key != old_key
+    assert (engine.stats()["rotated"], engine.stats()["sessions"]) == (1, 1)
+
+
+@VERBS
+def test_the_session_goes_on_in_the_same_request(verb: Any) -> None:
+    """What is changed after the head of the response has left goes into the session with the new id."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    session = browser.open()
+    verb(session)
+    browser.finish(session)
+    session["late"] = 1
+    session.increment("n")
+    engine.commit(session, is_late=True)
+    assert browser.look() == {"a": 1, "late": 1, "n": 1}
+
+
+def test_login_binds_a_user_and_rotation_keeps_them() -> None:
+    """The subject is the session's until another login or the end."""
+    browser = settled(make_engine(), a=1)
+    assert browser.open().subject is None
+    for verb, subject in (
+        (lambda session: session.login("ann"), "ann"),
+        (Session.rotate, "ann"),
+        (lambda session: session.login("bob"), "bob"),
+    ):
+        change(browser, verb)
+        assert browser.open().subject == subject
+    assert browser.look() == {"a": 1}
+
+
+def test_login_of_somebody_new_creates_a_session() -> None:
+    """A first visit may log in at once, with nothing in the session but its user."""
+    browser = FakeBrowser(make_engine())
+    assert cookie_names(change(browser, lambda session: session.login("ann"))) == BOTH
+    session = browser.open()
+    assert (session.subject, dict(session), session.new) == ("ann", {}, False)
+
+
+def test_rotation_of_nothing_is_nothing() -> None:
+    """A session that is not stored has no id to change."""
+    engine = make_engine()
+    browser = FakeBrowser(engine)
+    assert change(browser, Session.rotate) == []
+    assert engine.stats()["sessions"] == engine.stats()["rotated"] == 0
+
+
+def test_login_begins_a_new_absolute_timeout_and_rotation_does_not() -> None:
+    """Renewing an id prolongs nothing; who logs in has the whole time before them."""
+    clock = FakeClock()
+    for verb, lives in ((Session.rotate, False), (lambda session: session.login("ann"), True)):
+        browser = settled(make_engine(clock=clock, absolute_timeout=2_000), a=1)
+        clock.advance(1_500)
+        change(browser, verb)
+        clock.advance(501)
+        assert browser.open().new is not lives
+        clock.advance(1_498)
+        assert browser.open().new is not lives
+        clock.advance(1)
+        assert browser.open().new
+
+
+def test_a_rotation_that_finds_no_room_changes_nothing() -> None:
+    """At the limit SessionLimit is raised, and the old id is as good as before."""
+    engine = make_engine(sessions_max=1)
+    browser = settled(engine, a=1)
+    session = browser.open()
+    session.rotate()
+    with pytest.raises(SessionLimit):
+        engine.commit(session)
+    assert browser.look() == {"a": 1}
+    assert engine.stats()["rotated"] == 0
+
+
+# -- the old id --------------------------------------------------------------------------------------------------------
+
+
+@VERBS
+def test_the_old_id_may_look_back_for_a_moment(verb: Any) -> None:
+    """It sees what was there before, read-only, never what the new one may do; it sets no cookie; then it is dead."""
+    clock = FakeClock()
+    engine = make_engine(clock=clock, rotation_grace=10)
+    browser = settled(engine, a=1)
+    late = browser.copy()
+    session = browser.open()
+    session["secret"] = "of the new one"
+    verb(session)
+    browser.finish(session)
+    with browser.request() as session:
+        session["more"] = 2
+    for seconds in (0, 9.999):
+        clock.advance(seconds)
+        session = late.open()
+        assert dict(session) == {"a": 1}
+        assert (session.read_only, session.subject, session.new) == (True, None, False)
+        assert late.finish(session) == []
+    clock.advance(0.001)
+    session = late.open()
+    assert (session.read_only, session.new, dict(session)) == (False, True, {})
+    assert browser.look() == {"a": 1, "secret": "of the new one", "more": 2}
+
+
+def test_a_second_rotation_does_not_prolong_the_first_grace() -> None:
+    """Each old id counts from its own rotation."""
+    clock = FakeClock()
+    browser = settled(make_engine(clock=clock, rotation_grace=10), a=1)
+    oldest = browser.copy()
+    change(browser, Session.rotate)
+    clock.advance(6)
+    older = browser.copy()
+    change(browser, Session.rotate)
+    clock.advance(6)
+    assert oldest.open().new
+    assert older.open().read_only
+    assert browser.look() == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda session: session.update(a=2),
+        lambda session: session.increment("n"),
+        lambda session: session.login("mallory"),
+        Session.rotate,
+        Session.logout,
+    ],
+)
+def test_the_old_id_may_not_write(write: Any) -> None:
+    """Each write raises SessionRotated where it happens, and the new session never hears of it."""
+    browser = settled(make_engine(), a=1)
+    late = browser.copy()
+    change(browser, lambda session: session.login("ann"))
+    session = late.open()
+    with pytest.raises(SessionRotated):
+        write(session)
+    assert late.finish(session) == []
+    session = browser.open()
+    assert (dict(session), session.subject) == ({"a": 1}, "ann")
+
+
+def test_a_mutation_with_the_old_id_is_refused_at_the_commit() -> None:
+    """A list that was handed out read-only and changed in place: SessionRotated, counted, nothing stored."""
+    engine = make_engine()
+    browser = settled(engine, cart=["book"])
+    late = browser.copy()
+    change(browser, Session.rotate)
+    session = late.open()
+    session["cart"].append("stolen")
+    with pytest.raises(SessionRotated):
+        engine.commit(session)
+    assert engine.stats()["conflicts"] == 1
+    assert browser.look() == {"cart": ["book"]}
+
+
+@VERBS
+def test_a_slow_handler_with_the_old_id_is_refused(verb: Any) -> None:
+    """It began before the rotation and commits after it: SessionRotated, counted, and neither session has its change."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    late = browser.copy()
+    slow = late.open()
+    slow["a"] = 2
+    change(browser, verb)
+    with pytest.raises(SessionRotated):
+        engine.commit(slow)
+    assert engine.stats()["conflicts"] == 1
+    assert browser.look() == late.look() == {"a": 1}
+
+
+def test_two_rotations_at_once_give_one_session() -> None:
+    """Of two parallel logins one wins, and the other is told."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    late = browser.copy()
+    slow = late.open()
+    slow.login("bob")
+    change(browser, lambda session: session.login("ann"))
+    with pytest.raises(SessionConflict):
+        engine.commit(slow)
+    assert engine.cookies(slow) == []
+    assert engine.stats()["sessions"] == 1
+    assert browser.open().subject == "ann"
+
+
+def test_rotated_sessions_leave_memory() -> None:
+    """The data goes when the grace is over, the tombstone when it is no longer needed."""
+    clock = FakeClock()
+    engine = make_engine(clock=clock, rotation_grace=10, tombstone_keep=60)
+    browser = settled(engine, a=1)
+    old_key = browser.key
+    change(browser, Session.rotate)
+    held = engine.table.get(old_key)
+    assert held is not None
+    assert (Record.unpack(held).state, len(Record.unpack(held).fields)) == (ROTATED, 1)
+    clock.advance(12)
+    engine.sweep()
+    held = engine.table.get(old_key)
+    assert held is not None
+    assert (Record.unpack(held).state, len(Record.unpack(held).fields)) == (ENDED, 0)
+    assert engine.stats()["tombstones"] == 1
+    clock.advance(62)
+    engine.sweep()
+    assert engine.table.get(old_key) is None
+    assert (engine.stats()["tombstones"], engine.stats()["sessions"], engine.stats()["expired"]) == (0, 1, 0)
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@ENDS
+def test_an_ended_session_is_gone(verb: Any) -> None:
+    """Both cookies are removed; the old ones open nothing, at once and for ever; no data stays."""
+    engine = make_engine()
+    browser = settled(engine, a="something to be forgotten")
+    thief = browser.copy()
+    set_cookies = change(browser, verb)
+    assert cookie_names(set_cookies) == BOTH
+    assert all(b"Max-Age=0" in cookie for cookie in set_cookies)
+    assert browser.cookies == {}
+    session = thief.open()
+    assert (session.new, session.subject, dict(session)) == (True, None, {})
+    assert (engine.stats()["ended"], engine.stats()["sessions"], engine.stats()["tombstones"]) == (1, 0, 1)
+    assert not any(b"forgotten" in (engine.table.get(key) or b"") for key in engine.table)
+
+
+@ENDS
+def test_the_cookies_of_an_ended_session_are_removed_as_they_were_set(verb: Any) -> None:
+    """A browser removes a `__Host-` cookie only by one with the same prefix and attributes."""
+    browser = FakeBrowser(make_engine(), is_https=True)
+    with browser.request() as session:
+        session["a"] = 1
+    set_cookies = change(browser, verb)
+    assert cookie_names(set_cookies) == ["__Host-sid", "__Host-sid_v"]
+    assert all(b"; Secure" in cookie and b"Path=/" in cookie for cookie in set_cookies)
+
+
+@ENDS
+def test_ending_nothing_is_nothing(verb: Any) -> None:
+    """Who logs out without a session gets no cookie, and nothing is counted."""
+    engine = make_engine()
+    assert change(FakeBrowser(engine), verb) == []
+    assert engine.stats()["ended"] == 0
+    assert engine.stats()["tombstones"] == 0
+
+
+@ENDS
+def test_a_slow_handler_after_the_end_brings_nothing_back(verb: Any) -> None:
+    """It began before the logout and commits after it: SessionEnded, counted, and the session stays over."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    late = browser.copy()
+    slow, slower = late.open(), late.open()
+    slow["a"] = 2
+    slower.rotate()
+    change(browser, verb)
+    for session in (slow, slower):
+        with pytest.raises(SessionEnded):
+            engine.commit(session)
+    assert engine.stats()["conflicts"] == 2
+    assert late.open().new
+    assert engine.stats()["sessions"] == 0
+
+
+def test_what_is_set_after_a_logout_is_a_new_session() -> None:
+    """In the same request: a new id, none of the old fields, nobody's user, a whole absolute timeout."""
+    clock = FakeClock()
+    engine = make_engine(clock=clock, absolute_timeout=2_000)
+    browser = settled(engine, a=1)
+    change(browser, lambda session: session.login("ann"))
+    thief = browser.copy()
+    clock.advance(1_500)
+    session = browser.open()
+    old_key = session.key
+    session["a"] = 5
+    session.logout()
+    session["b"] = 2
+    session.increment("n", 3)
+    set_cookies = browser.finish(session)
+    assert cookie_names(set_cookies) == BOTH
+    assert not any(b"Max-Age=0" in cookie for cookie in set_cookies)
+    assert session.key != old_key
+    assert browser.look() == {"b": 2, "n": 3}
+    assert browser.open().subject is None
+    assert thief.open().new
+    clock.advance(1_700)
+    assert browser.look() == {"b": 2, "n": 3}
+
+
+def test_login_after_logout_is_another_users_session() -> None:
+    """Switching users in one request takes nothing along."""
+    browser = settled(make_engine(), a=1)
+    change(browser, lambda session: session.login("ann"))
+    session = browser.open()
+    session.logout()
+    session.login("bob")
+    browser.finish(session)
+    session = browser.open()
+    assert (dict(session), session.subject) == ({}, "bob")
+
+
+def test_a_second_end_in_another_request_is_harmless() -> None:
+    """Two tabs log out at once: both are told that they are out."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    other = browser.copy()
+    slow = other.open()
+    slow.logout()
+    change(browser, Session.logout)
+    other.finish(slow)
+    assert browser.cookies == other.cookies == {}
+    assert engine.stats()["tombstones"] == 1
+
+
+def test_no_delta_brings_an_ended_session_back() -> None:
+    """A record that another server still holds alive does not resurrect one that ended here."""
+    engine = make_engine()
+    browser = settled(engine, a=1)
+    thief = browser.copy()
+    key = browser.key
+    held = engine.table.get(key)
+    assert held is not None
+    alive, _ = Record.unpack(held).write(99, encoded(a=2), now_ms=0)
+    change(browser, Session.logout)
+    engine._merge_in(key, alive)
+    assert thief.open().new
+    assert engine.stats()["sessions"] == 0

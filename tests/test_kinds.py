@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessile import kinds
+
+if TYPE_CHECKING:
+    from sessile.kinds import Kind
+
+DURATION = kinds.duration("0s", "3650d")
+SIZE = kinds.size(2**40)
+NUMBER = kinds.number(100)
+TRI = kinds.choice("auto", True, False)
+WORD = kinds.choice("lax", "strict", "none")
+FLAG = kinds.choice(True, False)
+
+
+READ: list[tuple[Kind, Any, Any]] = [
+    *(
+        (DURATION, given, 1_800.0)
+        for given in (1800, 1800.0, "1800", "1800s", "30m", "0.5h", " 30 M ", timedelta(minutes=30))
+    ),
+    *((DURATION, each, 0.5) for each in (0.5, "0.5", "500ms", "500 ms", "0.5s")),
+    *((DURATION, each, 0.0) for each in (0, "0", "0s", "0ms", timedelta())),
+    *((DURATION, each, 172_800.0) for each in ("2d", "48h", 172_800)),
+    *((SIZE, each, 2**28) for each in (2**28, "268435456", "256MiB", "0.25GiB", "262144 kib", "268435456B")),
+    *((SIZE, each, 10**6) for each in ("1MB", "1000kB", 1e6)),
+    *((NUMBER, each, 7) for each in (7, "7", 7.0, " 7 ")),
+    *((TRI, each, True) for each in (True, "true", "TRUE", "yes", "on", "1")),
+    *((TRI, each, False) for each in (False, "false", "no", "off", "0")),
+    *((TRI, each, "auto") for each in ("auto", " Auto ")),
+    *((WORD, each, "none") for each in ("none", "NONE")),
+    *((FLAG, each, True) for each in (True, "1")),
+    (kinds.COOKIE_NAME, "sid_8080", "sid_8080"),
+    (kinds.COOKIE_NAME, "!#$%&'*+-.^_`|~0aZ", "!#$%&'*+-.^_`|~0aZ"),
+    (kinds.COOKIE_NAME, "__hostess", "__hostess"),
+    (kinds.PREFIXES, "/static/", ("/static/",)),
+    (kinds.PREFIXES, ["/a", "/b,c"], ("/a", "/b,c")),
+    (kinds.PREFIXES, (), ()),
+    (kinds.SECRETS, "s" * 16, (b"s" * 16,)),
+    (kinds.SECRETS, ["s" * 16, b"t" * 99], (b"s" * 16, b"t" * 99)),
+    (kinds.SECRETS, "é" * 8, (("é" * 8).encode(),)),
+    (kinds.SECRETS, "\udcff" * 16, (b"\xff" * 16,)),
+    (kinds.SECRETS, (), ()),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "read"), READ)
+def test_what_people_write_is_read(kind: Kind, given: Any, read: Any) -> None:
+    """Text, numbers and objects become one form, of one type, and reading that again changes nothing."""
+    found = kind.read(given)
+    assert found == read
+    assert type(found) is type(read)
+    assert kind.read(found) == found
+
+
+REFUSED: list[tuple[Kind, list[Any]]] = [
+    (DURATION, [-1, "-1s", "", "s", "5 weeks", "1e3", "1h30m", "٣s", True, None, [], b"5s", "1.s"]),
+    (DURATION, [float("nan"), float("inf"), 1e300, 10**400, "9" * 400, "4000d", timedelta(days=-1)]),
+    (SIZE, [0, -1, 1.5, "0", "0.3KiB", "1M", "2048GiB", "", None, True, float("nan"), 10**30, [1]]),
+    (NUMBER, [0, 101, "0", "101", 1.5, "1.5", "1_0", "7k", "", None, False, b"7", float("inf")]),
+    (TRI, ["maybe", "", 1, 0, None, [], b"auto", 1.0]),
+    (WORD, ["laxx", True, None, "", "true", 0]),
+    (FLAG, ["auto", 1, 0, None, ""]),
+    (kinds.COOKIE_NAME, ["", "a b", "a=b", "a;b", "ä", "x" * 65, None, b"sid", "a\n", '"a"']),
+    (kinds.COOKIE_NAME, ["__Host-sid", "__secure-sid", "__HTTP-x", "__Host-Http-x"]),
+    (kinds.PREFIXES, ["static", "", None, 5, ["/a", "b"], ["/a", 5], {"/a"}, b"/a"]),
+    (kinds.SECRETS, ["hush", "", b"x" * 15, ["s" * 16, "hush"], 5, None, ["s" * 16] * 9, {"s" * 16}]),
+    (kinds.SECRETS, [[5], [["s" * 16]], "\ud800" * 16]),
+]
+
+
+@pytest.mark.parametrize(("kind", "given"), [(kind, each) for kind, several in REFUSED for each in several])
+def test_what_cannot_be_meant_is_refused(kind: Kind, given: Any) -> None:
+    """Each refusal is one line that ends a sentence, and does not repeat a secret."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the message is looked at below
+        kind.read(given)
+    message = str(caught.value)
+    assert message.startswith(("is ", "begins ", "holds "))
+    assert "\n" not in message
+    if kind.is_hidden and given:
+        assert str(given) not in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        *(
+            (DURATION, value, shown)
+            for value, shown in ((1800.0, "30m"), (43_200.0, "12h"), (90.0, "90s"), (1.0, "1s"))
+        ),
+        *(
+            (DURATION, value, shown)
+            for value, shown in ((0.25, "250ms"), (0.0, "0s"), (1.5, "1500ms"), (86_400.0, "24h"))
+        ),
+        *(
+            (SIZE, value, shown)
+            for value, shown in ((2**28, "256MiB"), (2**30, "1GiB"), (1_000, "1000B"), (1_536, "1536B"))
+        ),
+        *((TRI, value, shown) for value, shown in (("auto", "auto"), (True, "true"), (False, "false"))),
+        (NUMBER, 7, "7"),
+        (kinds.PREFIXES, ("/a", "/b"), "/a,/b"),
+        (kinds.SECRETS, (b"s" * 16,), ""),
+    ],
+)
+def test_a_value_is_shown_as_people_write_it(kind: Kind, value: Any, shown: str) -> None:
+    """The largest unit that gives a whole number; a secret not at all."""
+    assert kind.show(value) == shown
+
+
+@given(st.integers(0, 3_650 * 86_400_000))
+def test_a_shown_duration_reads_as_itself(milliseconds: int) -> None:
+    """What is shown can be written, for every whole number of milliseconds."""
+    seconds = milliseconds / 1_000
+    assert abs(float(DURATION.read(DURATION.show(seconds))) - seconds) < 1e-6  # type: ignore[arg-type]  # a float
+
+
+@given(st.integers(1, 2**40))
+def test_a_shown_size_reads_as_itself(amount: int) -> None:
+    """What is shown can be written, for every size."""
+    assert SIZE.read(SIZE.show(amount)) == amount
+
+
+@given(st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.booleans(), st.lists(st.text()), st.binary()))
+def test_whatever_is_given(given: Any) -> None:
+    """Any value is read or refused by each kind; nothing else happens."""
+    text = kinds.text(r"[a-z]+", "is no word")
+    for kind in (DURATION, SIZE, NUMBER, TRI, WORD, FLAG, text, kinds.COOKIE_NAME, kinds.PREFIXES, kinds.SECRETS):
+        try:
+            found = kind.read(given)
+        except ValueError:
+            continue
+        assert kind.read(found) == found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("idle_timeot", "idle_timeout"), ("IDLE", "idle_timeout"), ("secrte", "secret"), ("", "secret")],
+)
+def test_the_nearest_name(wrong: str, right: str) -> None:
+    """There is always one that is nearest."""
+    assert kinds.nearest(wrong, ["secret", "idle_timeout"]) == right or not wrong

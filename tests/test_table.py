@@ -1,0 +1,468 @@
+"""What a server holds: within its limits, counted to the byte, and gone when its time has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessile.errors import SessionLimit
+from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, Table
+
+GRACE_MS: Final = 10_000
+KEEP_MS: Final = 60_000
+IDLE_MS: Final = 30_000
+ABSOLUTE_MS: Final = 200_000
+SLOT_MS: Final = 1_000
+"""How much later than due something may go: a record is looked at once a second."""
+
+
+def make(*, sessions_max: int = 1_000, bytes_max: int = 1_000_000) -> Table:
+    return Table(sessions_max=sessions_max, bytes_max=bytes_max, rotation_grace_ms=GRACE_MS, tombstone_keep_ms=KEEP_MS)
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def live(now_ms: int = 0, *, value_bytes: int = 5, writer: int = 1) -> Record:
+    record = Record.create(now_ms=now_ms, idle_ms=IDLE_MS, deadline_ms=now_ms + ABSOLUTE_MS)
+    return record.write(writer, {"v": b"x" * value_bytes}, now_ms=now_ms)[0]
+
+
+def held(table: Table, number: int) -> Record:
+    packed = table.get(key(number))
+    assert packed is not None, "the table does not hold it"
+    return Record.unpack(packed)
+
+
+def sweep_out(table: Table, now_ms: int, *, at_most: int = 1_000) -> int:
+    """Sweep until there is nothing more to do at once; returns how often."""
+    for count in range(1, 10_000):
+        if not table.sweep(now_ms, at_most=at_most):
+            return count
+    raise AssertionError("a sweep always says that there is more")
+
+
+def hold_sums(table: Table) -> None:
+    """Every figure the table keeps is what adding up its entries gives."""
+    packed = [table.get(each) for each in table]
+    records = [Record.unpack(each) for each in packed if each is not None]
+    assert len(table) == len(packed) == len(records)
+    assert table.held_bytes == sum(len(each) + ENTRY_BYTES for each in packed if each is not None)
+    assert table.sessions == sum(record.state == LIVE for record in records)
+    assert table.tombstones == len(table) - table.sessions
+    for each in table:
+        found = table.find(each)
+        assert found is not None and found[0] is table.get(each) and found[1] == Record.unpack(found[0])
+        assert table.state(each) == found[1].state
+
+
+# -- against a dumb model --------------------------------------------------------------------------------------------------
+
+
+class Put(NamedTuple):
+    number: int
+    value_bytes: int
+
+
+class Touch(NamedTuple):
+    number: int
+
+
+class End(NamedTuple):
+    number: int
+    state: int
+
+
+class Drop(NamedTuple):
+    number: int
+
+
+class Wait(NamedTuple):
+    by_ms: int
+
+
+class Sweep(NamedTuple):
+    at_most: int
+
+
+_numbers = st.integers(0, 2)
+_waits = st.sampled_from([0, 500, 999, 1_000, 2_500, 4_000, 6_000, 9_000, 12_000, 29_999, 61_000, 10**10])
+_step = st.one_of(
+    st.builds(Put, _numbers, st.integers(1, 300)),
+    st.builds(Put, _numbers, st.integers(1, 300)),
+    st.builds(Touch, _numbers),
+    st.builds(End, _numbers, st.sampled_from([ROTATED, ENDED])),
+    st.builds(Drop, _numbers),
+    st.builds(Wait, _waits),
+    st.builds(Wait, _waits),
+    st.builds(Sweep, st.integers(1, 4)),
+    st.builds(Sweep, st.integers(1, 4)),
+)
+# Lists of a drawn length: left to themselves they are mostly shorter than five.
+_steps = st.integers(0, 40).flatmap(lambda count: st.lists(_step, min_size=count, max_size=count))
+
+
+@dataclass
+class Model:
+    """A table and a dictionary of what was put into it, on one clock."""
+
+    table: Table = field(default_factory=make)
+    records: dict[int, Record] = field(default_factory=dict)
+    changed_ms: dict[int, int] = field(default_factory=dict)
+    """When each was last put, or found to have turned into a tombstone."""
+    now_ms: int = 5_500
+    expired: int = 0
+
+    def take(self, step: Put | Touch | End | Drop | Wait | Sweep) -> None:
+        match step:
+            case Put(number, value_bytes):
+                record = self.records.get(number)
+                if record is None:
+                    self._put(number, live(self.now_ms, value_bytes=value_bytes))
+                elif record.state == LIVE:
+                    value = {"v": b"y" * value_bytes}
+                    self._put(number, record.write(1, value, now_ms=self.now_ms)[0])
+            case Touch(number) if number in self.records:
+                self._put(number, self.records[number].touch(self.now_ms), is_touch=True)
+            case End(number, state) if number in self.records:
+                self._put(number, self.records[number].end(state, self.now_ms))
+            case Drop(number):
+                self.table.drop(key(number))
+                self.records.pop(number, None)
+            case Wait(by_ms):
+                self.now_ms += by_ms
+            case Sweep(at_most):
+                self.sweep(at_most)
+            case _:
+                pass
+        self.compare()
+
+    def sweep(self, at_most: int) -> None:
+        """When there is nothing more to do, nothing is left that was due two seconds ago."""
+        is_more = self.table.sweep(self.now_ms, at_most=at_most)
+        self.compare()
+        for number, record in self.records.items():
+            moment = max(due_ms(record), self.changed_ms[number])
+            assert is_more or moment + 2 * SLOT_MS > self.now_ms, "what is due is gone"
+
+    def compare(self) -> None:
+        """What the table holds is what was put; what is missing or has changed was due."""
+        hold_sums(self.table)
+        for number, record in list(self.records.items()):
+            packed = self.table.get(key(number))
+            if packed == record.pack():
+                continue
+            assert due_ms(record) <= self.now_ms, "nothing goes before its time"
+            if packed is None:
+                self.expired += record.state == LIVE
+                del self.records[number]
+            else:
+                assert record.state == ROTATED
+                assert Record.unpack(packed) == record.end(ENDED, 0)
+                self.records[number] = Record.unpack(packed)
+                self.changed_ms[number] = self.now_ms
+        assert {key(number) for number in self.records} == set(self.table)
+        assert self.table.expired == self.expired
+
+    def _put(self, number: int, record: Record, **how: Any) -> None:
+        packed = self.table.put(key(number), record, **how)
+        assert packed == record.pack() and self.table.get(key(number)) is packed
+        self.records[number] = record
+        if not how:
+            self.changed_ms[number] = self.now_ms
+
+
+def due_ms(record: Record) -> int:
+    """When something becomes of a record by itself, said once more."""
+    if record.state == LIVE:
+        return min(record.touched_ms + IDLE_MS, record.deadline_ms)
+    return record.ended_ms + {ROTATED: GRACE_MS, ENDED: KEEP_MS}[record.state]
+
+
+@given(_steps, st.integers(1, 3))
+def test_the_table_does_what_a_dictionary_and_a_look_at_every_entry_would(
+    steps: list[Put | Touch | End | Drop | Wait | Sweep], at_most: int
+) -> None:
+    """Whatever happens in whatever order: every figure is exact, nothing goes early, and everything due goes."""
+    model = Model()
+    for step in steps:
+        model.take(step)
+    for _ in range(100):
+        model.sweep(at_most)
+        moments = [due_ms(record) for record in model.records.values() if due_ms(record) > model.now_ms]
+        model.now_ms = max(min(moments, default=0), model.now_ms + SLOT_MS)
+    assert not model.records, "everything due is gone after enough sweeps"
+    assert model.table.held_bytes == 0
+    sweep_out(model.table, model.now_ms + ABSOLUTE_MS)
+    assert not model.table._wheel and not model.table._due, "a table that holds nothing remembers nothing"
+
+
+# -- the life of an entry --------------------------------------------------------------------------------------------------
+
+
+def test_a_session_nobody_touches_goes_after_its_idle_timeout() -> None:
+    """It stays until the moment it is due and is gone a second after."""
+    table = make()
+    table.put(key(1), live(500))
+    assert not table.sweep(500 + IDLE_MS - 1) and len(table) == 1
+    assert not table.sweep(500 + IDLE_MS + SLOT_MS) and len(table) == 0
+    assert table.expired == 1
+
+
+def test_a_touched_session_moves_on() -> None:
+    """A touch is found when the first moment has passed; the deadline holds whatever is touched."""
+    table = make()
+    table.put(key(1), live())
+    for now_ms in range(0, ABSOLUTE_MS, IDLE_MS // 3):
+        table.put(key(1), held(table, 1).touch(now_ms), is_touch=True)
+        sweep_out(table, now_ms)
+    assert len(table) == 1
+    sweep_out(table, ABSOLUTE_MS + SLOT_MS)
+    assert len(table) == 0
+
+
+def test_a_rotated_session_ends_and_is_forgotten() -> None:
+    """Its fields go after the grace, the tombstone when it was kept long enough since the rotation; neither expired."""
+    table = make()
+    table.put(key(1), live())
+    table.put(key(1), held(table, 1).end(ROTATED, 4_000))
+    assert (table.sessions, table.tombstones) == (0, 1)
+    sweep_out(table, 4_000 + GRACE_MS - 1)
+    assert held(table, 1).state == ROTATED and held(table, 1).fields
+    sweep_out(table, 4_000 + GRACE_MS + SLOT_MS)
+    assert held(table, 1).state == ENDED and not held(table, 1).fields
+    hold_sums(table)
+    sweep_out(table, 4_000 + KEEP_MS - 1)
+    assert (len(table), table.tombstones) == (1, 1)
+    sweep_out(table, 4_000 + KEEP_MS + SLOT_MS)
+    assert (len(table), table.tombstones, table.expired, table.held_bytes) == (0, 0, 0, 0)
+
+
+def test_due_ms_says_when_each_state_is_over() -> None:
+    """A living session expires, a rotated one loses its fields, an ended one is forgotten."""
+    table = make()
+    record = live(500)
+    assert table.due_ms(record) == 500 + IDLE_MS
+    assert table.due_ms(record.touch(ABSOLUTE_MS)) == 500 + ABSOLUTE_MS
+    assert table.due_ms(record.end(ROTATED, 700)) == 700 + GRACE_MS
+    assert table.due_ms(record.end(ENDED, 700)) == 700 + KEEP_MS
+
+
+def test_what_was_dropped_may_come_back() -> None:
+    """A key that was dropped can be put again; its old moment does not end the new session early."""
+    table = make()
+    table.put(key(1), live())
+    table.drop(key(1))
+    table.drop(key(1))
+    assert table.get(key(1)) is None and table.held_bytes == 0
+    table.put(key(1), live(20_000))
+    sweep_out(table, IDLE_MS + 2 * SLOT_MS)
+    assert len(table) == 1
+    sweep_out(table, 20_000 + IDLE_MS + SLOT_MS)
+    assert (len(table), table.expired) == (0, 1)
+
+
+# -- the decoded form --------------------------------------------------------------------------------------------------------
+
+
+def test_a_hot_record_is_decoded_once() -> None:
+    """What was put or found is found again as the same object, until something else is put or it is dropped."""
+    table = make()
+    assert table.find(key(1)) is None and table.state(key(1)) is None
+    record = live()
+    packed = table.put(key(1), record)
+    found = table.find(key(1))
+    assert found == (packed, record) and found[0] is packed and table.find(key(1)) is found
+    table.put(key(1), record.touch(99), is_touch=True)
+    again = table.find(key(1))
+    assert again is not None and again[0] is table.get(key(1)) and again[1].touched_ms == 99
+    table.drop(key(1))
+    assert table.find(key(1)) is None
+
+
+def test_a_stale_decoded_form_is_not_believed() -> None:
+    """A look without the lock may leave an older form behind; the bytes of now decide."""
+    table = make()
+    table.put(key(1), live())
+    old = table.find(key(1))
+    table.put(key(1), live(value_bytes=9))
+    assert old is not None
+    table._keep_hot(key(1), old)
+    assert table.find(key(1)) == (table.get(key(1)), live(value_bytes=9))
+
+
+def test_decoded_forms_are_bounded() -> None:
+    """So many small records are kept decoded and no more, and a large one, or one that grew large, is not."""
+    table = make(sessions_max=10_000, bytes_max=10**9)
+    for number in range(3 * HOT_MAX):
+        table.put(key(number), live())
+        table.find(key(number // 2))
+        assert len(table._hot) <= HOT_MAX
+    big = live(value_bytes=HOT_RECORD_BYTES_MAX)
+    table.put(key(3 * HOT_MAX), big)
+    last = 3 * HOT_MAX - 1
+    assert key(last) in table._hot
+    table.put(key(last), big)
+    for number in (last, 3 * HOT_MAX):
+        assert table.find(key(number)) == (big.pack(), big)
+        assert key(number) not in table._hot
+    table.put(key(7), live())
+    table.drop(key(7))
+    assert key(7) not in table._hot, "what is dropped does not linger"
+
+
+# -- bounded work ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_most", [1, 3, 10, 11])
+def test_a_sweep_looks_at_no_more_than_it_may(at_most: int) -> None:
+    """Ten due records take as many sweeps as the bound says, and the last one says that nothing is left."""
+    table = make()
+    for number in range(10):
+        table.put(key(number), live())
+    left = 10
+    while left:
+        is_more = table.sweep(IDLE_MS + SLOT_MS, at_most=at_most)
+        left = max(0, left - at_most)
+        assert len(table) == left and is_more == bool(left)
+
+
+def test_moving_on_counts_as_a_look() -> None:
+    """Records that were touched meanwhile are work too: they are taken up in turns, and none goes."""
+    table = make()
+    for number in range(10):
+        table.put(key(number), live())
+        table.put(key(number), held(table, number).touch(IDLE_MS), is_touch=True)
+    assert [table.sweep(IDLE_MS + SLOT_MS, at_most=4) for _ in range(4)] == [True, True, False, False]
+    assert len(table) == 10
+
+
+def test_a_long_jump_of_the_clock_is_cheap() -> None:
+    """After a suspension of any length the work is what is held, not the seconds that passed."""
+    table = make()
+    table.put(key(1), live())
+    table.sweep(0)
+    for now_ms in (10**15, 10**17):  # a list of those seconds would not fit into any memory
+        assert not table.sweep(now_ms)
+        table.put(key(1), live(now_ms))
+        assert len(table) == 1
+    sweep_out(table, 10**17 + IDLE_MS + SLOT_MS)
+    assert (len(table), table.expired) == (0, 3)
+
+
+def test_a_first_sweep_far_from_zero_is_cheap() -> None:
+    """The clock's zero may be anywhere; a table without entries has nothing to do at any time."""
+    for table in (make(), make()):
+        assert not table.sweep(10**17)
+        table.put(key(1), live(10**17))
+        assert sweep_out(table, 10**17 + IDLE_MS + SLOT_MS) == 1
+        assert len(table) == 0
+
+
+def test_a_first_sweep_does_not_hold_up_what_is_due_earlier() -> None:
+    """What is put after the first sweep and due before everything that was there goes in its own time."""
+    table = make()
+    table.put(key(1), live())
+    table.sweep(1_000)
+    table.put(key(1), held(table, 1).end(ROTATED, 2_000))
+    sweep_out(table, 2_000 + GRACE_MS + SLOT_MS)
+    assert held(table, 1).state == ENDED
+
+
+def test_a_clock_that_stands_still_or_goes_back_does_no_harm() -> None:
+    """A record put or swept at an earlier time than the last sweep is not lost from the wheel."""
+    table = make()
+    table.put(key(1), live())
+    table.sweep(50_000)
+    table.put(key(2), live())
+    table.sweep(10_000)
+    table.put(key(3), live(9_000))
+    sweep_out(table, 52_000)
+    assert len(table) == 0 and table.expired == 3
+
+
+# -- limits ----------------------------------------------------------------------------------------------------------------
+
+
+def test_new_sessions_are_refused_at_the_limit() -> None:
+    """One line names the setting and the remedy, nothing changes, and who is in may go on and leave."""
+    table = make(sessions_max=2)
+    table.put(key(1), live())
+    table.put(key(2), live())
+    with pytest.raises(SessionLimit, match=r"2 sessions; sessions_max is 2: .*idle_timeout") as caught:
+        table.put(key(3), live())
+    assert "\n" not in str(caught.value)
+    assert table.get(key(3)) is None and len(table) == 2
+    hold_sums(table)
+    table.put(key(1), live(value_bytes=50))
+    table.drop(key(2))
+    table.put(key(3), live())
+
+
+def test_tombstones_take_their_place() -> None:
+    """An ended session counts until it is forgotten, or ending and starting sessions would grow without a limit."""
+    table = make(sessions_max=1)
+    table.put(key(1), live())
+    table.put(key(1), held(table, 1).end(ENDED, 0), is_touch=True)
+    with pytest.raises(SessionLimit):
+        table.put(key(2), live())
+    sweep_out(table, KEEP_MS + SLOT_MS)
+    table.put(key(2), live(KEEP_MS))
+
+
+def test_new_bytes_are_refused_at_the_limit() -> None:
+    """The last byte that fits is let in, the first that does not is refused, and nothing is changed."""
+    size = len(live().pack()) + ENTRY_BYTES
+    table = make(bytes_max=2 * size)
+    table.put(key(1), live())
+    with pytest.raises(SessionLimit, match=rf"holds {size} bytes .*bytes_max is {2 * size}: .*idle_timeout"):
+        table.put(key(2), live(value_bytes=6))
+    assert (len(table), table.held_bytes) == (1, size)
+    table.put(key(2), live())
+    assert table.held_bytes == 2 * size
+
+
+def test_held_sessions_may_grow_a_little_further() -> None:
+    """A write to a session that is there goes through a quarter beyond the limit; then it is refused as well."""
+    size = len(live().pack()) + ENTRY_BYTES
+    table = make(bytes_max=size)
+    table.put(key(1), live())
+    room = int(size * (GROWTH - 1))
+    with pytest.raises(SessionLimit):
+        table.put(key(1), live(value_bytes=5 + room + 1))
+    assert table.held_bytes == size and held(table, 1) == live()
+    table.put(key(1), live(value_bytes=5 + room))
+    assert table.held_bytes == size + room
+
+
+def test_touches_ends_and_smaller_records_always_have_room() -> None:
+    """At the limit nobody is logged out, or kept in, for want of a byte."""
+    size = len(live().pack()) + ENTRY_BYTES
+    table = make(bytes_max=int(size / GROWTH))
+    table._bytes_max = size
+    table.put(key(1), live())
+    table._bytes_max = int(size / GROWTH)
+    late = live().touch(10**12)
+    assert len(late.pack()) > len(live().pack())
+    with pytest.raises(SessionLimit):
+        table.put(key(1), late)
+    table.put(key(1), late, is_touch=True)
+    table.put(key(1), live(value_bytes=1))
+    table.put(key(1), held(table, 1).end(ENDED, 10**12), is_touch=True)
+    hold_sums(table)
+
+
+def test_iterating_allows_changes() -> None:
+    """The keys as they stood when asked for: dropping while walking is fine."""
+    table = make()
+    for number in range(5):
+        table.put(key(number), live())
+    for each in table:
+        table.drop(each)
+    assert len(table) == 0
