@@ -1,0 +1,48 @@
+"""What a browser is told when its session could not be kept or told, for every adapter alike.
+
+A handler that raises, or whose changes cannot be kept, must not be answered as if all were well: 409 says that the
+session ended or got a new id meanwhile and the request may be sent again with the cookies of now; 503 that this server
+cannot tell or keep sessions at this moment (RFC 9110 §15.5.10, §15.6.4). Neither touches a cookie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sessile.errors import SessionConflict, SessionError, SessionLimit, SessionUnavailable
+
+__all__ = ["Answer", "answer_to"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response in place of the app's own."""
+
+    status: int
+    reason: str
+    body: bytes
+    retry_after_s: int = 0
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"cache-control", b"no-store"),
+            (b"vary", b"Cookie"),
+        ]
+        if self.retry_after_s:
+            headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        return headers
+
+
+_CONFLICT = Answer(409, "Conflict", b"The session was ended or renewed meanwhile; nothing was stored. Try again.\n")
+_UNAVAILABLE = Answer(503, "Service Unavailable", b"Sessions are not available right now. Try again.\n", 1)
+
+
+def answer_to(error: SessionError) -> Answer | None:
+    """The answer to give; None for a mistake of the application, which its framework should show as such."""
+    if isinstance(error, SessionConflict):
+        return _CONFLICT
+    if isinstance(error, SessionLimit | SessionUnavailable):
+        return _UNAVAILABLE
+    return None

@@ -1,0 +1,177 @@
+"""The ASGI middleware: Starlette, FastAPI, Litestar, Quart, Django's ASGI handler, or an app of one's own.
+
+`scope["session"]` is the session, for HTTP and WebSocket alike. It is committed when the head of the response leaves,
+whatever its status; what is changed later, in a stream, a background task or an open WebSocket, is committed before the
+last byte leaves and again when the app returns. An exception before the head leaves discards the changes.
+
+Building the middleware does no IO, starts no thread and draws no randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from sessile.answers import answer_to
+from sessile.cookies import add_headers
+from sessile.engine import Engine
+from sessile.errors import SessionError
+
+if TYPE_CHECKING:
+    from sessile.keywords import Keywords
+    from sessile.session import Session
+    from sessile.visit import Step
+
+__all__ = ["SessionMiddleware"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_KINDS: Final = frozenset({"http", "websocket"})
+_HTTPS: Final = frozenset({"https", "wss"})
+_HEADS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+class SessionMiddleware:
+    """Gives every request of `app` a session.
+
+    Args:
+        app: an ASGI 3 application.
+        engine: the engine to use; several middlewares may share one.
+        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another.
+    """
+
+    def __init__(self, app: App, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
+        self.app = app
+        self.engine = Engine(**settings) if engine is None else engine
+        self._exclude = self.engine.settings.exclude
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        engine = self.engine
+        if (
+            kind not in _KINDS
+            or scope.get("sessile.engine") is engine  # a middleware further out shares it
+            or (self._exclude and scope["path"].startswith(self._exclude))
+        ):
+            await self.app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        if type(headers) is not list:
+            headers = list(headers)
+        by_name = dict(headers)  # one pass in C: as good as always, no name comes twice
+        if len(by_name) == len(headers):
+            cookie = by_name.get(b"cookie")
+            cookie_headers = () if cookie is None else (cookie,)
+        else:  # HTTP/2 allows several Cookie fields (RFC 9113 §8.2.3)
+            cookie_headers = tuple([value for name, value in headers if name == b"cookie"])
+        session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
+        scope["session"] = session
+        scope["sessile.engine"] = engine
+        if engine.backend is not None:
+            await engine.prepare(session)
+        exchange = _Exchange(engine, session, send, is_websocket=kind == "websocket")
+        try:
+            await self.app(scope, receive, exchange.send)
+        except SessionError as error:
+            if not await exchange.refuse(error):
+                raise
+            return
+        if session.may_have_changed:
+            await exchange.finish()
+
+
+class _Exchange:
+    """One request's answer on its way out."""
+
+    _is_started = False
+    _is_refused = False
+
+    def __init__(self, engine: Engine, session: Session, send: Send, *, is_websocket: bool) -> None:
+        self._engine = engine
+        self._session = session
+        self._send = send
+        self._is_websocket = is_websocket
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Commit what must be committed before this message leaves, and let it leave.
+
+        No coroutine of its own: what needs no waiting costs no frame on the way to the server.
+        """
+        if self._is_refused:
+            return _nothing()
+        session = self._session
+        if self._is_started:
+            if session.may_have_changed and (self._is_websocket or not message.get("more_body", False)):
+                return self._send_late(message)
+        elif message["type"] in _HEADS:
+            if session.may_have_changed:
+                return self._commit_and_send_head(message)
+            if session.accessed:
+                return self._send_head(message)
+            self._is_started = True
+        return self._send(message)
+
+    async def finish(self) -> None:
+        """Commit what the app changed after the last byte. Without an answer there is nothing to keep."""
+        if self._is_started and not self._is_refused:
+            await self._commit_late()
+
+    async def refuse(self, error: SessionError) -> bool:
+        """Answer for the app when a session could not be kept or told; False when it is too late for that."""
+        if self._is_refused:
+            return True
+        answer = answer_to(error)
+        if answer is None or self._is_started:
+            return False
+        self._is_refused = True
+        if self._is_websocket:
+            await self._send({"type": "websocket.close", "code": 1013 if answer.retry_after_s else 1008})
+        else:
+            await self._send({"type": "http.response.start", "status": answer.status, "headers": answer.headers()})
+            await self._send({"type": "http.response.body", "body": answer.body})
+        return True
+
+    def _commit_and_send_head(self, message: Message) -> Awaitable[None]:
+        try:
+            steps = self._engine.commit(self._session)
+        except SessionError as error:
+            return self._refuse_or_raise(error)
+        return self._settle_and_send_head(steps, message) if steps else self._send_head(message)
+
+    async def _settle_and_send_head(self, steps: list[Step], message: Message) -> None:
+        try:
+            await self._engine.settle(steps)
+        except SessionError as error:
+            await self._refuse_or_raise(error)
+        else:
+            await self._send_head(message)
+
+    async def _refuse_or_raise(self, error: SessionError) -> None:
+        if not await self.refuse(error):
+            raise error
+
+    def _send_head(self, message: Message) -> Awaitable[None]:
+        headers = list(message.get("headers") or ())
+        add_headers(headers, self._engine.cookies(self._session))
+        self._is_started = True
+        return self._send({**message, "headers": headers})
+
+    async def _send_late(self, message: Message) -> None:
+        await self._commit_late()
+        await self._send(message)
+
+    async def _commit_late(self) -> None:
+        steps = self._engine.commit(self._session, is_late=True)
+        if steps:
+            await self._engine.settle(steps)
+
+
+async def _nothing() -> None:
+    """What a refused request's further messages come to."""

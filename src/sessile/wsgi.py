@@ -1,0 +1,184 @@
+"""The WSGI middleware (PEP 3333): Flask, Django, Pyramid, Bottle, or an app of one's own.
+
+`environ["sessile.session"]` is the session; it is opened at its first touch. It is committed when the app calls
+`start_response`, whatever the status; what is changed later, while a body is generated, is committed before the body
+ends and again at `close()`. `write`, `exc_info`, `close` and `wsgi.file_wrapper` work as without the middleware: a body
+that runs no code of the app passes through untouched.
+
+Building the middleware does no IO, starts no thread and draws no randomness.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from sessile.answers import answer_to
+from sessile.cookies import add_headers
+from sessile.engine import Engine
+from sessile.errors import SessionError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from sessile.keywords import Keywords
+    from sessile.session import Session
+
+    _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+__all__ = ["SessionMiddleware"]
+
+
+class SessionMiddleware:
+    """Gives every request of `app` a session.
+
+    Args:
+        app: a WSGI application.
+        engine: the engine to use; several middlewares may share one.
+        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another.
+    """
+
+    def __init__(self, app: WSGIApplication, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
+        self.app = app
+        self.engine = Engine(**settings) if engine is None else engine
+        if self.engine.backend is not None:
+            raise SettingsError(
+                "url names other holders, which a WSGI app cannot wait for in this version: use sticky://"
+            )
+        self._exclude = self.engine.settings.exclude
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._is_left_alone(environ):
+            return self.app(environ, start_response)
+        engine = self.engine
+        cookie = environ.get("HTTP_COOKIE")
+        session = engine.open(
+            (cookie.encode("latin-1"),) if cookie else (),
+            is_https=environ.get("wsgi.url_scheme") == "https",
+            server=environ.get("SERVER_NAME"),
+        )
+        environ["sessile.session"] = session
+        environ["sessile.engine"] = engine
+        exchange = _Exchange(engine, session, start_response)
+        try:
+            body = self.app(environ, exchange.start_response)
+            return exchange.body(body, environ.get("wsgi.file_wrapper"))
+        except SessionError as error:
+            refusal = exchange.refuse(error)
+            if refusal is None:
+                raise
+            return refusal
+
+    def _is_left_alone(self, environ: WSGIEnvironment) -> bool:
+        """Whether the path is excluded, or a middleware further out with the same engine has opened the session."""
+        if environ.get("sessile.engine") is self.engine:
+            return True
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        return bool(self._exclude) and path.startswith(self._exclude)
+
+
+class _Exchange:
+    """One request's answer on its way out."""
+
+    __slots__ = ("_cookies", "_engine", "_is_refused", "_is_started", "_session", "_start_response")
+
+    def __init__(self, engine: Engine, session: Session, start_response: StartResponse) -> None:
+        self._engine = engine
+        self._session = session
+        self._start_response = start_response
+        self._is_started = False
+        self._is_refused = False
+        self._cookies: list[bytes] = []
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """Commit, and start the response with the cookies that follow.
+
+        A second call, with `exc_info`, replaces the head of an answer that has not left: what the first call committed
+        stays committed, and its cookies go with the new head.
+        """
+        if not self._is_started and self._session.accessed:
+            self._engine.commit(self._session)
+            self._cookies = self._engine.cookies(self._session)
+        self._is_started = True
+        if self._session.accessed:
+            raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            add_headers(raw, self._cookies)
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def body(self, body: Iterable[bytes], file_wrapper: object) -> Iterable[bytes]:
+        """The body, watched only where code of the app may still run while it is sent."""
+        try:
+            self.commit_late()
+        except BaseException:
+            _close(body)
+            raise
+        if isinstance(body, list | tuple) or (isinstance(file_wrapper, type) and isinstance(body, file_wrapper)):
+            return body
+        return _WatchedBody(self, body)
+
+    def commit_late(self) -> None:
+        if self._is_started and not self._is_refused and self._session.accessed:
+            self._engine.commit(self._session, is_late=True)
+
+    def refuse(self, error: SessionError) -> Iterable[bytes] | None:
+        """Answer for the app when a session could not be kept or told; None when it is too late for that."""
+        answer = answer_to(error)
+        if answer is None or self._is_started:
+            return None
+        headers = [(name.decode(), value.decode()) for name, value in answer.headers()]
+        self._is_started = self._is_refused = True
+        self._start_response(f"{answer.status} {answer.reason}", headers)
+        return [answer.body]
+
+
+class _WatchedBody:
+    """A body that the app generates, with a commit before it ends."""
+
+    __slots__ = ("_body", "_exchange", "_parts", "_refusal")
+
+    def __init__(self, exchange: _Exchange, body: Iterable[bytes]) -> None:
+        self._exchange = exchange
+        self._body = body
+        self._parts = iter(body)
+        self._refusal: Iterator[bytes] | None = None
+
+    def __iter__(self) -> _WatchedBody:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._refusal is not None:
+            return next(self._refusal)
+        try:
+            return next(self._parts)
+        except StopIteration:
+            self._exchange.commit_late()
+            raise
+        except SessionError as error:
+            # A generator calls start_response at its first step, so that is where its commit may fail.
+            refusal = self._exchange.refuse(error)
+            if refusal is None:
+                raise
+            self._refusal = iter(refusal)
+            return next(self._refusal)
+
+    def close(self) -> None:
+        try:
+            _close(self._body)
+        finally:
+            self._exchange.commit_late()
+
+
+def _close(body: Iterable[bytes]) -> None:
+    """Close a body that can be closed, as a server must once it was given one."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()

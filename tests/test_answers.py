@@ -1,0 +1,74 @@
+"""Which error of a session becomes which answer, and what that answer tells browsers and caches."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessile.answers import Answer, answer_to
+from sessile.errors import (
+    SessionConflict,
+    SessionEnded,
+    SessionError,
+    SessionLimit,
+    SessionRotated,
+    SessionTooLarge,
+    SessionUnavailable,
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (SessionConflict, 409),
+        (SessionEnded, 409),
+        (SessionRotated, 409),
+        (SessionLimit, 503),
+        (SessionUnavailable, 503),
+        (SessionTooLarge, None),
+        (SessionError, None),
+    ],
+)
+def test_the_answer_to_each_error(kind: type[SessionError], status: int | None) -> None:
+    """What another try may mend is answered; a mistake of the application is left to its framework."""
+    answer = answer_to(kind("the details stay in the log"))
+    assert (None if answer is None else answer.status) == status
+
+
+def test_every_session_error_is_decided_on() -> None:
+    """A new kind of session error is entered above, so that somebody decides what a browser is told."""
+
+    def below(kind: type[SessionError]) -> set[type[SessionError]]:
+        return {kind}.union(*(below(each) for each in kind.__subclasses__()))
+
+    assert below(SessionError) == {
+        *(SessionConflict, SessionEnded, SessionRotated, SessionLimit, SessionUnavailable),
+        *(SessionTooLarge, SessionError),
+    }
+
+
+def the_answer(error: SessionError) -> Answer:
+    answer = answer_to(error)
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.parametrize("kind", [SessionConflict, SessionUnavailable])
+def test_an_answer_is_whole_and_stored_nowhere(kind: type[SessionError]) -> None:
+    """Its length is its body's, caches keep it for nobody, it sets no cookie, and tells nothing of the inside."""
+    answer = the_answer(kind("secret detail"))
+    headers = dict(answer.headers())
+    assert len(headers) == len(answer.headers())
+    assert headers[b"content-length"] == b"%d" % len(answer.body)
+    assert headers[b"content-type"] == b"text/plain; charset=utf-8"
+    assert headers[b"cache-control"] == b"no-store" and headers[b"vary"] == b"Cookie"
+    assert b"set-cookie" not in headers
+    assert b"secret detail" not in answer.body and answer.body.endswith(b"\n")
+    assert all(name == name.lower() for name in headers)
+
+
+def test_only_what_passes_by_itself_says_when_to_come_back() -> None:
+    """503 comes with Retry-After; 409 does not: it may be tried again at once."""
+    assert (b"retry-after", b"1") in the_answer(SessionUnavailable()).headers()
+    assert the_answer(SessionUnavailable()).reason == "Service Unavailable"
+    assert b"retry-after" not in dict(the_answer(SessionEnded()).headers())
+    assert the_answer(SessionEnded()).reason == "Conflict"
