@@ -1,0 +1,472 @@
+"""One client connection: requests are read one after the other, each is served whole before the next is looked at.
+
+The life of a request: its head is judged, a server is chosen, an idle or new connection carries it, the response
+streams back. Until the first byte of a response a request may be sent once more: to anybody if no byte of it left, else
+only if its method is idempotent and what was sent of its body is still here. Nothing a client sends is kept beyond the
+limits: reading pauses instead. Every wait has a deadline, looked at by the worker's sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
+from sessile.balancer.flow import FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
+from sessile.balancer.phases import BODY, HEAD, IDLE, LINGER, STREAM, TUNNEL, WAIT
+from sessile.balancer.refusals import Refusal, answer
+from sessile.balancer.requests import IDEMPOTENT, Peer, RequestHead
+
+if TYPE_CHECKING:
+    from sessile.balancer.responses import ResponseHead
+    from sessile.balancer.servers import Server
+    from sessile.balancer.upstream import Upstream
+    from sessile.balancer.worker import Worker
+
+__all__ = ["Client"]
+
+NOBODY: tuple[Server, ...] = ()
+
+
+class Client(Flow, asyncio.Protocol):
+    """A client's connection and the request on it."""
+
+    __slots__ = (
+        "_buffer", "_is_blocked", "_is_eof", "_is_full", "_owner", "_sent", "_sent_bytes", "_tried",
+        "attempt", "is_plain", "is_tunnel", "peer", "request", "server", "upstream",
+    )  # fmt: skip
+
+    peer: Peer
+    request: RequestHead
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker)
+        self.is_tunnel = False
+        self.is_plain = False
+        """The response to this GET needs no lines of ours and leaves the connection open: it may pass as it came."""
+        self.server: Server | None = None
+        """Where the request under way was sent, or is being sent."""
+        self.upstream: Upstream | None = None
+        self.attempt = 0
+        """Counts the tries to serve; a connection made for an earlier one comes too late."""
+        self._buffer = b""
+        self._sent: list[bytes] | None = []
+        self._sent_bytes = 0
+        self._tried: tuple[Server, ...] = NOBODY
+        self._owner: Server | None = None
+        self._is_eof = False
+        self._is_full = self._is_blocked = False
+
+    # --- what the transport says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self.deadline = self._worker.now + self._worker.settings.timeouts.head_s
+        peer = self._worker.admit(self, self.transport)
+        if peer is None:
+            self._say(503, "too many connections")
+        else:
+            self.peer = peer
+
+    def data_received(self, data: bytes) -> None:
+        self._worker.arrived(self, data, 0)
+
+    def take(self, data: bytes, carried: int) -> None:
+        """Look at what arrived, in the worker's turn."""
+        del carried
+        phase = self.phase
+        if phase <= HEAD:
+            self._take_head(data)
+        elif self._body is not None:
+            self._take_body(data)
+        elif phase == TUNNEL:
+            self._into_tunnel(data)
+        elif phase != LINGER:
+            self._buffer += data
+            if len(self._buffer) > self._worker.settings.limits.pipelined_bytes:
+                self._hold(FOR_PIPELINE)
+
+    def eof_received(self) -> bool:
+        """A client may close its sending half and still read its response, but not before its request is whole."""
+        self._worker.drain()
+        if self.phase in {WAIT, STREAM} and self._body is None:
+            self._is_eof = True
+            return True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._worker.drain()
+        self._worker.dismiss(self)
+        self._drop_upstream()
+        self.phase = LINGER
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self.upstream is not None:
+            self.upstream.pause()
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._touch()
+        if self.upstream is not None:
+            self.upstream.resume()
+        elif self._is_blocked:
+            self._is_blocked = False
+            self._next()
+
+    # --- reading a request
+
+    def _take_head(self, data: bytes) -> None:
+        worker = self._worker
+        searched, end, request = len(self._buffer), len(data), None
+        if searched:
+            data, self._buffer = self._buffer + data, b""
+        try:
+            if not searched and end <= worker.head_bytes_max and data.endswith(b"\r\n\r\n"):
+                request = worker.requests.usual(data, self.peer)
+            if request is None:
+                end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
+                if not 4 <= end <= worker.head_bytes_max or data[0] < 0x41:
+                    data = self._incomplete(data)
+                    if not data:
+                        return
+                    end = data.find(b"\r\n\r\n") + 4
+                request = worker.requests.parse(data[:end], self.peer)
+        except Refusal as refusal:
+            self._say(refusal.status, refusal.reason)
+            return
+        self.request = request
+        self._tried = NOBODY
+        if request.affinity and request.keep_alive and worker.is_plain and not request.body:
+            server = worker.servers.tokens.get(request.affinity[0])
+            if server is not None and server.idle and request.method == b"GET" and not request.is_http_10:
+                # The usual case, `_dispatch` and all it calls unrolled: its server is there, and a connection to it.
+                self.server = self._owner = server
+                server.active += 1
+                self.is_plain = True
+                self._sent = None
+                self._buffer = data[end:]
+                self.phase = WAIT
+                self.deadline = worker.response_by
+                upstream = self.upstream = server.idle.pop()
+                upstream.client = self
+                upstream.carried += 1
+                upstream.transport.write(request.forward)
+                return
+        if request.body:
+            self._body = reader_for(request.body)
+            self._sent, self._sent_bytes, self._received, self._since = [], 0, 0, worker.now
+            self.phase = BODY
+            self.deadline = worker.now + worker.settings.timeouts.body_s
+            self._dispatch()
+            if self._body is not None and len(data) > end:
+                self._take_body(data[end:])
+        else:
+            self._sent = None
+            if len(data) > end:
+                self._buffer = data[end:]
+            self.phase = WAIT
+            self.deadline = worker.response_by
+            self._dispatch()
+
+    def _incomplete(self, data: bytes) -> bytes:
+        """Not a usable head yet: wait for more, or refuse; returns the data only if there is a head in it after all."""
+        worker = self._worker
+        if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: an empty line before the request line is skipped, once
+            data = data[2:]
+        elif data == b"\r":
+            self._buffer = data
+            return b""
+        if data and not 0x41 <= data[0] <= 0x5A:
+            raise Refusal(400, "this is not an HTTP/1.1 request")
+        end = data.find(b"\r\n\r\n")
+        limit = worker.settings.limits.head_bytes
+        if end + 4 > limit or (end < 0 and len(data) > limit):
+            raise Refusal(431, f"the request head is longer than {limit} bytes")
+        if end >= 0:
+            return data
+        self._buffer = data
+        if self.phase == IDLE and data:
+            self.phase = HEAD
+            self.deadline = worker.now + worker.settings.timeouts.head_s
+        return b""
+
+    def _take_body(self, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        self._received += len(data)
+        try:
+            payload = body.feed(data)
+        except BodyError as error:
+            self._drop_upstream()
+            self._fail(400, str(error))
+            return
+        if self.request.body == CHUNKED:
+            payload = chunk(payload, is_last=body.is_done)
+        if body.is_done:
+            self._body = None
+            self._buffer = body.rest
+        if payload:
+            self._send(payload)
+        if self.phase == BODY:
+            self._touch()
+
+    def _send(self, payload: bytes) -> None:
+        """Pass a piece of the body on, and keep it while it may be needed for another try."""
+        if self._sent is not None:
+            self._sent.append(payload)
+            self._sent_bytes += len(payload)
+        if self.upstream is None:
+            if self._sent_bytes > self._worker.settings.limits.replay_bytes:
+                self._hold(FOR_DIAL)
+            return
+        self.upstream.transport.write(payload)
+        if self._sent_bytes > self._worker.settings.limits.replay_bytes:
+            self._sent = None
+
+    # --- sending it to a server
+
+    @property
+    def is_request_sent(self) -> bool:
+        return self._body is None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """The request may be executed twice and all that was read of it is still here."""
+        return self.request.method in IDEMPOTENT and (not self.request.body or self._sent is not None)
+
+    @property
+    def is_waiting(self) -> bool:
+        """A server has the request, or is about to get it, and nothing of its response has come."""
+        return self.server is not None and (self.upstream is None or not self.upstream.has_begun)
+
+    def _dispatch(self) -> None:
+        """Send the request on its first try."""
+        worker, request = self._worker, self.request
+        servers = worker.servers
+        owner = self._owner = servers.owner(request) if request.affinity else None
+        if owner is None or owner.is_down:
+            server = servers.choose(request, None, self.peer.address)
+            if server is None:
+                self._fail(503, "no server is available")
+                return
+            self.is_plain = False
+        else:
+            server = owner
+            self.is_plain = (
+                worker.is_plain and request.method == b"GET" and request.keep_alive and not request.is_http_10
+            ) and not request.body
+        self._send_to(server)
+
+    def _send_to(self, server: Server) -> None:
+        self.server = server
+        server.active += 1
+        request = self.request
+        upstream = server.take_idle(self._worker.now, is_repeatable=not request.body and request.method in IDEMPOTENT)
+        if upstream is None:
+            self.attempt += 1
+            self._worker.dial(self, server, self.attempt)
+        else:
+            self.attach(upstream)
+
+    def attach(self, upstream: Upstream) -> None:
+        """A connection is there: send the head and what is here of the body."""
+        self.upstream = upstream
+        request = self.request
+        if not self._sent:
+            upstream.carry(self, request.forward)
+            if not request.body:
+                return
+        else:
+            upstream.carry(self, b"".join([request.forward, *self._sent]))
+            if self._sent_bytes > self._worker.settings.limits.replay_bytes or request.method not in IDEMPOTENT:
+                self._sent = None
+            self._release(FOR_DIAL)
+        if request.method not in IDEMPOTENT:
+            self._sent = None
+
+    def _drop_upstream(self) -> None:
+        """Leave the server the request was sent to."""
+        self.attempt += 1
+        if self.server is not None:
+            self.server.active -= 1
+            self.server = None
+        if self.upstream is not None:
+            self.upstream.close()
+            self.upstream = None
+        self._release(FOR_UPSTREAM)
+
+    def not_connected(self, reason: str) -> None:
+        """No connection to the server could be made; nothing was sent, so any request may go elsewhere."""
+        assert self.server is not None
+        self._tried += (self.server,)
+        self._again(502, reason)
+
+    def given_up(self) -> None:
+        """The health checks gave the server up while the request waits there."""
+        if self.is_waiting and (self.upstream is None or self.is_repeatable):
+            assert self.server is not None
+            self._tried += (self.server,)
+            self._again(502, f"server {self.server.name} does not answer")
+
+    def upstream_lost(self, upstream: Upstream) -> None:
+        """The server's connection ended before the response did."""
+        self.upstream = None
+        if self.is_tunnel:
+            self._drop_upstream()
+            self.transport.close()
+        elif self.phase >= STREAM or self.server is None:
+            self._drop_upstream()
+            self.transport.abort()
+        elif upstream.has_begun or not self.is_repeatable:
+            self._drop_upstream()
+            self._fail(502, f"server {upstream.server.name} closed the connection before it answered")
+        elif upstream.is_reused:
+            # It hung up on an idle connection, as servers do: ask the same server over a new one, once.
+            server = self.server
+            self._drop_upstream()
+            server.close_idle()
+            self._send_to(server)
+        else:
+            self._tried += (self.server,)
+            self._again(502, f"server {upstream.server.name} closed the connection before it answered")
+
+    def upstream_faulty(self, reason: str) -> None:
+        """What the server sent is not a response."""
+        self.upstream = None
+        has_begun = self.phase >= STREAM
+        self._drop_upstream()
+        if has_begun:
+            self.transport.abort()
+        else:
+            self._fail(502, reason)
+
+    def _again(self, status: int, reason: str) -> None:
+        """Send the request to a server that was not tried yet; with none left, say why."""
+        self._drop_upstream()
+        self.is_plain = False
+        server = self._worker.servers.choose(self.request, self._owner, self.peer.address, self._tried)
+        if server is None:
+            self._fail(status, reason)
+        else:
+            self._worker.retried += 1
+            self._send_to(server)
+
+    # --- the response
+
+    def response_begun(self, response: ResponseHead, server: Server) -> bytes:
+        """The final response's head is there; returns the lines to add to it, and may change those it has."""
+        worker, request = self._worker, self.request
+        if self._body is not None or worker.is_stopping or (response.body < 0 and request.is_http_10):
+            request.keep_alive = False
+        self.phase = STREAM
+        self._touch()
+        extra = b""
+        if response.learned:
+            worker.servers.learned.learn(response.learned, server.name)
+        if worker.sets_cookie and (server is not self._owner or worker.refreshes_always):
+            extra = worker.affinity_lines(response, server, is_https=request.is_https)
+        if not request.keep_alive:
+            if response.status != 101:
+                extra += b"Connection: close\r\n"
+        elif request.is_http_10:
+            extra += b"Connection: keep-alive\r\n"
+        return extra
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def stream(self, data: bytes) -> None:
+        """A piece of a response that comes in several."""
+        self.deadline = self._worker.now + self._worker.settings.timeouts.stream_s
+        if data:
+            self.transport.write(data)
+
+    def response_done(self) -> None:
+        """The response has been handed to the transport whole: on to the next request, or close."""
+        if self.server is not None:
+            self.server.active -= 1
+            self.server = None
+        self.upstream = None
+        worker = self._worker
+        if not self.request.keep_alive or self._body is not None or self._is_eof or worker.is_stopping:
+            self._linger()
+            return
+        if self._is_full:
+            # A client that does not read its responses gets no more of them.
+            self._is_blocked = True
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        self.phase = IDLE
+        self.deadline = self._worker.idle_by
+        if self._held:
+            self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._take_head(data)
+
+    def _fail(self, status: int, reason: str) -> None:
+        self._say(status, reason, is_head=self.request.method == b"HEAD")
+
+    def _say(self, status: int, reason: str, *, is_head: bool = False) -> None:
+        """An answer of our own; it is the last on this connection."""
+        if not self.transport.is_closing():
+            self._worker.answered(status)
+            self.transport.write(answer(status, reason, is_head=is_head))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close our half and read on for a moment: closing at once would reset the answer away (RFC 9112 section 9.6)."""
+        self.phase = LINGER
+        self._body = None
+        self._buffer = b""
+        self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s
+        self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
+        if self._is_eof:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.transport.write_eof()
+
+    # --- WebSocket
+
+    def open_tunnel(self) -> None:
+        self.is_tunnel = True
+        self.phase = TUNNEL
+        self._touch()
+        self._release(FOR_PIPELINE)
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._into_tunnel(data)
+
+    def tunnel(self, data: bytes) -> None:
+        """Bytes from the server's side of a tunnel."""
+        self._touch()
+        self.transport.write(data)
+
+    def _into_tunnel(self, data: bytes) -> None:
+        self._touch()
+        if self.upstream is not None:
+            self.upstream.transport.write(data)
+
+    # --- waiting
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        phase = self.phase
+        if phase == HEAD or (phase == BODY and self._is_clients_turn):
+            self._drop_upstream()
+            self._say(408, "the request did not arrive in time")
+        elif phase in {BODY, WAIT}:
+            name = self.server.name if self.server is not None else "?"
+            self._drop_upstream()
+            self._fail(504, f"server {name} did not answer in time")
+        elif phase == IDLE:
+            self.transport.close()
+            self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s
+            self.phase = LINGER
+        else:
+            self._drop_upstream()
+            self.transport.abort()

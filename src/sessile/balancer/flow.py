@@ -1,0 +1,79 @@
+"""When a client connection is read, and until when it is waited for.
+
+The part of a client connection that knows nothing of requests: reasons to pause reading, which add up, and the deadline
+of what is waited for, which moves when something moves. `client.py` says what happens; this says how long it may take.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessile.balancer.phases import BODY, IDLE, is_dripping, wait_s
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from sessile.balancer.bodies import BodyReader
+    from sessile.balancer.worker import Worker
+
+__all__ = ["FOR_DIAL", "FOR_PIPELINE", "FOR_UPSTREAM", "Flow"]
+
+FOR_UPSTREAM, FOR_PIPELINE, FOR_DIAL = 1, 2, 4
+"""Why reading from a client may be paused; it resumes when no reason is left."""
+
+
+class Flow:
+    """Pausing and deadlines of one client connection; its phase is set from outside."""
+
+    __slots__ = ("_body", "_held", "_received", "_since", "_worker", "deadline", "phase", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.phase = IDLE
+        self.deadline = 0.0
+        self._body: BodyReader | None = None
+        """Reads the request's body; None when there is none, or no more of it."""
+        self._received = 0
+        self._since = 0.0
+        self._held = 0
+
+    def hold_for_upstream(self) -> None:
+        self._hold(FOR_UPSTREAM)
+        self._touch()
+
+    def release_for_upstream(self) -> None:
+        self._release(FOR_UPSTREAM)
+        self._touch()
+
+    def _hold(self, reason: int) -> None:
+        if not self._held and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._held |= reason
+
+    def _release(self, reasons: int) -> None:
+        if self._held:
+            self._held &= ~reasons
+            if not self._held and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def _touch(self) -> None:
+        """Something moved: the deadline of what is waited for now begins anew."""
+        wait = wait_s(self.phase, self._worker.settings.timeouts, is_clients_turn=self._is_clients_turn)
+        if wait is not None:
+            self.deadline = self._worker.now + wait
+
+    @property
+    def _is_clients_turn(self) -> bool:
+        """More of the request is to come, and we would read it."""
+        return self._body is not None and not self._held
+
+    def is_overdue(self, now: float) -> bool:
+        """The deadline is past, or the request's body drips."""
+        if now >= self.deadline:
+            return True
+        if self.phase != BODY or not self._is_clients_turn:
+            return False
+        settings = self._worker.settings
+        return is_dripping(self._received, now - self._since, settings.timeouts, settings.limits)

@@ -1,0 +1,315 @@
+"""Everything that can be set on the balancer, as one frozen object, from TOML and from keywords.
+
+Building one does no IO beyond reading the file it is given. What is unknown, malformed or contradictory raises
+`BalancerError` with one sentence that names the setting and the remedy.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sessile.balancer.algorithms import ALGORITHMS
+from sessile.balancer.health import HealthPolicy
+from sessile.errors import BalancerError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["Affinity", "BalancerSettings", "Limits", "ServerAddress", "Timeouts", "parse_address", "parse_server"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+SERVERS_MAX: Final = 1024
+WEIGHT_MAX: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """One server behind the balancer."""
+
+    name: str
+    host: str
+    port: int
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Where a request says which server it belongs to: kind `cookie`, `header`, `query` or `none`."""
+
+    kind: str = "cookie"
+    name: str = "affinity"
+    refresh: str = "when-needed"
+    """`when-needed` sets the cookie when the server changes, `always` in every response."""
+    secure: str = "auto"
+    """`auto` sets Secure when the client's side is https by a trusted peer's word; `always`; `never`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each wait may last, in seconds."""
+
+    connect_s: float = 1.0
+    head_s: float = 10.0
+    """For a whole request head from its first byte, however slowly it drips."""
+    body_s: float = 30.0
+    """Without a byte of the request body."""
+    response_s: float = 60.0
+    """From the end of the request to the response head."""
+    stream_s: float = 120.0
+    """Without a byte of the response, or with a client that takes none."""
+    idle_s: float = 60.0
+    """Between two requests of a client."""
+    upstream_idle_s: float = 4.0
+    """How long an unused connection to a server is kept; below the 5 s after which common servers hang up."""
+    tunnel_s: float = 3600.0
+    """Without a byte in either direction of a WebSocket."""
+    linger_s: float = 2.0
+    """To let a client read the answer while it still sends what nobody wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of anything is accepted."""
+
+    head_bytes: int = 16_384
+    fields: int = 100
+    replay_bytes: int = 65_536
+    """Of a request body, kept so that the request can be sent once more."""
+    pipelined_bytes: int = 65_536
+    """Read ahead of the request being served."""
+    body_rate_bytes: int = 100
+    """A request body must come at least this fast per second, once `body_s` have passed."""
+    connections: int = 20_000
+    connections_per_address: int = 512
+    connections_per_loopback: int = 0
+    """The same for clients on this host; 0 is no limit."""
+    idle_upstreams: int = 256
+    """Unused connections kept to each server."""
+    learned: int = 100_000
+    """Affinity values remembered, where affinity is by header or query."""
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerSettings:
+    """One balancer. `secrets`: the first signs, all verify."""
+
+    listen: tuple[str, int] = ("127.0.0.1", 8080)
+    servers: tuple[ServerAddress, ...] = ()
+    algorithm: str = "round-robin"
+    affinity: Affinity = field(default_factory=Affinity)
+    secrets: tuple[str, ...] = ()
+    workers: int = 1
+    trusted: tuple[str, ...] = ()
+    """Networks whose X-Forwarded-* are believed: the proxies in front of this one."""
+    proto: str = "http"
+    """How clients reach this balancer, as the servers are told: http or https."""
+    health_path: str = "/healthz"
+    health: HealthPolicy = field(default_factory=HealthPolicy)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+    grace_s: float = 10.0
+    """How long a stopping balancer waits for requests under way."""
+
+    def __post_init__(self) -> None:
+        _require_one_of("algorithm", self.algorithm, ALGORITHMS)
+        _require_one_of("affinity", self.affinity.kind, ("cookie", "header", "query", "none"))
+        _require_one_of("affinity_refresh", self.affinity.refresh, ("when-needed", "always"))
+        _require_one_of("affinity_secure", self.affinity.secure, ("auto", "always", "never"))
+        _require_one_of("proto", self.proto, ("http", "https"))
+        if self.affinity.kind != "none" and _TOKEN.fullmatch(self.affinity.name) is None:
+            raise BalancerError(f"affinity: {self.affinity.name!r} is not a name of a cookie, header or parameter")
+        if not 1 <= self.workers <= 256:
+            raise BalancerError(f"workers is {self.workers}; it must be 1 to 256")
+        if self.affinity.kind in {"header", "query"} and self.workers > 1:
+            raise BalancerError(
+                f"affinity by {self.affinity.kind} needs workers = 1: what one worker learns from a response "
+                "the other workers would not know; use affinity = cookie, or one worker"
+            )
+        if not self.health_path.startswith("/") or not re.fullmatch(r"[!-\"$-~]+", self.health_path):
+            raise BalancerError(f"health_path {self.health_path!r} must begin with / and hold visible ASCII only")
+        for network in self.trusted:
+            _require_network(network)
+        _require_servers(self.servers)
+        for group in (self.timeouts, self.limits, self.health):
+            _require_positive(group)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> BalancerSettings:
+        """From what a TOML file holds; `servers` is a table of name = "host:port" or {address, weight}."""
+        known = {one.name for one in fields(cls)} | {"secret", "affinity_refresh", "affinity_secure", "cookie_name"}
+        _refuse_unknown(values, known, "")
+        given = dict(values)
+        if "listen" in given:
+            given["listen"] = parse_address("listen", given["listen"])
+        if "servers" in given:
+            given["servers"] = _servers_of(given["servers"])
+        _take_affinity(given)
+        if "secret" in given:
+            given["secrets"] = (given.pop("secret"),)
+        for name in ("secrets", "trusted"):
+            if name in given:
+                given[name] = _strings(name, given[name])
+        for name, group in (("health", HealthPolicy), ("timeouts", Timeouts), ("limits", Limits)):
+            if name in given:
+                given[name] = _group(name, group, given[name])
+        for name, kind in (("workers", int), ("grace_s", (int, float)), ("algorithm", str), ("health_path", str)):
+            _require_type(given, name, kind)
+        return cls(**given)
+
+    @classmethod
+    def load(cls, path: str | Path) -> BalancerSettings:
+        """From a TOML file."""
+        return cls.from_mapping(read_toml(path))
+
+    def with_servers(self, servers: tuple[ServerAddress, ...]) -> BalancerSettings:
+        return replace(self, servers=servers)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The file's values; unreadable or malformed raises BalancerError."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BalancerError(f"config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BalancerError(f"config {path} is not TOML: {error}") from None
+
+
+def parse_address(setting: str, text: object) -> tuple[str, int]:
+    """`host:port`, IPv6 in brackets; port 0 lets the system choose (for listening only)."""
+    match = (
+        re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+        if isinstance(text, str)
+        else None
+    )
+    if match is None or int(match.group(3)) > 65535:
+        raise BalancerError(f"{setting}: {text!r} is not HOST:PORT, for example 127.0.0.1:8080")
+    return match.group(1) or match.group(2), int(match.group(3))
+
+
+def parse_server(text: str) -> ServerAddress:
+    """`name=host:port[,weight=N]`, as on the command line."""
+    name, equals, rest = text.partition("=")
+    address, *options = rest.split(",")
+    if not equals:
+        raise BalancerError(f"server: {text!r} is not NAME=HOST:PORT[,weight=N], for example s1=127.0.0.1:9001")
+    weight = 1
+    for option in options:
+        key, _, value = option.partition("=")
+        if key != "weight" or not re.fullmatch(r"[0-9]{1,4}", value):
+            raise BalancerError(f"server {name}: unknown option {option!r}; weight=N is the only one")
+        weight = int(value)
+    host, port = parse_address(f"server {name}", address)
+    return ServerAddress(name, host, port, weight)
+
+
+def affinity_of(text: str, *, base: Affinity | None = None) -> Affinity:
+    """`cookie`, `none`, `header:NAME` or `query:NAME`."""
+    kind, colon, name = text.partition(":")
+    base = base or Affinity()
+    if kind in {"header", "query"} and not name:
+        raise BalancerError(f"affinity = {kind} needs a name: {kind}:NAME, for example {kind}:Mcp-Session-Id")
+    if colon and not name:
+        raise BalancerError(f"affinity: {text!r} has no name after the colon")
+    return replace(base, kind=kind, name=name or base.name)
+
+
+def _take_affinity(given: dict[str, Any]) -> None:
+    affinity = Affinity()
+    if "affinity" in given:
+        _require_type(given, "affinity", str)
+        affinity = affinity_of(given["affinity"])
+    for key, name in (("cookie_name", "name"), ("affinity_refresh", "refresh"), ("affinity_secure", "secure")):
+        if key in given and not (key == "cookie_name" and affinity.kind != "cookie"):
+            _require_type(given, key, str)
+            affinity = replace(affinity, **{name: given[key]})
+        given.pop(key, None)
+    given["affinity"] = affinity
+
+
+def _servers_of(value: object) -> tuple[ServerAddress, ...]:
+    if not isinstance(value, dict):
+        raise BalancerError('servers must be a table: [servers] then NAME = "HOST:PORT"')
+    servers = []
+    for name, entry in value.items():
+        if isinstance(entry, str):
+            servers.append(ServerAddress(name, *parse_address(f"servers.{name}", entry)))
+        elif isinstance(entry, dict) and "address" in entry:
+            _refuse_unknown(entry, {"address", "weight"}, f"servers.{name}.")
+            _require_type(entry, "weight", int)
+            address = parse_address(f"servers.{name}.address", entry["address"])
+            servers.append(ServerAddress(name, *address, entry.get("weight", 1)))
+        else:
+            raise BalancerError(f'servers.{name} must be "HOST:PORT" or {{address = "HOST:PORT", weight = N}}')
+    return tuple(servers)
+
+
+def _group(name: str, kind: type[Any], value: object) -> Any:
+    if not isinstance(value, dict):
+        raise BalancerError(f"{name} must be a table: [{name}]")
+    _refuse_unknown(value, {one.name for one in fields(kind)}, f"{name}.")
+    for key in value:
+        _require_type(value, key, (int, float))
+    return kind(**value)
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        raise BalancerError(f"{name} must be a list of strings")
+    return tuple(value)
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+            raise BalancerError(f"unknown balancer setting {prefix}{key}{hint}")
+
+
+def _require_type(values: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> None:
+    if name in values and (not isinstance(values[name], kind) or isinstance(values[name], bool)):
+        wanted = "a string" if kind is str else "a number"
+        raise BalancerError(f"{name} is {values[name]!r}; it must be {wanted}")
+
+
+def _require_one_of(name: str, value: object, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise BalancerError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _require_network(text: str) -> None:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise BalancerError(f"trusted: {text!r} is not an address or a network like 10.0.0.0/8") from None
+
+
+def _require_servers(servers: tuple[ServerAddress, ...]) -> None:
+    if len(servers) > SERVERS_MAX:
+        raise BalancerError(f"{len(servers)} servers; at most {SERVERS_MAX}")
+    seen: set[str] = set()
+    for server in servers:
+        if _NAME.fullmatch(server.name) is None:
+            raise BalancerError(f"server name {server.name!r} must be letters, digits, dots, dashes, at most 63")
+        if server.name in seen:
+            raise BalancerError(f"two servers are called {server.name}; names must differ")
+        seen.add(server.name)
+        if not 1 <= server.weight <= WEIGHT_MAX:
+            raise BalancerError(f"server {server.name}: weight {server.weight} is not 1 to {WEIGHT_MAX}")
+        if not server.port:
+            raise BalancerError(f"server {server.name}: port 0 cannot be connected to")
+
+
+def _require_positive(group: Timeouts | Limits | HealthPolicy) -> None:
+    for one in fields(group):
+        value = getattr(group, one.name)
+        if value < 0 or (value == 0 and one.name != "connections_per_loopback"):
+            raise BalancerError(f"{one.name} is {value}; it must be above 0")

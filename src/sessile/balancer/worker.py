@@ -1,0 +1,282 @@
+"""One worker process' event loop: accepts clients, dials servers, sweeps deadlines, hears of health, stops in order.
+
+The only clock of the data path is `now`, renewed by the sweep: a deadline is an attribute, not a timer, so a request
+costs none. What a worker knows (health, what it learned, counts) is its own; workers share nothing but the port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from sessile.balancer.checks import Checker
+from sessile.balancer.client import Client
+from sessile.balancer.health import State
+from sessile.balancer.phases import IDLE
+from sessile.balancer.requests import Peer, RequestParser
+from sessile.balancer.responses import ResponseHead, ResponseParser, without_caching
+from sessile.balancer.servers import Server, Servers
+from sessile.balancer.upstream import Upstream
+from sessile.errors import BalancerError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sessile.balancer.health import Change
+    from sessile.balancer.settings import BalancerSettings
+
+__all__ = ["Worker"]
+
+SWEEP_S: Final = 0.1
+ASIDE_BYTES_MAX: Final = 16 * 1024
+BACKLOG: Final = 4096
+WRITE_BUFFER_BYTES: Final = 128 * 1024
+
+
+class Worker:
+    """Everything one process of the balancer does; `log(event, fields)` hears what a person should know."""
+
+    def __init__(
+        self, settings: BalancerSettings, log: Callable[[str, dict[str, object]], None], rng: Random | None = None
+    ) -> None:
+        self.settings = settings
+        self._log = log
+        affinity = settings.affinity
+        name = affinity.name.encode()
+        self.requests = RequestParser(
+            None if affinity.kind == "none" else (affinity.kind, name), fields_max=settings.limits.fields
+        )
+        self.sets_cookie = affinity.kind == "cookie"
+        self.is_plain = self.sets_cookie and affinity.refresh != "always"
+        """A response to a client that is where it belongs needs nothing from us; until we are stopping."""
+        self.refreshes_always = affinity.refresh == "always"
+        self.responses = ResponseParser(
+            cookie=name if self.sets_cookie else b"", header=name if affinity.kind in {"header", "query"} else b""
+        )
+        self.servers = Servers(settings, rng or Random())  # noqa: S311 - spreads load, guards nothing
+        self.checker = Checker(self.servers, settings, self._health_changed)
+        self.clients: set[Client] = set()
+        self.head_bytes_max = settings.limits.head_bytes
+        self.now = self.idle_by = self.response_by = 0.0
+        """The sweep's clock, and the deadlines of what begins now."""
+        self.is_stopping = False
+        self.retried = 0
+        self.refused: dict[int, int] = {}
+        self._per_address: dict[str, int] = {}
+        self._counted: dict[Client, str] = {}
+        self._dials: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._gone: asyncio.Event = asyncio.Event()
+        self._arrivals: list[tuple[Client | Upstream, bytes, int]] = []
+        self._call_soon: Callable[[Callable[[], None]], object] = _no_loop
+        networks = [ip_network(one) for one in settings.trusted]
+
+        @lru_cache(maxsize=4096)
+        def peer_of(address: str) -> tuple[Peer, bool]:
+            parsed = ip_address(address.partition("%")[0])
+            mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+            is_trusted = any(mapped in network for network in networks)
+            return Peer.of(str(mapped), is_trusted=is_trusted, is_https=settings.proto == "https"), mapped.is_loopback
+
+        self._peer_of = peer_of
+
+    # --- life
+
+    async def start(self, sock: socket.socket) -> None:
+        """Check every server once, then accept on `sock`."""
+        loop = asyncio.get_running_loop()
+        self._call_soon = loop.call_soon
+        self._sweep()
+        await self.checker.first_round()
+        self._listener = await loop.create_server(lambda: Client(self), sock=sock, backlog=BACKLOG)
+
+    async def stop(self) -> None:
+        """Accept nobody, finish what is under way for up to the grace time, leave."""
+        self.is_stopping = True
+        self.is_plain = False
+        if self._listener is not None:
+            self._listener.close()
+        for client in list(self.clients):
+            client.is_plain = False
+            if client.phase == IDLE:
+                client.expire()
+        deadline = asyncio.get_running_loop().time() + self.settings.grace_s
+        while self.clients and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            self._gone.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._gone.wait()
+            except TimeoutError:
+                break
+        if self.clients:
+            self._log("cut", {"connections": len(self.clients)})
+        self.checker.stop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for client in list(self.clients):
+            client.transport.abort()
+        for task in self._dials:
+            task.cancel()
+        for server in self.servers.by_name.values():
+            server.close_idle()
+        await asyncio.sleep(0)
+
+    def reload(self, settings: BalancerSettings) -> None:
+        """Take over the servers and the algorithm of new settings; nothing under way is disturbed."""
+        before = set(self.servers.by_name)
+        for gone in self.servers.apply(settings):
+            gone.idle_max = 0  # what is under way there ends, and its connection with it
+            gone.close_idle()
+        after = set(self.servers.by_name)
+        self._log(
+            "reloaded", {"servers": sorted(after), "added": sorted(after - before), "removed": sorted(before - after)}
+        )
+
+    # --- turns
+
+    def arrived(self, connection: Client | Upstream, data: bytes, carried: int) -> None:
+        """Put aside what a connection has read until all that is readable now has been read.
+
+        So the kernel's work and ours come in long stretches, each with its own code in the processor's caches, instead of
+        turn by turn: at 64 busy connections that is worth a sixth of the time. Order within a connection is kept:
+        whatever else happens to one drains first. A large piece is part of a stream and is looked at now, so that reading
+        stops before the next one when its other end cannot keep up.
+        """
+        arrivals = self._arrivals
+        arrivals.append((connection, data, carried))
+        if len(data) > ASIDE_BYTES_MAX:
+            self.drain()
+        elif len(arrivals) == 1:
+            self._call_soon(self.drain)
+
+    def drain(self) -> None:
+        """Look at everything that has arrived."""
+        arrivals = self._arrivals
+        if not arrivals:
+            return
+        self._arrivals = []
+        for connection, data, carried in arrivals:
+            try:
+                connection.take(data, carried)
+            except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
+                loop = asyncio.get_running_loop()
+                about = {"message": "a connection failed", "exception": error, "protocol": connection}
+                loop.call_exception_handler(about)
+                connection.transport.abort()
+
+    # --- clients
+
+    def admit(self, client: Client, transport: asyncio.Transport) -> Peer | None:
+        """Count a new client; None when there are too many, altogether or from its address."""
+        limits = self.settings.limits
+        name = transport.get_extra_info("peername")
+        peer, is_loopback = self._peer_of(name[0] if name else "0.0.0.0")  # noqa: S104 - says that it is not known
+        limit = limits.connections_per_loopback if is_loopback else limits.connections_per_address
+        here = self._per_address.get(peer.address, 0)
+        is_full = len(self.clients) >= limits.connections or (bool(limit) and here >= limit)
+        self.clients.add(client)
+        if is_full:
+            return None
+        self._per_address[peer.address] = here + 1
+        self._counted[client] = peer.address
+        return peer
+
+    def dismiss(self, client: Client) -> None:
+        self.clients.discard(client)
+        address = self._counted.pop(client, None)
+        if address is not None:
+            left = self._per_address[address] - 1
+            if left:
+                self._per_address[address] = left
+            else:
+                del self._per_address[address]
+        if self.is_stopping and not self.clients:
+            self._gone.set()
+
+    def answered(self, status: int) -> None:
+        """An answer of our own went out."""
+        self.refused[status] = self.refused.get(status, 0) + 1
+
+    def _sweep(self) -> None:
+        self.drain()
+        loop = asyncio.get_running_loop()
+        now = self.now = loop.time()
+        self.idle_by = now + self.settings.timeouts.idle_s
+        self.response_by = now + self.settings.timeouts.response_s
+        for client in [one for one in self.clients if one.is_overdue(now)]:
+            client.expire()
+        oldest = now - self.settings.timeouts.upstream_idle_s
+        for server in self.servers.by_name.values():
+            server.close_idle(older_than=oldest)
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+
+    # --- servers
+
+    def affinity_lines(self, response: ResponseHead, server: Server, *, is_https: bool) -> bytes:
+        """The lines that tie the client to `server`; what would let a cache keep the response goes."""
+        response.lines = without_caching(response.lines)
+        response.is_untouched = False
+        return server.cookie_secure if is_https else server.cookie
+
+    def dial(self, client: Client, server: Server, attempt: int) -> None:
+        """Connect to `server` for this attempt of `client`."""
+        task = asyncio.get_running_loop().create_task(self._dial(client, server, attempt))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _dial(self, client: Client, server: Server, attempt: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.settings.timeouts.connect_s):
+                transport, upstream = await loop.create_connection(
+                    lambda: Upstream(self, server), server.host, server.port
+                )
+        except ConnectionRefusedError:
+            change = server.health.request_refused(loop.time())
+            if change is not None:
+                self._health_changed(server, change)
+            reason = f"server {server.name} refused the connection"
+        except TimeoutError:
+            reason = f"server {server.name} did not accept a connection in {self.settings.timeouts.connect_s:g} s"
+        except OSError as error:
+            reason = f"server {server.name}: {error.strerror or error}"
+        else:
+            transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+            if client.attempt == attempt:
+                client.attach(upstream)
+            else:
+                upstream.idle_since = self.now
+                if not server.keep_idle(upstream):
+                    transport.abort()
+            return
+        if client.attempt == attempt:
+            client.not_connected(reason)
+
+    def _health_changed(self, server: Server, change: Change) -> None:
+        self._log(
+            "server",
+            {"name": server.name, "state": change.after.value, "before": change.before.value, "reason": change.reason},
+        )
+        self.servers.refresh()
+        if change.after is State.DOWN:
+            server.close_idle()
+            for client in [one for one in self.clients if one.server is server]:
+                client.given_up()
+
+
+def _no_loop(callback: Callable[[], None]) -> None:
+    """Before it is started a worker has no turns: what arrives is looked at at once."""
+    callback()
+
+
+def require_secret(settings: BalancerSettings) -> None:
+    """An affinity cookie is signed, so there must be something to sign with."""
+    if settings.affinity.kind == "cookie" and not settings.secrets:
+        raise BalancerError(
+            "affinity by cookie needs a secret: set SESSILE_SECRET or secret; `sessile keygen` draws one"
+        )

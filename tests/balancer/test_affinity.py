@@ -1,0 +1,37 @@
+"""Affinity tokens and learned values."""
+
+from __future__ import annotations
+
+from sessile.balancer.affinity import Learned, derived_key, set_cookie, token, tokens_of
+
+
+def test_tokens_are_opaque_and_keyed() -> None:
+    """A token says nothing of its server, differs by secret, and is made of letters a cookie may hold."""
+    one, other = (token(derived_key(secret), "server-1") for secret in ("a", "b"))
+    assert one != other and b"server" not in one and len(one) == 20
+    assert one.replace(b"-", b"").replace(b"_", b"").isalnum()
+
+
+def test_several_secrets_rotate() -> None:
+    """Tokens of every secret are accepted; those of no secret are not."""
+    tokens = tokens_of(["new", "old"], ["s1", "s2"])
+    assert tokens[token(derived_key("old"), "s2")] == "s2" and tokens[token(derived_key("new"), "s1")] == "s1"
+    assert len(tokens) == 4 and token(derived_key("other"), "s1") not in tokens
+
+
+def test_the_cookie() -> None:
+    """The attributes are those a browser protects it by; no cache keeps it."""
+    line = set_cookie("stay", b"T", is_secure=True)
+    assert line == b"Set-Cookie: stay=T; Path=/; HttpOnly; SameSite=Lax; Secure\r\nCache-Control: no-store\r\n"
+    assert b"Secure" not in set_cookie("stay", b"T", is_secure=False)
+
+
+def test_learned_values_are_bounded() -> None:
+    """The least recently used is forgotten first, and no value is kept in the clear."""
+    learned = Learned(2)
+    learned.learn(b"a", "s1")
+    learned.learn(b"b", "s2")
+    assert learned.server_of(b"a") == "s1"
+    learned.learn(b"c", "s3")
+    assert learned.server_of(b"b") is None and learned.server_of(b"a") == "s1" and len(learned) == 2
+    assert b"a" not in learned._entries

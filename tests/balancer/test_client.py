@@ -1,0 +1,426 @@
+"""The client's side of the proxy, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from sessile.balancer.settings import Affinity, Limits, Timeouts
+from tests.balancer.wire import Browser, Origin, balanced, on_loop, until
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def echo(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the request's body, however it was framed."""
+    body = b""
+    lower = head.lower()
+    if b"transfer-encoding: chunked" in lower:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+    elif b"content-length: " in lower:
+        body = await reader.readexactly(int(lower.split(b"content-length: ")[1].split(b"\r")[0]))
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@on_loop
+async def test_keep_alive_on_both_sides() -> None:
+    """Many requests of one client connection travel over one connection to the server."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        for _ in range(20):
+            assert (await browser.ask()).body == b"s1"
+        assert origin.connections == 1
+
+
+@on_loop
+async def test_a_user_stays() -> None:
+    """With the cookie every request goes to the server that issued it; the cookie is set once and never seen there."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins) as front:
+        first = await front.ask()
+        (cookie,) = first.fields("set-cookie")
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Path=/" in cookie and "Secure" not in cookie
+        assert first.fields("cache-control") == ["no-store"]
+        for extra in ("a=1; {}", "{}", "{}; b=2"):
+            again = await front.ask(fields=f"Cookie: {extra.format(cookie.split(';')[0])}\r\n")
+            assert again.body == first.body and not again.fields("set-cookie")
+        assert all(b"affinity" not in head for origin in origins for head in origin.heads)
+
+
+@on_loop
+async def test_the_cookie_is_refreshed_always_if_asked() -> None:
+    """`affinity_refresh = always` sets the cookie in every response, still for the same server."""
+    async with balanced(Origin("s1"), Origin("s2"), affinity=Affinity(refresh="always")) as front:
+        first = await front.ask()
+        pair = first.fields("set-cookie")[0].split(";")[0]
+        again = await front.ask(fields=f"Cookie: x=1; {pair}\r\n")
+        assert again.body == first.body and again.fields("set-cookie")[0].startswith(pair)
+
+
+@on_loop
+async def test_a_forged_cookie_means_nothing() -> None:
+    """A token that is no server's is ignored: the request is placed and gets a true one."""
+    async with balanced(Origin()) as front:
+        answer = await front.ask(fields="Cookie: affinity=AAAAAAAAAAAAAAAAAAAA\r\n")
+        assert answer.status == 200 and answer.fields("set-cookie")
+
+
+@on_loop
+async def test_affinity_by_a_header_the_server_sets() -> None:
+    """What a server hands out in a header is learned, and leads back to it."""
+
+    async def issue(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        more = b"Mcp-Session-Id: of-%b\r\n" % origin.name.encode() if b"/start" in head else b""
+        body = origin.name.encode()
+        writer.write(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (more, len(body), body))
+
+    origins = [Origin(f"s{n}", issue) for n in range(3)]
+    async with balanced(*origins, affinity=Affinity("header", "Mcp-Session-Id")) as front:
+        for _ in range(6):
+            started = await front.ask("/start")
+            (value,) = started.fields("mcp-session-id")
+            for _ in range(3):
+                assert (await front.ask(fields=f"Mcp-Session-Id: {value}\r\n")).body == started.body
+        unknown = {(await front.ask(fields="mcp-session-id: of-nobody\r\n")).body for _ in range(6)}
+        assert len(unknown) == 1
+
+
+@on_loop
+async def test_affinity_by_query() -> None:
+    """A query parameter that nobody taught us about still goes to one server always."""
+    async with balanced(*[Origin(f"s{n}") for n in range(3)], affinity=Affinity("query", "room")) as front:
+        assert len({(await front.ask("/x?a=1&room=42")).body for _ in range(9)}) == 1
+        assert len({(await front.ask(f"/x?room={n}")).body for n in range(30)}) == 3
+
+
+@on_loop
+async def test_what_the_server_is_told_about_the_client() -> None:
+    """X-Forwarded-* are ours alone for a stranger; what a stranger sent of them is gone, and so is Forwarded."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        await front.ask(fields="X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\n")
+    head = origin.heads[0]
+    assert head.endswith(
+        b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: example.com\r\n\r\n"
+    )
+    assert b"6.6.6.6" not in head and b"evil" not in head
+
+
+@on_loop
+async def test_a_trusted_proxy_in_front_is_believed() -> None:
+    """From a trusted peer the chain is continued, the scheme kept, and the affinity cookie is Secure under https."""
+    origin = Origin()
+    async with balanced(origin, trusted=("127.0.0.0/8",)) as front:
+        answer = await front.ask(fields="X-Forwarded-For: 8.8.8.8\r\nX-Forwarded-Proto: https\r\n")
+        assert "; Secure" in answer.fields("set-cookie")[0]
+    assert b"X-Forwarded-For: 8.8.8.8, 127.0.0.1\r\nX-Forwarded-Proto: https\r\n" in origin.heads[0]
+
+
+@on_loop
+async def test_pipelined_requests_are_served_in_order() -> None:
+    """Requests that arrive together are answered one after the other, each by its own answer."""
+
+    async def say_path(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = head.split(b" ")[1]
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    async with balanced(Origin("s1", say_path)) as front:
+        browser = await front.browser()
+        browser.send(b"".join(GET % n for n in range(50)))
+        assert [(await browser.answer()).body for _ in range(50)] == [b"/%d" % n for n in range(50)]
+
+
+@on_loop
+async def test_what_is_read_ahead_is_bounded() -> None:
+    """While one request waits, a client that goes on sending is no longer read."""
+
+    async def never(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with balanced(Origin("s1", never)) as front:
+        browser = await front.browser()
+        browser.send(GET % 0 + (GET % 1) * 3_000_000)
+        (client,) = front.worker.clients
+        await until(lambda: client._held, "the client is held")
+        assert len(client._buffer) < 1 << 20
+
+
+@pytest.mark.parametrize("cut", [1, 7, 40])
+@on_loop
+async def test_a_head_may_come_in_pieces(cut: int) -> None:
+    """Where the network cuts a request does not matter."""
+    async with balanced(Origin("s1", echo)) as front:
+        browser = await front.browser()
+        data = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"
+        for at in range(0, len(data), cut):
+            browser.send(data[at : at + cut])
+            await asyncio.sleep(0)
+        assert (await browser.answer()).body == b"hello world"
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 0", b""),
+        (b"Content-Length: 5", b"hello"),
+        (b"Transfer-Encoding: chunked", b"5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: dropped\r\n\r\n"),
+        (b"transfer-encoding: Chunked", b"0\r\n\r\n"),
+    ],
+)
+@on_loop
+async def test_request_bodies(framing: bytes, body: bytes) -> None:
+    """Either framing arrives whole, extensions and trailers dropped, and the connection goes on after it."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        for _ in range(3):
+            browser.send(b"POST / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n%b" % (framing, body))
+            assert (await browser.answer()).body == (b"hello world" if b";" in body else body if b"h" in body else b"")
+        assert all(b"Trailer" not in head for head in origin.heads)
+
+
+@on_loop
+async def test_a_bad_chunk_is_refused() -> None:
+    """Broken chunked coding ends in 400 and nothing after it is taken for a request."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        data = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n" + GET % 1
+        answer = await front.talk(data)
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1") == 1
+        assert len(origin.heads) <= 1
+
+
+@on_loop
+async def test_continue_is_asked_of_the_server() -> None:
+    """Expect: 100-continue goes through: the client sends its body when the server says so."""
+
+    async def ask_first(
+        origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await echo(origin, head, reader, writer)
+
+    async with balanced(Origin("s1", ask_first)) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        assert (await browser.answer()).status == 100
+        browser.send(b"body")
+        assert (await browser.answer()).body == b"body"
+
+
+@on_loop
+async def test_an_answer_before_the_body_closes() -> None:
+    """A server that answers without reading the body is heard, and the connection is not used again."""
+
+    async def refuse(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    origin = Origin("s1", refuse)
+    async with balanced(origin) as front:
+        answer = await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\npart of it")
+        assert answer.startswith(b"HTTP/1.1 413 ") and b"Connection: close\r\n" in answer and answer.endswith(b"no")
+        assert (await front.ask()).status == 413
+        assert origin.connections == 2
+
+
+@on_loop
+async def test_http_10_clients() -> None:
+    """HTTP/1.0 gets its answer and a closed connection, or keeps it if it asks to."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        answer = await front.talk(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert answer.endswith(b"s1") and b"Connection: close\r\n" in answer
+        browser = await front.browser()
+        for _ in range(2):
+            browser.send(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive\r\n\r\n")
+            assert (await browser.answer()).fields("connection") == ["keep-alive"]
+    assert origin.heads[0].startswith(b"GET / HTTP/1.1\r\n")
+
+
+@on_loop
+async def test_a_client_may_close_its_sending_half() -> None:
+    """A client that has sent all it had to say still gets its answer."""
+    async with balanced(Origin()) as front:
+        browser = await front.browser()
+        browser.send(GET % 1)
+        browser.writer.write_eof()
+        assert (await browser.reader.read()).endswith(b"s1")
+
+
+@on_loop
+async def test_a_client_that_leaves_takes_its_request_along() -> None:
+    """The server's connection is closed when the client is gone, and nothing is counted there any more."""
+
+    async def never(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.read() == b""
+        writer.close()
+
+    origin = Origin("s1", never)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        browser.send(GET % 1)
+        await until(lambda: origin.heads, "the request is there")
+        browser.reset()
+        await until(lambda: not front.worker.clients, "the client is dismissed")
+        assert front.worker.servers.by_name["s1"].active == 0
+
+
+TIMEOUTS = Timeouts(head_s=0.3, body_s=0.3, response_s=0.3, stream_s=0.3, idle_s=0.3, linger_s=0.3)
+
+
+@on_loop
+async def test_a_head_that_drips_ends_in_408() -> None:
+    """The whole head has one deadline: a byte now and then does not move it."""
+    async with balanced(Origin(), timeouts=TIMEOUTS) as front:
+        browser = await front.browser()
+
+        async def drip() -> None:
+            with suppress(ConnectionError):
+                for byte in b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000:
+                    browser.send(bytes((byte,)))
+                    await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert (await browser.answer()).status == 408
+        dripping.cancel()
+
+
+@on_loop
+async def test_waits_end() -> None:
+    """No request, no body, no response, no more of a response: each wait ends by itself, with what there is to say."""
+
+    async def by_path(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /half"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+        await asyncio.Event().wait()
+
+    async with balanced(Origin("s1", by_path), timeouts=TIMEOUTS) as front:
+        assert await front.talk(b"") == b""
+        assert (await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")).startswith(
+            b"HTTP/1.1 408"
+        )
+        assert (await front.talk(GET % 1)).startswith(b"HTTP/1.1 504")
+        assert (await front.talk(b"GET /half HTTP/1.1\r\nHost: a\r\n\r\n")).endswith(b"\r\n\r\nhalf")
+        await until(lambda: not front.worker.clients, "all are gone")
+
+
+@on_loop
+async def test_a_body_that_drips_ends_in_408() -> None:
+    """A body slower than the least rate is not waited for, even though bytes keep coming."""
+    limits = Limits(body_rate_bytes=1_000)
+    async with balanced(Origin("s1", echo), timeouts=TIMEOUTS, limits=limits) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+
+        async def drip() -> None:
+            with suppress(ConnectionError):
+                for _ in range(1000):
+                    browser.send(b"x")
+                    await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert (await browser.answer()).status == 408
+        dripping.cancel()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000, 431),
+        (b"GET /" + b"y" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
+        (b"\x16\x03\x01\x02\x00", 400),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+@on_loop
+async def test_heads_beyond_the_limits(data: bytes, status: int) -> None:
+    """What is too long, too much or no HTTP at all is refused with its status, and reaches no server."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        answer = await front.talk(data)
+        assert answer.startswith(b"HTTP/1.1 %d " % status) and b"Connection: close" in answer
+    assert not origin.heads
+
+
+@on_loop
+async def test_connections_per_address_are_limited() -> None:
+    """One connection more than an address may have is answered 503; when one closes there is room again."""
+    async with balanced(Origin(), limits=Limits(connections_per_loopback=2)) as front:
+        kept = [await front.browser() for _ in range(2)]
+        for browser in kept:
+            await browser.ask()
+        assert (await front.talk(GET % 1)).startswith(b"HTTP/1.1 503 ")
+        kept[0].close()
+        await until(lambda: len(front.worker.clients) <= 1, "the closed one is gone")
+        assert (await front.ask()).status == 200
+
+
+@on_loop
+async def test_head_requests() -> None:
+    """HEAD is answered with the length of the body and without it, and the connection goes on."""
+
+    async def long(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        if not head.startswith(b"HEAD"):
+            writer.write(b"x" * 1000)
+
+    async with balanced(Origin("s1", long)) as front:
+        browser = await front.browser()
+        for _ in range(2):
+            answer = await browser.ask(method="HEAD")
+            assert answer.fields("content-length") == ["1000"]
+            assert len((await browser.ask()).body) == 1000
+
+
+@on_loop
+async def test_one_empty_line_before_a_request_is_skipped() -> None:
+    """An empty line left over from a body is forgiven once (RFC 9112 section 2.2)."""
+    async with balanced(Origin()) as front:
+        browser: Browser = await front.browser()
+        browser.send(b"\r\n" + GET % 1)
+        assert (await browser.answer()).status == 200
+
+
+@on_loop
+async def test_a_client_that_reads_nothing_gets_no_more() -> None:
+    """Pipelined requests whose answers are not read wait; the server's connection is not left paused by that."""
+    block = b"x" * 200_000
+
+    async def big(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(block), block))
+
+    origin = Origin("s1", big)
+    async with balanced(origin) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        browser = await front.browser()
+        browser.send((b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\n\r\n" % pair) * 400)
+        await until(lambda: any(client._is_blocked for client in front.worker.clients), "the client is blocked")
+        assert max(client.transport.get_write_buffer_size() for client in front.worker.clients) < 1 << 20
+        assert len(origin.heads) < 300
+        assert (await front.ask(fields=f"Cookie: a=b; {pair.decode()}\r\n")).body == block
+        for _ in range(400):
+            assert (await browser.answer()).body == block
+
+
+@on_loop
+async def test_an_early_answer_to_a_user_who_belongs_there() -> None:
+    """With a cookie too, a connection on which half a request was sent is not used again."""
+
+    async def refuse(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+
+    origin = Origin("s1", refuse)
+    async with balanced(origin) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        data = b"POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\nContent-Length: 1000\r\n\r\npart" % pair
+        answer = await front.talk(data)
+        assert b"Connection: close\r\n" in answer and answer.endswith(b"no")
+        assert not front.worker.servers.by_name["s1"].idle

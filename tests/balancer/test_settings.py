@@ -1,0 +1,110 @@
+"""Settings from TOML and command line text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessile.balancer.settings import BalancerSettings, ServerAddress, affinity_of, parse_server
+from sessile.errors import BalancerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOML = """
+listen = "[::1]:8081"
+algorithm = "two-choices"
+affinity = "cookie"
+cookie_name = "stay"
+affinity_refresh = "always"
+secret = "s"
+trusted = ["10.0.0.0/8"]
+[servers]
+s1 = "127.0.0.1:9001"
+s2 = { address = "localhost:9002", weight = 3 }
+[timeouts]
+response_s = 5
+[limits]
+fields = 50
+[health]
+interval_s = 1.5
+"""
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    """Every kind of setting arrives where it belongs."""
+    path = tmp_path / "balancer.toml"
+    path.write_text(TOML)
+    settings = BalancerSettings.load(path)
+    assert settings.listen == ("::1", 8081) and settings.secrets == ("s",)
+    assert settings.servers == (ServerAddress("s1", "127.0.0.1", 9001), ServerAddress("s2", "localhost", 9002, 3))
+    assert (settings.affinity.name, settings.affinity.refresh) == ("stay", "always")
+    assert (settings.timeouts.response_s, settings.limits.fields, settings.health.interval_s) == (5, 50, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"algoritm": "x"}, "did you mean algorithm"),
+        ({"timeouts": {"respons_s": 1}}, "did you mean timeouts.response_s"),
+        ({"servers": {"s1": {"address": "a:1", "wight": 2}}}, "did you mean servers.s1.weight"),
+        ({"algorithm": "random"}, "must be one of round-robin"),
+        ({"algorithm": 5}, "must be a string"),
+        ({"listen": "8080"}, "HOST:PORT"),
+        ({"listen": "a:99999"}, "HOST:PORT"),
+        ({"servers": {"s1": "nowhere"}}, "servers.s1"),
+        ({"servers": {"s1": "a:0"}}, "port 0"),
+        ({"servers": {"s 1": "a:1"}}, "server name"),
+        ({"servers": {"s1": {"address": "a:1", "weight": 0}}}, "weight 0"),
+        ({"servers": ["a:1"]}, "must be a table"),
+        ({"affinity": "header"}, "needs a name"),
+        ({"affinity": "query:room", "workers": 2}, "workers = 1"),
+        ({"affinity": "ip"}, "must be one of cookie"),
+        ({"affinity": "cookie:a b"}, "not a name"),
+        ({"affinity_refresh": "never"}, "when-needed"),
+        ({"workers": 0}, "workers is 0"),
+        ({"workers": True}, "must be a number"),
+        ({"trusted": ["everyone"]}, "not an address or a network"),
+        ({"trusted": "10.0.0.0/8"}, "list of strings"),
+        ({"health_path": "healthz"}, "must begin with /"),
+        ({"timeouts": {"idle_s": -1}}, "idle_s is -1"),
+        ({"limits": {"fields": "many"}}, "must be a number"),
+        ({"proto": "gopher"}, "http, https"),
+    ],
+)
+def test_mistakes_name_the_setting(values: dict[str, Any], message: str) -> None:
+    """Each mistake is one sentence that names the setting and what it may be."""
+    with pytest.raises(BalancerError, match=message):
+        BalancerSettings.from_mapping(values)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    """A missing file and one that is no TOML say so."""
+    with pytest.raises(BalancerError, match="cannot be read"):
+        BalancerSettings.load(tmp_path / "no.toml")
+    path = tmp_path / "bad.toml"
+    path.write_text("= what")
+    with pytest.raises(BalancerError, match="is not TOML"):
+        BalancerSettings.load(path)
+
+
+def test_servers_in_words() -> None:
+    """NAME=HOST:PORT with an optional weight; anything else names the server."""
+    assert parse_server("s1=127.0.0.1:9001,weight=2") == ServerAddress("s1", "127.0.0.1", 9001, 2)
+    assert parse_server("s1=[::1]:9001") == ServerAddress("s1", "::1", 9001)
+    for text in ("127.0.0.1:9001", "s1=", "s1=a:b", "s1=a:1,wait=2", "s1=a:1,weight=x"):
+        with pytest.raises(BalancerError):
+            parse_server(text)
+
+
+def test_two_servers_of_one_name() -> None:
+    """Names are what tokens stand for: they must differ."""
+    with pytest.raises(BalancerError, match="two servers"):
+        BalancerSettings(servers=(ServerAddress("a", "h", 1), ServerAddress("a", "h", 2)))
+
+
+def test_affinity_in_words() -> None:
+    """cookie, none, header:NAME, query:NAME; a cookie may be named too."""
+    assert affinity_of("header:X-Room").name == "X-Room"
+    assert affinity_of("cookie:stay").name == "stay" and affinity_of("none").kind == "none"
