@@ -3,7 +3,7 @@
 Every server of a cluster, and its balancer, gets the same secret. Cookies are signed with keys derived from it; it is
 never sent. Keep it where you keep passwords.
 
-examples:
+Examples:
   sessile keygen
   export SESSILE_SECRET="$(sessile keygen)"
 """
@@ -22,10 +22,12 @@ SECRET_BYTES = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this subcommand."""
     parser.add_argument("--json", action="store_true", help='print {"secret": "..."}')
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print a secret."""
     secret = secrets.token_urlsafe(SECRET_BYTES)
     print(json.dumps({"secret": secret}) if arguments.json else secret)
     return 0

@@ -1,0 +1,1 @@
+"""Scenarios on real processes: the demo, and what it is made of."""

@@ -1,0 +1,190 @@
+"""The demo's service: a page and a small JSON API over `scope["session"]`, as an application of one's own would be.
+
+It knows the public face of a session and nothing of processes or balancers. The answer to a change tells the session as
+it was kept: its body is written after its head has left, when the middleware has stored the session under the key it
+names. A read has nothing to wait for and answers in one piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+from sessile.dashboard import files
+from sessile.lab.replies import Message, Receive, Send, begin_json, json_bytes, send_json, send_whole
+
+if TYPE_CHECKING:
+    from sessile.session import Session
+
+__all__ = ["About", "DemoApp"]
+
+DELAY_MS_MAX: Final = 2_000
+PARAMETERS_MAX: Final = 16
+
+Parameters = Mapping[str, str]
+Change = Callable[["Session", Parameters], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the page tells of the demo it is part of."""
+
+    server: str
+    strategy: str
+    routing: str
+    dashboard: str
+    """The dashboard's URL."""
+    run: str
+    """Another one for each run of the demo: what a page remembers of one run means nothing in the next."""
+
+
+class DemoApp:
+    """The ASGI application of one server of the demo."""
+
+    def __init__(self, about: About) -> None:
+        self._about = about
+        self._files = files.load("sessile.dashboard", "sessile.lab")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        del receive  # no request of this service has a body
+        if scope["type"] != "http":
+            return
+        method, path = scope["method"], scope["path"]
+        if method in {"GET", "HEAD"}:
+            await self._get(path, scope, send)
+        elif method == "POST" and path in CHANGES:
+            await self._post(CHANGES[path], scope, send)
+        else:
+            await _refuse(send, path)
+
+    async def _get(self, path: str, scope: Message, send: Send) -> None:
+        name = "demo.html" if path == "/" else path.removeprefix("/static/")
+        if path == "/api/session":
+            session = scope["session"]
+            await send_json(send, 200, self._telling(session, dict(session), was_new=session.new))
+        elif path == "/api/about":
+            await send_json(send, 200, asdict(self._about))
+        elif name in self._files and name != path:
+            file = self._files[name]
+            await send_whole(send, 200, file.body, files.headers_of(file))
+        else:
+            await _refuse(send, path)
+
+    async def _post(self, change: Change, scope: Message, send: Send) -> None:
+        session = scope["session"]
+        try:
+            await change(session, _parameters(scope["query_string"]))
+        except (TypeError, ValueError) as error:
+            await send_json(send, 400, {"error": str(error)})
+            return
+        fields, was_new = dict(session), session.new
+        await begin_json(send)
+        body = json_bytes(self._telling(session, fields, was_new=was_new))
+        await send({"type": "http.response.body", "body": body})
+
+    def _telling(self, session: Session, fields: dict[str, object], *, was_new: bool) -> dict[str, object]:
+        is_kept = not session.new
+        return {
+            "server": self._about.server,
+            # Under sticky:// the server that holds a session is the only one that does, and so its primary.
+            "role": "primary" if is_kept else "none",
+            "key": session.key if is_kept else "",
+            "new": was_new or not is_kept,
+            "stale": session.stale,
+            "fields": fields,
+        }
+
+
+async def _set(session: Session, given: Parameters) -> None:
+    session[_wanted(given, "name")] = _wanted(given, "value", may_be_empty=True)
+
+
+async def _count(session: Session, given: Parameters) -> None:
+    """A read-modify-write: two at once may both read the same number. `delay_ms` makes that likely."""
+    name = _wanted(given, "name")
+    delay_ms = _delay_ms(given)
+    value = session.get(name, 0)
+    if type(value) is not int:
+        raise ValueError(f"{name} is {type(value).__name__}, not an int to count with")
+    if delay_ms:
+        await asyncio.sleep(delay_ms / 1000)
+    session[name] = value + 1
+
+
+async def _increment(session: Session, given: Parameters) -> None:
+    """The same for which the session itself adds: any number at once all count."""
+    name = _wanted(given, "name")
+    if delay_ms := _delay_ms(given):
+        session.get(name)
+        await asyncio.sleep(delay_ms / 1000)
+    session.increment(name)
+
+
+async def _add_to_cart(session: Session, given: Parameters) -> None:
+    """A mutable value, changed in place; nobody says `modified = True`."""
+    item = _wanted(given, "item")
+    cart = session.setdefault("cart", [])
+    if type(cart) is not list:
+        raise ValueError(f"cart is {type(cart).__name__}, not a list to put something into")
+    cart.append(item)
+
+
+async def _remove(session: Session, given: Parameters) -> None:
+    session.pop(_wanted(given, "name"), None)
+
+
+async def _login(session: Session, given: Parameters) -> None:
+    user = _wanted(given, "user")
+    session.login(user)
+    session["user"] = user
+
+
+async def _logout(session: Session, given: Parameters) -> None:
+    del given
+    session.logout()
+
+
+CHANGES: Final[dict[str, Change]] = {
+    "/api/set": _set,
+    "/api/count": _count,
+    "/api/increment": _increment,
+    "/api/cart": _add_to_cart,
+    "/api/remove": _remove,
+    "/api/login": _login,
+    "/api/logout": _logout,
+}
+_PATHS: Final = {"/": "GET", "/api/session": "GET", "/api/about": "GET", **dict.fromkeys(CHANGES, "POST")}
+
+
+async def _refuse(send: Send, path: str) -> None:
+    """There is nothing here, or not with this method."""
+    if path in _PATHS:
+        await send_json(send, 405, {"error": f"{path} takes {_PATHS[path]}"}, {"Allow": _PATHS[path]})
+    else:
+        await send_json(send, 404, {"error": "there is nothing here"})
+
+
+def _parameters(query: bytes) -> dict[str, str]:
+    """The query's parameters; of several with one name the last counts."""
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_MAX)
+    except UnicodeError:
+        raise ValueError("the query is not URL-encoded UTF-8") from None
+    return dict(pairs)
+
+
+def _wanted(given: Parameters, name: str, *, may_be_empty: bool = False) -> str:
+    value = given.get(name)
+    if value is None or (not value and not may_be_empty):
+        raise ValueError(f"the parameter {name} is missing")
+    return value
+
+
+def _delay_ms(given: Parameters) -> int:
+    text = given.get("delay_ms", "0")
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= DELAY_MS_MAX):
+        raise ValueError(f"delay_ms must be a whole number from 0 to {DELAY_MS_MAX}")
+    return int(text)

@@ -1,0 +1,98 @@
+"""`sessile balance`: arguments, environment, refusals."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessile.balancer.settings import BalancerSettings, ServerAddress
+from sessile.cli import balance
+from sessile.errors import BalancerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def arguments(*given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    balance.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+@pytest.fixture(autouse=True)
+def no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests does not matter."""
+    monkeypatch.delenv("SESSILE_SECRET", raising=False)
+
+
+def settings(*given: str) -> BalancerSettings:
+    return balance.settings_of(arguments(*given))
+
+
+def test_arguments_become_settings() -> None:
+    """Each option arrives in its setting."""
+    got = settings(
+        "--listen", "127.0.0.1:9", "--server", "a=127.0.0.1:1,weight=2", "--server", "b=127.0.0.1:2", "--algorithm", "weighted",
+        "--affinity", "cookie:stay", "--affinity-refresh", "always", "--affinity-secure", "never", "--workers", "2",
+        "--health-path", "/up", "--trusted", "10.0.0.0/8", "--secret", "s",
+    )  # fmt: skip
+    assert got.servers == (ServerAddress("a", "127.0.0.1", 1, 2), ServerAddress("b", "127.0.0.1", 2))
+    assert (got.listen, got.algorithm, got.workers, got.health_path) == (("127.0.0.1", 9), "weighted", 2, "/up")
+    assert (got.affinity.name, got.affinity.refresh, got.affinity.secure) == ("stay", "always", "never")
+    assert (got.trusted, got.secrets) == (("10.0.0.0/8",), ("s",))
+    assert settings("--cookie-name", "mine").affinity.name == "mine"
+
+
+def test_who_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line wins over the file, the file's secret over the environment's."""
+    path = tmp_path / "b.toml"
+    path.write_text('listen = "127.0.0.1:1"\nworkers = 3\n')
+    monkeypatch.setenv("SESSILE_SECRET", "from the environment")
+    got = settings("--config", str(path), "--listen", "127.0.0.1:2")
+    assert (got.listen[1], got.workers, got.secrets) == (2, 3, ("from the environment",))
+    path.write_text('secrets = ["new", "old"]\n')
+    assert settings("--config", str(path)).secrets == ("new", "old")
+    assert settings("--config", str(path), "--secret", "mine").secrets == ("mine",)
+
+
+def test_beyond_this_host_a_secret_is_needed() -> None:
+    """Listening for others without a secret is refused, with the remedy."""
+    with pytest.raises(BalancerError, match="sessile keygen"):
+        balance.run(arguments("--listen", "0.0.0.0:0", "--server", "a=127.0.0.1:1"))
+
+
+def test_on_this_host_one_is_drawn_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    """On loopback a secret is drawn and said to be; the taken port then is one clear line."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BalancerError, match="choose another --listen"):
+            balance.run(arguments("--listen", address, "--server", "a=127.0.0.1:1"))
+    assert "do not survive a restart" in capsys.readouterr().err
+
+
+def test_no_server_is_said() -> None:
+    """A balancer with nothing behind it names what is missing."""
+    with pytest.raises(BalancerError, match="--server NAME=HOST:PORT"):
+        balance.run(arguments("--listen", "127.0.0.1:0", "--secret", "s"))
+
+
+def test_header_affinity_needs_one_worker() -> None:
+    """What one worker learns others do not know: the error says so."""
+    with pytest.raises(BalancerError, match="what one worker learns"):
+        settings("--affinity", "header:Mcp-Session-Id", "--workers", "2")
+
+
+def test_the_examples_in_the_help_are_true() -> None:
+    """Each example line of --help is accepted by the parser."""
+    assert balance.__doc__ is not None
+    lines = [line.strip() for line in balance.__doc__.splitlines() if line.strip().startswith("sessile balance ")]
+    assert len(lines) == 4
+    for line in lines:
+        words = line.partition("(")[0].replace("...", "").split()[2:]
+        if "--config" not in words:
+            assert settings(*words, "--secret", "s").servers

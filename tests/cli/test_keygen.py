@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING
+
+from sessile.cli import main
+from sessile.engine import Engine
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_a_secret_is_drawn_anew_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """32 random bytes, in letters that need no quoting in a shell."""
+    assert main(["keygen"]) == main(["keygen"]) == 0
+    first, second = capsys.readouterr().out.split()
+    assert first != second
+    for secret in (first, second):
+        assert len(base64.urlsafe_b64decode(secret + "=")) == 32
+
+
+def test_a_secret_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """One object, which an engine takes as it is."""
+    assert main(["keygen", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == ["secret"]
+    assert Engine(url="sticky://", **told).settings.secrets
