@@ -1,0 +1,16 @@
+"""A WSGI service with sessions: run it with `gunicorn wsgi_app:app`."""
+
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from sessile.wsgi import SessionMiddleware
+
+
+def service(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Count the visits of each browser."""
+    visits = environ["sessile.session"].increment("visits")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"visit {visits}\n".encode()]
+
+
+app = SessionMiddleware(service, url="sticky://", idle_timeout="30m")  # SESSILE_SECRET holds the secret
