@@ -143,7 +143,7 @@ class Worker:
         """Put aside what a connection has read until all that is readable now has been read.
 
         So the kernel's work and ours come in long stretches, each with its own code in the processor's caches, instead of
-        turn by turn: at 64 busy connections that is worth a sixth of the time. Order within a connection is kept:
+        turn by turn; docs/design/0005 says what was measured of that. Order within a connection is kept:
         whatever else happens to one drains first. A large piece is part of a stream and is looked at now, so that reading
         stops before the next one when its other end cannot keep up.
         """
