@@ -26,8 +26,10 @@ PURE = (
     "balancer.health",
     "balancer.refusals",
     "balancer.request_fields",
+    "balancer.request_head",
     "balancer.requests",
     "balancer.responses",
+    "balancer.usual",
     "replication",
 )
 """Modules, and whole packages, to which time, chance and the world are arguments."""

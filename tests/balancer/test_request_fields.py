@@ -6,7 +6,7 @@ import pytest
 
 from sessile.balancer.refusals import Refusal
 from sessile.balancer.request_fields import Fields, added, judge_framing, origin_form
-from sessile.balancer.requests import Peer, RequestHead
+from sessile.balancer.request_head import Peer, RequestHead
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nZ: w\r\n\r\n"
 START = HEAD.index(b"Host")

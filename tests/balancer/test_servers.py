@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from sessile.balancer.affinity import derived_key, token
-from sessile.balancer.requests import RequestHead
+from sessile.balancer.request_head import RequestHead
 from sessile.balancer.servers import FRESH_S, Server, Servers
 from sessile.balancer.settings import Affinity, BalancerSettings, ServerAddress
 

@@ -15,9 +15,10 @@ from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
 from sessile.balancer.flow import FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, HEAD, IDLE, LINGER, STREAM, TUNNEL, WAIT
 from sessile.balancer.refusals import Refusal, answer
-from sessile.balancer.requests import IDEMPOTENT, Peer, RequestHead
+from sessile.balancer.requests import IDEMPOTENT
 
 if TYPE_CHECKING:
+    from sessile.balancer.request_head import Peer, RequestHead
     from sessile.balancer.responses import ResponseHead
     from sessile.balancer.servers import Server
     from sessile.balancer.upstream import Upstream
@@ -123,8 +124,8 @@ class Client(Flow, asyncio.Protocol):
         if searched:
             data, self._buffer = self._buffer + data, b""
         try:
-            if not searched and end <= worker.head_bytes_max and data.endswith(b"\r\n\r\n"):
-                request = worker.requests.usual(data, self.peer)
+            if not searched and end <= worker.head_bytes_max:
+                request = worker.requests.usual.read(data, self.peer)
             if request is None:
                 end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
                 if not 4 <= end <= worker.head_bytes_max or data[0] < 0x41:

@@ -17,7 +17,7 @@ from sessile.balancer.refusals import Refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sessile.balancer.requests import Peer, RequestHead
+    from sessile.balancer.request_head import Peer, RequestHead
 
 __all__ = ["Fields", "added", "judge_framing", "origin_form"]
 

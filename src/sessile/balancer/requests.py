@@ -11,15 +11,14 @@ between two heads.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
-
-import httptools
 
 from sessile.balancer.refusals import Refusal
 from sessile.balancer.request_fields import Fields, added, judge_framing, origin_form
+from sessile.balancer.request_head import Grammar, Peer, RequestHead
+from sessile.balancer.usual import UsualHeads
 
-__all__ = ["IDEMPOTENT", "Peer", "RequestHead", "RequestParser"]
+__all__ = ["IDEMPOTENT", "RequestParser"]
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})  # RFC 9110 section 9.2.2
 REQUEST_LINE_BYTES_MAX: Final = 8192
@@ -34,19 +33,6 @@ _KNOWN: Final = rb"host|connection|cookie|content-length|transfer-encoding|upgra
 _FIELDS: Final = rb"[^\n]*+\n(?>(?:[^:_\n]++:[^\n]*+\n){0,%d})\r\n"
 
 (_IS_HOST, _IS_CONNECTION, _IS_COOKIE, _IS_LENGTH, _IS_ENCODING, _IS_UPGRADE, _IS_AFFINITY, _IS_CUT) = range(8)
-# A field line that cannot be one of _KNOWN, in any case of letters; a few innocent ones are left out too.
-_INNOCENT: Final = (
-    rb"(?:[^CcFfHhKkPpTtUuXx:_\n]|[Cc](?![Oo])|[Pp](?![Rr][Oo])|[Uu](?![Pp][Gg][Rr][Aa][Dd][Ee]:)|[Xx](?!-[Ff]))"
-    rb"[^:_\n]*+:[^\n]*+\n"
-)
-# What browsers send: Host first, then fields that do not matter to us, among them perhaps a plain Connection and, after
-# it, a Cookie. Only a short cut: a head that it does not match is judged by the long way, and llhttp judges both.
-_USUAL: Final = (
-    rb"((?!CONNECT)[A-Z]{1,16}) /[!\"$-~]{0,8000} HTTP/1\.1\r\n"
-    rb"[Hh]ost: ((?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)\r\n"
-    rb"%(any)b(?>(?:([Cc]onnection: keep-alive)\r\n%(any)b)?)(?>(?:([Cc]ookie: [^\r\n]*+)\r\n%(any)b)?)\r\n"
-)
-_NEVER: Final = re.compile(rb"(?!)")
 _KINDS: Final = {
     b"\nhost:": _IS_HOST,
     b"\nconnection:": _IS_CONNECTION,
@@ -55,77 +41,6 @@ _KINDS: Final = {
     b"\ntransfer-encoding:": _IS_ENCODING,
     b"\nupgrade:": _IS_UPGRADE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of a client connection, as the next hop is told. `trusted` peers may speak for others."""
-
-    address: str
-    is_trusted: bool = False
-    is_https: bool = False
-    ours: bytes = b""
-    """The added fields up to the host, for a request whose peer is not trusted; made once per connection."""
-
-    @classmethod
-    def of(cls, address: str, *, is_trusted: bool = False, is_https: bool = False) -> Peer:
-        proto = b"https" if is_https else b"http"
-        ours = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: " % (address.encode(), proto)
-        return cls(address, is_trusted, is_https, ours)
-
-
-class RequestHead:
-    """What the proxy needs to know of a head it accepted, and the head to send to the server.
-
-    The usual values stand in the class, so that the usual head sets three.
-    """
-
-    is_http_10 = False
-    is_https = False
-    keep_alive = True
-    is_upgrade = False
-    body = 0
-    """Its length in bytes, or CHUNKED."""
-    affinity: tuple[bytes, ...] = ()
-    """What the request says of the server it belongs to; not judged here."""
-
-    def __init__(self, method: bytes, forward: bytes = b"") -> None:
-        self.method = method
-        self.forward = forward
-
-
-class _Grammar:
-    """llhttp, fed one head at a time. `renew` after a head that leaves it inside a body, or closed, or failed."""
-
-    __slots__ = ("_heads", "_parser")
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self._heads = 0
-        self._parser = httptools.HttpRequestParser(self)
-
-    def on_headers_complete(self) -> None:
-        self._heads += 1
-
-    def demand_one_head(self, head: bytes) -> None:
-        self._heads = 0
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            self.renew()
-            raise Refusal(400, _why(error)) from None
-        if self._heads != 1:
-            self.renew()
-            raise Refusal(400, "not exactly one request head")
-
-
-def _why(error: Exception) -> str:
-    text = str(error)
-    return text if text.isascii() and text.isprintable() and len(text) < 80 else "malformed request head"
 
 
 class RequestParser:
@@ -143,7 +58,7 @@ class RequestParser:
         "_kinds",
         "_known",
         "_query",
-        "_usual",
+        "usual",
     )
 
     def __init__(self, affinity: tuple[str, bytes] | None = None, *, fields_max: int = 100) -> None:
@@ -155,21 +70,19 @@ class RequestParser:
             self._kinds[b"\n%b:" % lowered] = _IS_AFFINITY
         # The look-ahead spares the alternation at fields whose first letter is nobody's: it halves the time.
         letters = {alternative[0] for alternative in _KNOWN.split(b"|")} | set(name[:1].lower() * (kind == "header"))
-        # Three runs of innocent fields between Host, Connection and Cookie: together never beyond the limit.
-        innocent = rb"(?>(?:%b){0,%d})" % (_INNOCENT, (fields_max - 3) // 3)
-        self._usual = (
-            _NEVER if kind in {"header", "query"} or fields_max < 3 else re.compile(_USUAL % {b"any": innocent})
-        )
         self._known = re.compile(rb"\n(?=[%b])(?:%b):" % (re.escape(bytes(sorted(letters))), known))
         self._cookie_mark = name + b"=" if kind == "cookie" else b""
         self._query = re.compile(rb"[?&]%b=([^&]*)" % re.escape(name)) if kind == "query" else None
         self._fields = re.compile(_FIELDS % fields_max)
         self._fields_max = fields_max
-        self._grammar = _Grammar()
+        self._grammar = Grammar()
+        # Where affinity is by header or query every head has to be looked at for it: none is usual.
+        self.usual = UsualHeads(self._cookie_mark, fields_max if kind in {"", "cookie"} else -1, self._grammar)
+        """The short way; None from it says nothing of a head."""
 
     def parse(self, head: bytes, peer: Peer) -> RequestHead:
         """Raises Refusal (400, 431) for anything that is not one well-formed, unambiguous head."""
-        request = self.usual(head, peer)
+        request = self.usual.read(head, peer)
         if request is not None:
             return request
         if self._fields.fullmatch(head) is None:
@@ -179,17 +92,6 @@ class RequestParser:
         self._grammar.renew()  # whatever this head is may have left it in the middle of something
         return self._any(head, peer)
 
-    def usual(self, data: bytes, peer: Peer) -> RequestHead | None:
-        """A browser's usual head if `data` is exactly that, else None: for the long way to judge.
-
-        No line of it but the last is empty, so there is no need to look for its end first.
-        """
-        usual = self._usual.fullmatch(data)
-        if usual is None or peer.is_trusted:
-            return None
-        self._grammar.demand_one_head(data)
-        return self._rewritten(data, usual, peer)
-
     def _refuse_fields(self, head: bytes) -> None:
         """Say what is wrong with the fields as lines; what is only malformed llhttp explains better."""
         if head.count(b"\n") - 2 > self._fields_max:
@@ -197,33 +99,6 @@ class RequestParser:
         self._grammar.demand_one_head(head)
         self._grammar.renew()
         raise Refusal(400, "a header field name contains `_`")
-
-    def _rewritten(self, head: bytes, usual: re.Match[bytes], peer: Peer) -> RequestHead | None:
-        """The head of `_USUAL` for the next hop; None when its Cookie field is not simple.
-
-        The same judgement as `_any`'s, unrolled: of what matters there is one Host, and perhaps a Connection that
-        says keep-alive and a Cookie in which ours comes after another one.
-        """
-        start, at = usual.span(3)  # Connection
-        method, host = usual.group(1, 2)
-        request = RequestHead(method)
-        pieces = [head[: start - 2]] if start > 0 else []
-        at = at if start > 0 else 0
-        field, stop = usual.span(4)  # Cookie
-        if field > 0 and self._cookie_mark:
-            start = head.find(self._cookie_mark, field, stop)
-            if start > 0:
-                if head[start - 2 : start] != b"; " or head.find(self._cookie_mark, start + 1, stop) > 0:
-                    return None
-                past = head.find(b";", start, stop)
-                pieces.append(head[at : start - 2])
-                at = stop if past < 0 else past
-                request.affinity = (head[start + len(self._cookie_mark) : at],)
-        pieces += (head[at:-2], peer.ours, host, b"\r\n\r\n")
-        request.forward = b"".join(pieces)
-        if peer.is_https:
-            request.is_https = True
-        return request
 
     def _any(self, head: bytes, peer: Peer) -> RequestHead:
         """Any head that llhttp accepts: the full judgement."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from random import Random
 
-    from sessile.balancer.requests import RequestHead
+    from sessile.balancer.request_head import RequestHead
     from sessile.balancer.settings import BalancerSettings, ServerAddress
     from sessile.balancer.upstream import Upstream
 

@@ -16,7 +16,8 @@ from sessile.balancer.checks import Checker
 from sessile.balancer.client import Client
 from sessile.balancer.health import State
 from sessile.balancer.phases import IDLE
-from sessile.balancer.requests import Peer, RequestParser
+from sessile.balancer.request_head import Peer
+from sessile.balancer.requests import RequestParser
 from sessile.balancer.responses import ResponseHead, ResponseParser, without_caching
 from sessile.balancer.servers import Server, Servers
 from sessile.balancer.upstream import Upstream
