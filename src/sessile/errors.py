@@ -15,6 +15,7 @@
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
+    ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
     └── LabError                          a process of the lab did not start, or ended
 
@@ -40,6 +41,7 @@ __all__ = [
     "SessionTooLarge",
     "SessionUnavailable",
     "SettingsError",
+    "WireError",
 ]
 
 
@@ -93,6 +95,10 @@ class SessionLimit(SessionError):
 
 class SessionUnavailable(SessionError):
     """Too few holders of the session answered in time to say what it is. No cookie was touched; ask again."""
+
+
+class WireError(SessileError, ValueError):
+    """Bytes of a peer that are no frame, or no message of the protocol. Its link is closed; nothing else changes."""
 
 
 class BalancerError(SessileError):

@@ -1,0 +1,81 @@
+"""Messages as frames: three bytes of length, then msgpack. Nothing that arrives is believed before it is checked.
+
+`Frames` cuts a stream of bytes into frames; `decode` turns one into a message or raises `WireError`. Both are bounded
+whatever is sent. Pure: no IO.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sessile.errors import WireError
+from sessile.replication.messages import Hello, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FRAME_BYTES_MAX", "HELLO_BYTES_MAX", "LENGTH_BYTES", "Frames", "decode", "encode"]
+
+LENGTH_BYTES: Final = 3
+FRAME_BYTES_MAX: Final = 2**24 - 1
+HELLO_BYTES_MAX: Final = 64 * 2**10
+"""A stranger's first frame may be no longer: nobody is made to hold more by somebody who has not greeted yet."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final[Callable[[bytes], Message]] = msgspec.msgpack.Decoder(Message).decode
+
+
+def encode(message: Message) -> bytes:
+    """One frame, length prefix included."""
+    payload = _encode(message)
+    assert len(payload) <= FRAME_BYTES_MAX, "what is sent in one frame is bounded by its sender"
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def decode(payload: bytes, *, is_greeting: bool = False) -> Message:
+    """The message of one frame, without its length prefix.
+
+    Raises:
+        WireError: it is no message, or with `is_greeting` no Hello.
+    """
+    try:
+        message = _decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        raise WireError(f"a frame of {len(payload)} bytes is no message: {error}"[:200]) from None
+    if is_greeting is not isinstance(message, Hello):
+        raise WireError(f"a link begins with one Hello, and {type(message).__name__} came")
+    return message
+
+
+class Frames:
+    """Cuts what a socket brings into frames."""
+
+    __slots__ = ("_buffer", "_limit")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._limit = HELLO_BYTES_MAX
+
+    def feed(self, data: bytes) -> tuple[bytes, ...]:
+        """The frames that are whole now, without their prefixes. After the first frame longer ones are allowed.
+
+        Raises:
+            WireError: a frame announces a length of zero or beyond the limit.
+        """
+        data = self._buffer + data if self._buffer else data
+        frames = []
+        at, end = 0, len(data)
+        while end - at >= LENGTH_BYTES:
+            length = int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+            if not 0 < length <= self._limit:
+                raise WireError(f"a frame announces {length} bytes; at most {self._limit} are taken here")
+            past = at + LENGTH_BYTES + length
+            if past > end:
+                break
+            frames.append(data[at + LENGTH_BYTES : past])
+            self._limit = FRAME_BYTES_MAX
+            at = past
+        self._buffer = data[at:]
+        return tuple(frames)
