@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
-from sessile.balancer.flow import FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
+from sessile.balancer.flow import ASIDE_BYTES_MAX, FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, HEAD, IDLE, LINGER, STREAM, TUNNEL, WAIT
 from sessile.balancer.refusals import Refusal, answer
 from sessile.balancer.requests import IDEMPOTENT
@@ -33,7 +33,7 @@ class Client(Flow, asyncio.Protocol):
     """A client's connection and the request on it."""
 
     __slots__ = (
-        "_buffer", "_is_blocked", "_is_eof", "_is_full", "_owner", "_sent", "_sent_bytes", "_tried",
+        "_arrivals", "_buffer", "_is_blocked", "_is_eof", "_is_full", "_owner", "_sent", "_sent_bytes", "_tried",
         "attempt", "is_plain", "is_tunnel", "peer", "request", "server", "upstream",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class Client(Flow, asyncio.Protocol):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
+        self._arrivals = worker.arrivals
         self.is_tunnel = False
         self.is_plain = False
         """The response to this GET needs no lines of ours and leaves the connection open: it may pass as it came."""
@@ -51,7 +52,8 @@ class Client(Flow, asyncio.Protocol):
         self.attempt = 0
         """Counts the tries to serve; a connection made for an earlier one comes too late."""
         self._buffer = b""
-        self._sent: list[bytes] | None = []
+        self._sent: list[bytes] | None = None
+        """What was sent of the request's body, while it may be needed again; None without a body."""
         self._sent_bytes = 0
         self._tried: tuple[Server, ...] = NOBODY
         self._owner: Server | None = None
@@ -70,11 +72,49 @@ class Client(Flow, asyncio.Protocol):
             self.peer = peer
 
     def data_received(self, data: bytes) -> None:
-        self._worker.arrived(self, data, 0)
+        arrivals = self._arrivals
+        if arrivals and len(data) <= ASIDE_BYTES_MAX:  # the turn is on: as `arrived` would, without the call
+            arrivals.append((self, data, 0))
+        else:
+            self._worker.arrived(self, data, 0)
 
     def take(self, data: bytes, carried: int) -> None:
-        """Look at what arrived, in the worker's turn."""
+        """Look at what arrived, in the worker's turn.
+
+        Here the usual exchange begins, and `Upstream.take` ends it: a browser's GET with our cookie, whose server is there
+        and has an idle connection. What `_take_head` and all it calls would do for it stands here in a row.
+        """
         del carried
+        worker = self._worker
+        if self.phase != IDLE or self._buffer or len(data) > worker.head_bytes_max:
+            self._take_any(data)
+            return
+        try:
+            request = worker.requests.usual.read(data, self.peer)
+        except Refusal as refusal:
+            self._say(refusal.status, refusal.reason)
+            return
+        if request is None:
+            self._take_head(data)
+            return
+        affinity = request.affinity
+        server = worker.servers.tokens.get(affinity[0]) if affinity else None
+        if server is None or not server.idle or not worker.is_plain or request.method != b"GET":
+            self._begin(request, b"")
+            return
+        self.request = request
+        self.server = self._owner = server
+        server.active += 1
+        self.is_plain = True
+        self.phase = WAIT
+        self.deadline = worker.response_by
+        upstream = self.upstream = server.idle.pop()
+        upstream.client = self
+        upstream.carried += 1
+        upstream.transport.write(request.forward)
+
+    def _take_any(self, data: bytes) -> None:
+        """What may have arrived besides the first piece of a head."""
         phase = self.phase
         if phase <= HEAD:
             self._take_head(data)
@@ -120,53 +160,36 @@ class Client(Flow, asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         worker = self._worker
-        searched, end, request = len(self._buffer), len(data), None
+        searched = len(self._buffer)
         if searched:
             data, self._buffer = self._buffer + data, b""
         try:
-            if not searched and end <= worker.head_bytes_max:
-                request = worker.requests.usual.read(data, self.peer)
-            if request is None:
-                end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
-                if not 4 <= end <= worker.head_bytes_max or data[0] < 0x41:
-                    data = self._incomplete(data)
-                    if not data:
-                        return
-                    end = data.find(b"\r\n\r\n") + 4
-                request = worker.requests.parse(data[:end], self.peer)
+            end = data.find(b"\r\n\r\n", max(0, searched - 3)) + 4
+            if not 4 <= end <= worker.head_bytes_max or data[0] < 0x41:
+                data = self._incomplete(data)
+                if not data:
+                    return
+                end = data.find(b"\r\n\r\n") + 4
+            request = worker.requests.parse(data[:end], self.peer)
         except Refusal as refusal:
             self._say(refusal.status, refusal.reason)
             return
+        self._begin(request, data[end:])
+
+    def _begin(self, request: RequestHead, rest: bytes) -> None:
+        """A head is accepted: send it on. `rest` is what came after it: of its body, or of the next request."""
+        worker = self._worker
         self.request = request
-        self._tried = NOBODY
-        if request.affinity and request.keep_alive and worker.is_plain and not request.body:
-            server = worker.servers.tokens.get(request.affinity[0])
-            if server is not None and server.idle and request.method == b"GET" and not request.is_http_10:
-                # The usual case, `_dispatch` and all it calls unrolled: its server is there, and a connection to it.
-                self.server = self._owner = server
-                server.active += 1
-                self.is_plain = True
-                self._sent = None
-                self._buffer = data[end:]
-                self.phase = WAIT
-                self.deadline = worker.response_by
-                upstream = self.upstream = server.idle.pop()
-                upstream.client = self
-                upstream.carried += 1
-                upstream.transport.write(request.forward)
-                return
         if request.body:
             self._body = reader_for(request.body)
             self._sent, self._sent_bytes, self._received, self._since = [], 0, 0, worker.now
             self.phase = BODY
             self.deadline = worker.now + worker.settings.timeouts.body_s
             self._dispatch()
-            if self._body is not None and len(data) > end:
-                self._take_body(data[end:])
+            if self._body is not None and rest:
+                self._take_body(rest)
         else:
-            self._sent = None
-            if len(data) > end:
-                self._buffer = data[end:]
+            self._buffer = rest
             self.phase = WAIT
             self.deadline = worker.response_by
             self._dispatch()
@@ -390,11 +413,18 @@ class Client(Flow, asyncio.Protocol):
             self.server.active -= 1
             self.server = None
         self.upstream = None
-        worker = self._worker
-        if not self.request.keep_alive or self._body is not None or self._is_eof or worker.is_stopping:
+        self._sent = None
+        self._tried = NOBODY
+        if not self.request.keep_alive or self._body is not None:
             self._linger()
-            return
-        if self._is_full:
+        else:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """The connection stays open: on to the next request."""
+        if self._is_eof or self._worker.is_stopping:
+            self._linger()
+        elif self._is_full:
             # A client that does not read its responses gets no more of them.
             self._is_blocked = True
         else:
@@ -407,7 +437,7 @@ class Client(Flow, asyncio.Protocol):
             self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
         if self._buffer:
             data, self._buffer = self._buffer, b""
-            self._take_head(data)
+            self.take(data, 0)
 
     def _fail(self, status: int, reason: str) -> None:
         self._say(status, reason, is_head=self.request.method == b"HEAD")

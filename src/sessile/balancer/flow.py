@@ -6,7 +6,7 @@ of what is waited for, which moves when something moves. `client.py` says what h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sessile.balancer.phases import BODY, IDLE, is_dripping, wait_s
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from sessile.balancer.bodies import BodyReader
     from sessile.balancer.worker import Worker
 
-__all__ = ["FOR_DIAL", "FOR_PIPELINE", "FOR_UPSTREAM", "Flow"]
+__all__ = ["ASIDE_BYTES_MAX", "FOR_DIAL", "FOR_PIPELINE", "FOR_UPSTREAM", "Flow"]
 
+ASIDE_BYTES_MAX: Final = 16 * 1024
+"""A longer piece is part of a stream: it is looked at as soon as it is read."""
 FOR_UPSTREAM, FOR_PIPELINE, FOR_DIAL = 1, 2, 4
 """Why reading from a client may be paused; it resumes when no reason is left."""
 

@@ -54,20 +54,19 @@ class RequestHead:
 class Grammar:
     """llhttp, fed one head at a time. `renew` after a head that leaves it inside a body, or closed, or failed."""
 
-    __slots__ = ("_heads", "_parser")
+    __slots__ = ("_due", "_parser")
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        self._heads = 0
-        self._parser = httptools.HttpRequestParser(self)
-
-    def on_headers_complete(self) -> None:
-        self._heads += 1
+        hooks = _Hooks()
+        self._due = hooks.due
+        self._parser = httptools.HttpRequestParser(hooks)
 
     def demand_one_head(self, head: bytes) -> None:
-        self._heads = 0
+        due = self._due
+        due.append(None)
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
@@ -75,9 +74,19 @@ class Grammar:
         except httptools.HttpParserError as error:
             self.renew()
             raise Refusal(400, _why(error)) from None
-        if self._heads != 1:
+        if due:
             self.renew()
             raise Refusal(400, "not exactly one request head")
+
+
+class _Hooks:
+    """What llhttp calls: each head takes away the one entry that is due, in C; a second one finds none and is an error."""
+
+    __slots__ = ("due", "on_headers_complete")
+
+    def __init__(self) -> None:
+        self.due: list[None] = []
+        self.on_headers_complete = self.due.pop
 
 
 def _why(error: Exception) -> str:

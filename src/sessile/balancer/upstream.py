@@ -12,6 +12,7 @@ import select
 from typing import TYPE_CHECKING, cast
 
 from sessile.balancer.bodies import BodyError, BodyReader, UntilCloseReader, chunk, reader_for
+from sessile.balancer.flow import ASIDE_BYTES_MAX
 from sessile.balancer.refusals import UpstreamFault
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Upstream(asyncio.Protocol):
     """A connection to `server`; `client` is whose request it carries, None while idle."""
 
     __slots__ = (
-        "_buffer", "_chunking", "_interim", "_is_paused", "_keep_alive", "_reader", "_worker",
+        "_arrivals", "_buffer", "_chunking", "_interim", "_is_paused", "_keep_alive", "_reader", "_worker",
         "carried", "client", "has_begun", "idle_since", "is_reused", "server", "transport",
     )  # fmt: skip
 
@@ -38,6 +39,7 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, worker: Worker, server: Server) -> None:
         self._worker = worker
+        self._arrivals = worker.arrivals
         self.server = server
         self.carried = 0
         """How many requests it has carried, the one under way included."""
@@ -94,11 +96,43 @@ class Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.client is None:
             self._stray()
+        elif self._arrivals and len(data) <= ASIDE_BYTES_MAX:  # as with clients
+            self._arrivals.append((self, data, self.carried))
         else:
             self._worker.arrived(self, data, self.carried)
 
     def take(self, data: bytes, carried: int) -> None:
-        """Look at what arrived while the request of that number was carried, in the worker's turn."""
+        """Look at what arrived while the request of that number was carried, in the worker's turn.
+
+        Here the usual exchange ends: the whole response has come in one piece and needs nothing from us. What `_take_head`
+        and all it calls would do for it stands here in a row.
+        """
+        client, worker = self.client, self._worker
+        if client is None or not client.is_plain or carried != self.carried or self._reader is not None or self._buffer:
+            self._take_any(data, carried)
+            return
+        usual = worker.responses.usual.match(data)
+        end = usual.end() if usual is not None else 0
+        if usual is None or end > worker.head_bytes_max or end + int(usual[2]) != len(data):
+            self._take_any(data, carried)
+            return
+        client.transport.write(data)
+        self.client = client.upstream = client.server = None
+        self._interim = 0
+        self.idle_since = worker.now
+        self.is_reused = True
+        server = self.server
+        server.active -= 1
+        if self._is_paused:
+            self.resume()
+        if len(server.idle) < server.idle_max and not server.is_down:
+            server.idle.append(self)
+        else:
+            self.transport.abort()
+        client.go_on()
+
+    def _take_any(self, data: bytes, carried: int) -> None:
+        """What may have arrived besides a usual response."""
         client = self.client
         if client is None:
             self._stray()
@@ -154,12 +188,6 @@ class Upstream(asyncio.Protocol):
     def _take_head(self, data: bytes, client: Client) -> None:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
-        elif client.is_plain:
-            usual = self._worker.responses.usual.match(data)
-            end = usual.end() if usual is not None else 0
-            if usual is not None and end <= self._worker.head_bytes_max and end + int(usual[2]) == len(data):
-                self._pass_on(data, client)
-                return
         limit = self._worker.head_bytes_max
         while True:
             end = data.find(b"\r\n\r\n")
@@ -193,15 +221,6 @@ class Upstream(asyncio.Protocol):
             raise UpstreamFault("the response does not begin with HTTP/1")
         self._buffer = data
         self.has_begun = self.has_begun or not data.startswith(b"HTTP/1.1 1"[: len(data)])
-
-    def _pass_on(self, data: bytes, client: Client) -> None:
-        """The usual case: the whole response has come in one piece and needs nothing from us."""
-        client.transport.write(data)
-        self.client = None
-        if self._is_paused:
-            self.resume()
-        self._lie_idle()
-        client.response_done()
 
     def _begin(self, response: ResponseHead, data: bytes, end: int, client: Client) -> None:
         extra = client.response_begun(response, self.server)

@@ -52,7 +52,7 @@ class UsualHeads:
         Raises Refusal where llhttp does not accept what looked usual.
         """
         start = _START.match(head)
-        if start is None or not head.endswith(b"\r\n\r\n") or head.count(b"\r\n") > self._lines_max or peer.is_trusted:
+        if start is None or peer.is_trusted or not head.endswith(b"\r\n\r\n") or head.count(b"\r\n") > self._lines_max:
             return None
         at, end = start.end(), len(head) - 2
         found = _MATTERS.findall(head, at - 1)
@@ -63,10 +63,14 @@ class UsualHeads:
             field = stop = end
         else:
             stop = head.find(b"\r", field)
-        if self._is_name_underscored(head, at, field) or (
-            stop < end - 2 and self._is_name_underscored(head, stop, end)
-        ):
-            return None
+        underscore = head.find(b"_", at)
+        while underscore > 0:  # before a line's first colon it is in its name; further ones are in its value
+            if underscore < field or underscore > stop:
+                if head.rfind(b":", at, underscore) <= head.rfind(b"\n", at - 1, underscore):
+                    return None
+                underscore = head.find(b"_", head.find(b"\r", underscore))
+            else:
+                underscore = head.find(b"_", stop)
         method, host = start.groups()
         if found[0] is not _CONNECTION and found[0] != _CONNECTION:
             before, at = b"", 0
@@ -90,13 +94,3 @@ class UsualHeads:
             request.is_https = True
         self._grammar.demand_one_head(head)
         return request
-
-    @staticmethod
-    def _is_name_underscored(head: bytes, at: int, end: int) -> bool:
-        """One of these lines has "_" before its first colon. A line's further ones are in its value."""
-        found = head.find(b"_", at, end)
-        while found > 0:
-            if head.rfind(b":", at, found) <= head.rfind(b"\n", at - 1, found):
-                return True
-            found = head.find(b"_", head.find(b"\r", found), end)
-        return False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.balancer.checks import Checker
 from sessile.balancer.client import Client
+from sessile.balancer.flow import ASIDE_BYTES_MAX
 from sessile.balancer.health import State
 from sessile.balancer.phases import IDLE
 from sessile.balancer.request_head import Peer
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 SWEEP_S: Final = 0.1
-ASIDE_BYTES_MAX: Final = 16 * 1024
 BACKLOG: Final = 4096
 WRITE_BUFFER_BYTES: Final = 128 * 1024
 
@@ -73,7 +73,8 @@ class Worker:
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._gone: asyncio.Event = asyncio.Event()
-        self._arrivals: list[tuple[Client | Upstream, bytes, int]] = []
+        self.arrivals: list[tuple[Client | Upstream, bytes, int]] = []
+        """What was put aside in this turn. Connections hold on to this list: it is emptied, never replaced."""
         self._call_soon: Callable[[Callable[[], None]], object] = _no_loop
         networks = [ip_network(one) for one in settings.trusted]
 
@@ -148,7 +149,7 @@ class Worker:
         whatever else happens to one drains first. A large piece is part of a stream and is looked at now, so that reading
         stops before the next one when its other end cannot keep up.
         """
-        arrivals = self._arrivals
+        arrivals = self.arrivals
         arrivals.append((connection, data, carried))
         if len(data) > ASIDE_BYTES_MAX:
             self.drain()
@@ -157,11 +158,11 @@ class Worker:
 
     def drain(self) -> None:
         """Look at everything that has arrived."""
-        arrivals = self._arrivals
-        if not arrivals:
+        if not self.arrivals:
             return
-        self._arrivals = []
-        for connection, data, carried in arrivals:
+        arrived = self.arrivals.copy()
+        self.arrivals.clear()
+        for connection, data, carried in arrived:
             try:
                 connection.take(data, carried)
             except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
