@@ -1,5 +1,6 @@
 """Requests per second and CPU per request of the balancer, beside HAProxy and nginx, interleaved in one run.
 
+Ours is measured twice: compiled, as `SESSILE_COMPILE=1` builds it, where that can be done here, and as pure Python.
 One core for the balancer under test, the other for wrk and the origin. Keep-alive, 64 connections, 128-byte answers.
 Every request is a browser's: 16 fields, of which path, referrer, user agent, cookies and more differ from request to
 request (2 048 different heads are drawn up and gone through), and it carries the affinity cookie of one of three
@@ -29,12 +30,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench import environments
+from bench.show import CannotShow
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["CONNECTIONS", "CannotMeasure", "Sample", "measure", "missing_programs", "summary"]
+    Start = Callable[[int, list[int], Path], list[str]]
+
+__all__ = ["CONNECTIONS", "PURE", "CannotMeasure", "Sample", "measure", "missing_programs", "summary"]
 
 CONNECTIONS = 64
+PURE = "sessile pure"
 ANSWER_BYTES = 128
 HEADS = 2048
 SERVERS = 3
@@ -68,12 +75,20 @@ def missing_programs() -> list[str]:
 
 
 def measure(rounds: int, seconds: float, progress: Callable[[str], None]) -> list[Sample]:
-    """Run every balancer once per round, in turn; raises CannotMeasure where programs or cores are missing."""
+    """Run every balancer once per round, in turn; raises CannotMeasure where programs or cores are missing.
+
+    `sessile` is the compiled balancer where there is a compiler, and then `sessile pure` is the other.
+    """
     if missing := missing_programs():
         raise CannotMeasure(f"not installed: {', '.join(missing)} (apt install haproxy nginx-light wrk)")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise CannotMeasure("two cores are needed: one for the balancer, one for the load and the origin")
+    ours: list[tuple[str, Start]] = [("sessile", sessile)]
+    try:
+        ours = [("sessile", partial(sessile, package=environments.compiled())), (PURE, sessile)]
+    except CannotShow as problem:
+        progress(str(problem))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sessile-bench-")))
         folder.chmod(0o755)
@@ -81,10 +96,10 @@ def measure(rounds: int, seconds: float, progress: Callable[[str], None]) -> lis
         command = [sys.executable, "-m", "bench.balancer_speed", "--origin", *map(str, ports)]
         origin = stack.enter_context(running(command, cores[1], ports[-1], folder))
         contenders = []
-        for name, start in (("sessile", sessile), ("haproxy", haproxy), ("nginx", nginx)):
+        for name, start in (ours[0], ("haproxy", haproxy), ("nginx", nginx), *ours[1:]):
             (port,) = free_ports(1)
             process = stack.enter_context(running(start(port, ports, folder), cores[0], port, folder))
-            script = folder / f"{name}.lua"
+            script = folder / f"{port}.lua"
             script.write_text(lua(browser_heads(cookies(port))))
             contenders.append((name, process.pid, port, script))
         for name, _, port, script in contenders:
@@ -96,7 +111,7 @@ def measure(rounds: int, seconds: float, progress: Callable[[str], None]) -> lis
                 sample = one(name, number, pid, origin.pid, partial(wrk, port, script, seconds, cores[1]))
                 samples.append(sample)
                 progress(
-                    f"round {number} {name:8} {sample.requests_per_s:8.0f} requests/s {sample.cpu_us:6.1f} µs CPU each, "
+                    f"round {number} {name:12} {sample.requests_per_s:8.0f} requests/s {sample.cpu_us:6.1f} µs CPU each, "
                     f"its core {sample.busy:.0%}, origin {sample.origin_busy:.0%}"
                 )
         return samples
@@ -113,7 +128,7 @@ def one(name: str, number: int, pid: int, origin: int, load: Callable[[], tuple[
 
 
 def summary(samples: list[Sample]) -> dict[str, float]:
-    """Medians per balancer, and the median over rounds of our ratio to each peer."""
+    """Medians per balancer, and the median over rounds of our ratio to each other one, the pure one's to HAProxy too."""
     figures: dict[str, float] = {}
     names = list(dict.fromkeys(sample.name for sample in samples))
     by = {(sample.name, sample.round): sample for sample in samples}
@@ -130,6 +145,10 @@ def summary(samples: list[Sample]) -> dict[str, float]:
         figures[f"cpu ratio {peer}"] = median(
             by[names[0], number].cpu_us / by[peer, number].cpu_us for number in rounds
         )
+    if PURE in names:
+        figures["pure ratio haproxy"] = median(
+            by[PURE, number].requests_per_s / by["haproxy", number].requests_per_s for number in rounds
+        )
     figures["origin busy"] = median(sample.origin_busy for sample in samples)
     figures["errors"] = sum(sample.errors for sample in samples)
     return figures
@@ -138,11 +157,13 @@ def summary(samples: list[Sample]) -> dict[str, float]:
 # --- the contenders: each returns its command line
 
 
-def sessile(port: int, servers: list[int], folder: Path) -> list[str]:
+def sessile(port: int, servers: list[int], folder: Path, package: Path | None = None) -> list[str]:
+    """Ours, from the tree or from the folder of a package."""
     del folder
     named = [f"--server=s{index}=127.0.0.1:{server}" for index, server in enumerate(servers)]
     listen = ["--listen", f"127.0.0.1:{port}", "--secret", "a secret for this measurement only"]
-    return [sys.executable, "-m", "sessile", "balance", *listen, *named]
+    first = ["env", f"PYTHONPATH={package}"] if package else []
+    return [*first, sys.executable, "-m", "sessile", "balance", *listen, *named]
 
 
 def haproxy(port: int, servers: list[int], folder: Path) -> list[str]:

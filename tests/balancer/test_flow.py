@@ -9,6 +9,7 @@ from sessile.balancer.bodies import LengthReader
 from sessile.balancer.flow import FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, IDLE, STREAM
 from sessile.balancer.settings import Limits, Timeouts
+from tests.balancer.wire import with_stand_ins
 
 
 class Transport:
@@ -35,6 +36,7 @@ def flow() -> tuple[Flow, Any, Transport]:
     return one, worker, transport
 
 
+@with_stand_ins
 def test_reading_resumes_when_no_reason_is_left() -> None:
     """Reasons add up; the transport is paused once and resumed once."""
     one, _, transport = flow()
@@ -47,6 +49,7 @@ def test_reading_resumes_when_no_reason_is_left() -> None:
     assert transport.calls == ["pause", "resume"]
 
 
+@with_stand_ins
 def test_whose_turn_it_is() -> None:
     """A client that may send has the short deadline; one that is held waits for the server's."""
     one, worker, _ = flow()
@@ -63,6 +66,7 @@ def test_whose_turn_it_is() -> None:
     assert not one.is_overdue(103.5)
 
 
+@with_stand_ins
 def test_movement_does_not_prolong_an_idle_connection() -> None:
     """Only what makes progress is given more time."""
     one, _, _ = flow()

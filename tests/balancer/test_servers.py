@@ -10,6 +10,7 @@ from sessile.balancer.affinity import derived_key, token
 from sessile.balancer.request_head import RequestHead
 from sessile.balancer.servers import FRESH_S, Server, Servers
 from sessile.balancer.settings import Affinity, BalancerSettings, ServerAddress
+from tests.balancer.wire import with_stand_ins
 
 SETTINGS = BalancerSettings(
     secrets=("new", "old"), servers=tuple(ServerAddress(f"s{n}", "127.0.0.1", 9000 + n) for n in range(3))
@@ -91,6 +92,7 @@ def test_new_settings_keep_what_stays() -> None:
     assert choose(servers, request(token(derived_key("new"), "s1"))) == "s1"
 
 
+@with_stand_ins
 def test_which_idle_connection() -> None:
     """The last used first; a request that must not be repeated takes only one that is fresh and silent."""
     old, stale, fresh = Connection(0.0), Connection(9.9, is_there=False), Connection(9.9)
@@ -102,6 +104,7 @@ def test_which_idle_connection() -> None:
     assert stale.is_closed and not server.idle
 
 
+@with_stand_ins
 def test_idle_connections_are_bounded_and_age() -> None:
     """Beyond the limit nothing is kept, to a server that is down neither; the old are closed."""
     server = pool()

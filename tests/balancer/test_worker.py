@@ -17,7 +17,7 @@ from sessile.balancer.settings import Affinity, BalancerSettings, Limits, Server
 from sessile.balancer.upstream import Upstream
 from sessile.balancer.worker import Worker, require_secret
 from sessile.errors import BalancerError
-from tests.balancer.wire import Balanced, Origin, balanced, on_loop, say_name, until
+from tests.balancer.wire import Balanced, Origin, balanced, on_loop, say_name, until, with_stand_ins
 
 SLOW_CHECKS = HealthPolicy(interval_s=60, timeout_s=30)
 """Checks that say nothing during a test: what is seen is the data path's own doing."""
@@ -318,7 +318,8 @@ class SilentTransport(asyncio.Transport):
         return ("127.0.0.1", 1) if name == "peername" else default
 
 
-def test_what_came_before_a_request_is_no_answer_to_it() -> None:
+@on_loop
+async def test_what_came_before_a_request_is_no_answer_to_it() -> None:
     """Bytes read for one request and looked at when the connection carries the next are never passed on."""
     settings = BalancerSettings(servers=(parse_server("s1=127.0.0.1:9001"),), secrets=("x" * 32,))
     worker = Worker(settings, lambda _event, _fields: None)
@@ -339,13 +340,15 @@ def test_what_came_before_a_request_is_no_answer_to_it() -> None:
     upstream.data_received(answer + b"1")
     clients[1].data_received(head)
     upstream.data_received(answer + b"2")  # stray: the connection still carries the first request when it is read
-    worker.dial = lambda *_arguments: None  # type: ignore[method-assign]  # whom the second request is sent to now
     worker.drain()
     assert transports[0].written == [answer + b"1"]
     assert transports[1].written == []
     assert len(turns) == 2
+    (dial,) = worker._dials  # the second request is to be sent again, over a new connection
+    dial.cancel()
 
 
+@with_stand_ins
 def test_a_large_piece_is_looked_at_at_once_and_in_order() -> None:
     """A stream is not put aside, and does not overtake what was."""
     settings = BalancerSettings(servers=(parse_server("s1=127.0.0.1:9001"),), secrets=("x" * 32,))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from typing import TYPE_CHECKING
 
 import httptools
 import pytest
 
-from bench import balancer_speed
+from bench import balancer_speed, environments
 from bench.balancer_speed import Sample
 from bench.show import CannotShow
 from bench.show import balancer_speed as promise
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def sample(name: str, number: int, rate: float, *, busy: float = 0.98, errors: int = 0) -> Sample:
@@ -44,6 +49,39 @@ def test_ratios_are_within_rounds() -> None:
 def test_the_verdict(samples: list[Sample], holds: bool) -> None:  # noqa: FBT001 - a table's column
     """Too slow, an error, or a balancer that was not the bottleneck: it does not hold."""
     assert promise.judged(balancer_speed.summary(samples)).holds is holds
+
+
+def test_the_pure_balancer_stands_beside_the_compiled_one() -> None:
+    """Where ours was compiled that one is judged, the pure one is only shown, and the notes say which is which."""
+    samples = rounds([90.0] * 3, [100.0] * 3)
+    pure = [sample(balancer_speed.PURE, number, 70.0) for number in range(3)]
+    both = promise.judged(balancer_speed.summary(samples + pure))
+    assert both.holds
+    (shown,) = (figure for figure in both.figures if figure.name.endswith("pure Python"))
+    assert shown.value == pytest.approx(0.7) and shown.holds is None
+    assert promise.COMPILED in both.notes
+    assert promise.NOT_COMPILED in promise.judged(balancer_speed.summary(samples)).notes
+
+
+def test_a_wheel_is_compiled_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by default, and never for the tree itself: what is written is Python."""
+    monkeypatch.syspath_prepend(str(environments.ROOT))
+    hook = importlib.import_module("hatch_build")
+    monkeypatch.delenv("SESSILE_COMPILE", raising=False)
+    assert not hook.is_wanted()
+    monkeypatch.setenv("SESSILE_COMPILE", "1")
+    assert hook.is_wanted()
+    monkeypatch.setattr(hook, "compile_into", None)
+    hook.CompileBalancer.initialize(None, "editable", {})  # compiles nothing
+
+
+def test_without_a_compiler_the_reason_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What stood in the way, for the line that says why the wheel is pure."""
+    monkeypatch.syspath_prepend(str(environments.ROOT))
+    hook = importlib.import_module("hatch_build")
+    monkeypatch.setattr(hook.sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match=r"^no reason given$"):
+        hook.compile_into(tmp_path)
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,9 +43,8 @@ class Client(Flow, asyncio.Protocol):
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
         self._arrivals = worker.arrivals
-        self.is_tunnel = False
-        self.is_plain = False
-        """The response to this GET needs no lines of ours and leaves the connection open: it may pass as it came."""
+        self.is_tunnel = self.is_plain = False
+        """`is_plain`: the response to this GET needs no lines of ours and leaves the connection open: it may pass as it came."""
         self.server: Server | None = None
         """Where the request under way was sent, or is being sent."""
         self.upstream: Upstream | None = None
@@ -81,8 +80,8 @@ class Client(Flow, asyncio.Protocol):
     def take(self, data: bytes, carried: int) -> None:
         """Look at what arrived, in the worker's turn.
 
-        Here the usual exchange begins, and `Upstream.take` ends it: a browser's GET with our cookie, whose server is there
-        and has an idle connection. What `_take_head` and all it calls would do for it stands here in a row.
+        The usual exchange begins here and ends in `Upstream.take`: a GET with our cookie, to a server that has an idle
+        connection. What `_take_head` and all it calls would do for it stands here in a row.
         """
         del carried
         worker = self._worker
@@ -300,8 +299,6 @@ class Client(Flow, asyncio.Protocol):
         request = self.request
         if not self._sent:
             upstream.carry(self, request.forward)
-            if not request.body:
-                return
         else:
             upstream.carry(self, b"".join([request.forward, *self._sent]))
             if self._sent_bytes > self._worker.settings.limits.replay_bytes or request.method not in IDEMPOTENT:

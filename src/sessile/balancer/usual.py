@@ -24,16 +24,19 @@ _START: Final = re.compile(
     rb"[Hh]ost: ((?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)\r\n"
 )
 # A line whose first two letters are those of a field that matters, but for a few innocent ones that browsers send, and
-# the blank line. Of the two that may be there a little more is taken, to tell them from their likes.
+# blank lines. A little more is taken of the two that may be there, to tell them from their likes, and of the blank line
+# that ends everything, to tell it from one before more bytes.
 _MATTERS: Final = re.compile(
     rb"\n[CcFfHhKkPpTtUuXx\r](?=[OoEeRrPpTt\n-])(?!pgrade-I|riority:|ragma:|-Req|-Real-)"
-    rb"(?:onnection: keep-alive\r|ookie: )?"
+    rb"(?:onnection: keep-alive\r|ookie: |\n\Z)?"
 )
-_BLANK: Final = b"\n\r"
+_END: Final = b"\n\r\n"
 _CONNECTION: Final = b"\nConnection: keep-alive\r"
 _COOKIE: Final = b"\nCookie: "
-_MOST: Final = [_CONNECTION, _COOKIE, _BLANK]
-_LESS: Final = ([_BLANK], [_CONNECTION, _BLANK], [_COOKIE, _BLANK])
+_MOST: Final = [_CONNECTION, _COOKIE, _END]
+_LESS: Final = ([_END], [_CONNECTION, _END], [_COOKIE, _END])
+# What a name with "_" looks like, and hardly any value.
+_UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^_`|~0-9A-Za-z-]*:")
 
 
 class UsualHeads:
@@ -52,7 +55,7 @@ class UsualHeads:
         Raises Refusal where llhttp does not accept what looked usual.
         """
         start = _START.match(head)
-        if start is None or peer.is_trusted or not head.endswith(b"\r\n\r\n") or head.count(b"\r\n") > self._lines_max:
+        if start is None or peer.is_trusted or head.count(b"\r\n") > self._lines_max:
             return None
         at, end = start.end(), len(head) - 2
         found = _MATTERS.findall(head, at - 1)
@@ -64,18 +67,13 @@ class UsualHeads:
         else:
             stop = head.find(b"\r", field)
         underscore = head.find(b"_", at)
-        while underscore > 0:  # before a line's first colon it is in its name; further ones are in its value
-            if underscore < field or underscore > stop:
-                if head.rfind(b":", at, underscore) <= head.rfind(b"\n", at - 1, underscore):
-                    return None
-                underscore = head.find(b"_", head.find(b"\r", underscore))
-            else:
-                underscore = head.find(b"_", stop)
+        if underscore > 0 and _is_name_underscored(head, at, underscore):
+            return None
         method, host = start.groups()
         if found[0] is not _CONNECTION and found[0] != _CONNECTION:
             before, at = b"", 0
         else:
-            cut = at if head.startswith(_CONNECTION, at - 1) else head.find(_CONNECTION, at) + 1
+            cut = head.find(_CONNECTION, at - 1) + 1
             before, at = head[: cut - 2], cut + 22
         mark = self._mark
         value = head.find(mark, field, stop) if mark else -1
@@ -94,3 +92,14 @@ class UsualHeads:
             request.is_https = True
         self._grammar.demand_one_head(head)
         return request
+
+
+def _is_name_underscored(head: bytes, at: int, underscore: int) -> bool:
+    """Some line from `at` on has "_" before its first colon; the first "_" stands at `underscore`."""
+    suspect = _UNDERSCORED.search(head, underscore)
+    while suspect is not None:
+        underscore = suspect.start()
+        if head.rfind(b":", at, underscore) <= head.rfind(b"\n", at - 1, underscore):
+            return True
+        suspect = _UNDERSCORED.search(head, suspect.end())
+    return False
