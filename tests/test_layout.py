@@ -13,6 +13,7 @@ PACKAGE = ROOT / "src" / "sessile"
 UNMIRRORED = {"__init__", "__main__"}
 
 PURE = (
+    "backend",
     "changes",
     "classes",
     "codec",
@@ -33,7 +34,7 @@ PURE = (
     "replication",
 )
 """Modules, and whole packages, to which time, chance and the world are arguments."""
-NOT_YET = {"replication"}
+NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (

@@ -31,6 +31,7 @@ __all__ = [
     "NEVER",
     "REMOVED",
     "ROTATED",
+    "TIME_MAX_MS",
     "TOTAL_MAX",
     "WRITERS_MAX",
     "WRITER_BITS",
@@ -233,6 +234,18 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
     def expires_ms(self) -> int:
         """When a holder may drop it, unless it is touched meanwhile."""
         return min(self.touched_ms + self.idle_ms, self.deadline_ms)
+
+    def since(self, have: Version) -> Record:
+        """The record without the fields in which somebody whose copy has this version lacks nothing."""
+        writers = list(self.version)
+        known = [have.get(writer, 0) for writer in writers]
+        fields = {
+            name: entry
+            for name, entry in self.fields.items()
+            if entry.counter > (known[entry.writer] if entry.counter else 0)
+            or any(counter > known[place] for place, counter, _ in entry.additions)
+        }
+        return msgspec.structs.replace(self, fields=fields)
 
     def same_state(self, other: Record) -> bool:
         """Whether both say the same of the session; local times do not count."""

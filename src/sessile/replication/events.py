@@ -22,6 +22,7 @@ __all__ = [
     "ChangePushed",
     "Dial",
     "DialFailed",
+    "DrawWriter",
     "Effect",
     "FramesReceived",
     "HangUp",
@@ -154,6 +155,10 @@ class Answer(Struct, frozen=True, gc=False):
     result: Pulled | Acknowledged
 
 
+class DrawWriter(Struct, frozen=True, gc=False):
+    """The table was dropped with writes of this process in it: its engine must write under a new tag."""
+
+
 class Note(Struct, frozen=True, gc=False):
     """Something a person may want to read in a log: an event's name and what belongs to it."""
 
@@ -161,4 +166,4 @@ class Note(Struct, frozen=True, gc=False):
     about: dict[str, Any]
 
 
-Effect = Dial | HangUp | Send | Answer | Note
+Effect = Dial | HangUp | Send | Answer | DrawWriter | Note

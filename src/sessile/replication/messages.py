@@ -20,7 +20,6 @@ __all__ = [
     "Answered",
     "Beat",
     "Changed",
-    "Delivered",
     "Denied",
     "Differ",
     "Digest",
@@ -75,6 +74,8 @@ class Hello(Struct, array_like=True, frozen=True, tag=1):
     is_fresh: bool
     """Whether the sender holds nothing yet."""
     members: tuple[MemberInfo, ...]
+    links: int = 0
+    """How many members the sender is linked to; where two were apart too long, the side with fewer drops its table."""
 
 
 class Members(Struct, array_like=True, frozen=True, tag=2):
@@ -221,12 +222,6 @@ class Goodbye(Struct, array_like=True, frozen=True, tag=21):
     """The sender has handed over and goes for good."""
 
 
-class Delivered(Struct, array_like=True, frozen=True, tag=22):
-    """Repair: what was wanted of this offer has been sent."""
-
-    number: int
-
-
 Message = (
     Hello
     | Members
@@ -249,6 +244,5 @@ Message = (
     | Listed
     | Rejoin
     | Goodbye
-    | Delivered
 )
 Sequenced = Changed | Whole

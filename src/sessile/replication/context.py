@@ -1,0 +1,108 @@
+"""What the parts of a node share: its configuration, its copies, the others, and what it wants done.
+
+The parts (`pushes`, `pulls`, `repair`, `tombstones`, `directory`) are told of events by `node.py` and act through this.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from sessile.replication.events import Effect, HangUp, Note, Send
+from sessile.replication.replica import Replica
+from sessile.replication.wire import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from sessile.replication.config import NodeConfig
+    from sessile.replication.membership import Membership
+    from sessile.replication.messages import Message, Sequenced
+    from sessile.replication.peer import Peer
+    from sessile.replication.placement import Placement
+    from sessile.table import Table
+
+__all__ = ["Context"]
+
+
+class Context:
+    """The state that a node's parts have in common."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        table: Table,
+        membership: Membership,
+        placement: Placement,
+        *,
+        rng: Random,
+        now_ms: int,
+    ) -> None:
+        self.config = config
+        self.counts: Counter[str] = Counter()
+        self.replica = Replica(table, self.counts)
+        self.membership = membership
+        self.placement = placement
+        self.rng = rng
+        self.now_ms = now_ms
+        self.peers: dict[str, Peer] = {}
+        """By name, in the order in which they greeted."""
+        self.writer = 0
+        """The tag under which this process writes; 0 before its first write."""
+        self.is_leaving = False
+        self._effects: list[Effect] = []
+        self._alarms: list[tuple[int, int, Callable[[], None]]] = []
+        self._alarms_set = 0
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def do(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def note(self, event: str, **about: object) -> None:
+        self._effects.append(Note(event, about))
+
+    def take_effects(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def send(self, peer: Peer, message: Message) -> int:
+        """Send one message; returns its bytes."""
+        frame = encode(message)
+        peer.last_sent_ms = self.now_ms
+        self._effects.append(Send(peer.link, frame))
+        return len(frame)
+
+    def send_sequenced(
+        self, peer: Peer, message: Sequenced, held: Callable[[], None], denied: Callable[[int], None]
+    ) -> bool:
+        """Send a message whose receipt matters; False, and repair is due, where too much is outstanding already."""
+        if peer.outstanding_bytes > self.config.queue_bytes_max:
+            if not peer.is_overflowed:
+                peer.is_overflowed = True
+                self.counts["overflows"] += 1
+            return False
+        peer.sequence(self.send(peer, message), self.now_ms, held, denied)
+        return True
+
+    def hang_up(self, peer: Peer, reason: str) -> None:
+        self.counts["hung_up"] += 1
+        self._effects.append(HangUp(peer.link, reason))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def alarm(self, delay_ms: int, action: Callable[[], None]) -> None:
+        """Have `action` called once so many ms have passed; it must bear that it is no longer needed."""
+        self._alarms_set += 1
+        heappush(self._alarms, (self.now_ms + delay_ms, self._alarms_set, action))
+
+    def ring(self) -> None:
+        """Call every action whose time has come."""
+        while self._alarms and self._alarms[0][0] <= self.now_ms:
+            heappop(self._alarms)[2]()
+
+    @property
+    def next_alarm_ms(self) -> int | None:
+        return self._alarms[0][0] if self._alarms else None

@@ -1,0 +1,138 @@
+"""What other nodes tell this one about sessions, and what it says to it.
+
+A change is taken by the rule of `delta.apply`: who lacks what it builds on denies it, and is sent the whole record. A
+writer that lacks something which this node has is told before its change is acknowledged, so that it answers nobody
+with less. Acknowledgements are cumulative: one for all that one read of the socket brought.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessile.delta import Addition, Delta, Outcome
+from sessile.errors import SessionLimit, WireError
+from sessile.record import LIVE, Stamp
+from sessile.replication.messages import Acked, Changed, Denied, Told, Whole
+from sessile.replication.replica import KEY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessile.record import Record
+    from sessile.replication.context import Context
+    from sessile.replication.messages import Touched
+    from sessile.replication.peer import Peer
+    from sessile.token import SessionKey
+
+__all__ = ["LEAVING", "NEED", "NO_ROOM", "Intake", "delta_of", "message_of"]
+
+NEED: Final = 0
+NO_ROOM: Final = 1
+LEAVING: Final = 2
+"""Why a change is denied."""
+
+
+class Intake:
+    """Takes changes of others into this node's copies; `changed(key, record)` hears of each."""
+
+    def __init__(self, context: Context, changed: Callable[[SessionKey, Record], None]) -> None:
+        self._context = context
+        self._changed = changed
+
+    def take_changed(self, peer: Peer, message: Changed) -> None:
+        """One write; raises RecordError or WireError for one that breaks the protocol."""
+        peer.received += 1
+        context = self._context
+        delta = delta_of(message, peer.writer)
+        if context.is_leaving:
+            context.send(peer, Denied(peer.received, delta.key, LEAVING))
+            return
+        try:
+            outcome, record = context.replica.apply(delta, context.now_ms)
+        except SessionLimit:
+            context.counts["no_room"] += 1
+            context.send(peer, Denied(peer.received, delta.key, NO_ROOM))
+            return
+        context.counts[outcome.value] += 1
+        if outcome is Outcome.NEED:
+            context.send(peer, Denied(peer.received, delta.key, NEED))
+            return
+        assert record is not None, "what was applied or known is held"
+        if outcome is Outcome.APPLIED:
+            if len(record.head_places) > 1 or record.state != LIVE:
+                self._tell(peer, delta.key)
+            self._changed(delta.key, record)
+
+    def take_whole(self, peer: Peer, message: Whole) -> None:
+        """Whole records, to be held."""
+        peer.received += 1
+        context = self._context
+        if context.is_leaving:
+            context.send(peer, Denied(peer.received, message.items[0][0] if message.items else b"", LEAVING))
+            return
+        for key, data in message.items:
+            record = context.replica.read(data, context.now_ms - message.now_ms)
+            if record is None or len(key) != KEY_BYTES:
+                raise WireError("a whole record is none")
+            merged = context.replica.merge(key, record)
+            if merged is None:
+                context.send(peer, Denied(peer.received, key, NO_ROOM))
+                return
+            if merged.version != record.version or merged.state != record.state:
+                self._tell(peer, key)
+            self._changed(key, merged)
+
+    def take_told(self, peer: Peer, message: Told) -> None:
+        """What this node lacks of records that it holds, or should hold."""
+        context = self._context
+        for key, data in message.items:
+            record = context.replica.read(data, context.now_ms - message.now_ms)
+            if record is None:
+                raise WireError(f"what {peer.name} tells is no record")
+            if record.state == LIVE and context.replica.table.get(key) is None and not context.placement.is_holder(key):
+                continue
+            merged = context.replica.merge(key, record)
+            if merged is not None:
+                self._changed(key, merged)
+
+    def take_touched(self, peer: Peer, message: Touched) -> None:
+        """Sessions that were used elsewhere."""
+        del peer
+        context = self._context
+        for key, ago_ms in message.items:
+            context.replica.touch(key, context.now_ms - max(ago_ms, 0))
+
+    def acknowledge(self, peer: Peer) -> None:
+        """Say that everything up to here was looked at."""
+        if peer.received != peer.received_acked:
+            peer.received_acked = peer.received
+            self._context.send(peer, Acked(peer.received))
+
+    def _tell(self, peer: Peer, key: SessionKey) -> None:
+        packed = self._context.replica.table.get(key)
+        if packed is not None:
+            self._context.counts["told"] += 1
+            self._context.send(peer, Told(self._context.now_ms, ((key, packed),)))
+
+
+def delta_of(message: Changed, announced: int) -> Delta:
+    """The write that a message tells of; raises RecordError or WireError where there is none in it."""
+    writer = message.writer or announced
+    if not writer:
+        raise WireError("a change of a writer that was not announced")
+    base = message.base
+    heads = (Stamp(message.counter - base, writer),) if isinstance(base, int) else tuple(Stamp(*head) for head in base)
+    additions = {name: Addition(*parts) for name, parts in (message.additions or {}).items()}
+    delta = Delta(message.key, heads, Stamp(message.counter, writer), message.values, additions)
+    delta.check()
+    return delta
+
+
+def message_of(delta: Delta, announced: int) -> Changed:
+    """A write as it travels from the node whose announced tag this is."""
+    counter, writer = delta.stamp
+    base: int | tuple[Stamp, ...] = delta.base
+    if len(delta.base) == 1 and delta.base[0].writer == writer:
+        base = counter - delta.base[0].counter
+    additions = {name: (each.counter, each.writer, each.total) for name, each in delta.additions.items()}
+    return Changed(delta.key, counter, 0 if writer == announced else writer, base, delta.values, additions or None)

@@ -1,0 +1,155 @@
+"""Links and greetings: from a connection that came up to a peer that may be spoken with.
+
+Both sides of a link greet first. Who greets with another protocol, cluster or strategy, under this node's own name, or
+writes under a tag that somebody else writes under, is refused. Two nodes keep one link; which one, both decide alike
+(`membership.py`). Two that were apart for longer than ended sessions are remembered do not go on as they are: the side
+with fewer members starts over, or what ended could come back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sessile.replication.events import HangUp, Send
+from sessile.replication.messages import PROTOCOL, Hello, Rejoin, Writing
+from sessile.replication.peer import Peer
+from sessile.replication.wire import decode, encode
+
+if TYPE_CHECKING:
+    from sessile.replication.context import Context
+
+__all__ = ["Links"]
+
+GREETING_MS: Final = 2_000
+"""A link on which nobody has greeted in so long is hung up."""
+
+
+class Owner(Protocol):
+    """Whoever hears of peers that come and go."""
+
+    def peer_came(self, peer: Peer, hello: Hello) -> None:
+        """Greetings are exchanged with this peer."""
+
+    def peer_went(self, peer: Peer) -> None:
+        """The link to this peer is gone, though the peer may not be."""
+
+    def start_over(self) -> None:
+        """Drop the table: this node was apart for too long."""
+
+
+class Links:
+    """The links of one node."""
+
+    def __init__(self, context: Context, owner: Owner) -> None:
+        self._context = context
+        self._owner = owner
+        self._greeting: dict[int, tuple[str, int]] = {}
+        """Links on which the other side has not greeted yet: the address that was dialled, the tag that was announced."""
+        self._peers: dict[int, Peer] = {}
+        self.is_fresh = True
+        """Whether this node never held anything."""
+
+    def peer(self, link: int) -> Peer | None:
+        """Who is at the other end of a link, once greeted."""
+        return self._peers.get(link)
+
+    def is_greeting(self, link: int) -> bool:
+        return link in self._greeting
+
+    def up(self, link: int, address: str) -> None:
+        """A link is there: greet. `address` is what was dialled, empty where the other side did."""
+        context = self._context
+        self._greeting[link] = (address, context.writer)
+        hello = Hello(
+            PROTOCOL,
+            context.config.cluster,
+            context.config.strategy_text,
+            context.membership.me,
+            context.writer,
+            self.is_fresh,
+            context.membership.infos(),
+            len(context.peers),
+        )
+        context.do(Send(link, encode(hello)))
+        context.alarm(GREETING_MS, lambda: self._expect(link))
+
+    def _expect(self, link: int) -> None:
+        if link in self._greeting:
+            self._refuse(link, "nobody greeted")
+
+    def _refuse(self, link: int, reason: str) -> None:
+        """Have nothing to do with a link."""
+        self._context.counts["refused_links"] += 1
+        self.hang_up(link, reason)
+
+    def hang_up(self, link: int, reason: str) -> None:
+        """Close a link from this side."""
+        self._context.do(HangUp(link, reason))
+        self.down(link)
+
+    def hang_up_all(self, reason: str) -> None:
+        for link in [*self._peers, *self._greeting]:
+            self.hang_up(link, reason)
+
+    def down(self, link: int) -> None:
+        """A link is gone; one that is not known is no loss."""
+        context = self._context
+        address, _ = self._greeting.pop(link, ("", 0))
+        if address:
+            context.membership.dial_failed(address, False, context.now_ms)
+        context.membership.link_down(link, context.now_ms)
+        peer = self._peers.pop(link, None)
+        if peer is not None and context.peers.get(peer.name) is peer:
+            del context.peers[peer.name]
+            self._owner.peer_went(peer)
+
+    def greeted(self, link: int, frame: bytes) -> None:
+        """The other side says who it is. Raises WireError where it does not."""
+        context = self._context
+        hello = decode(frame, is_greeting=True)
+        assert isinstance(hello, Hello), "decode sees to that"
+        reason = self._why_not(hello)
+        if reason:
+            context.note("refused", name=hello.me.name, reason=reason)
+            self._refuse(link, reason)
+            return
+        address, announced = self._greeting.pop(link)
+        greeting = context.membership.greet(link, hello.me, address=address, now_ms=context.now_ms)
+        for other in greeting.hang_up:
+            self.hang_up(other, greeting.reason)
+        if link in greeting.hang_up:
+            return
+        if greeting.silent_ms > context.config.tombstone_keep_ms:
+            self._reunite(link, hello)
+            return
+        peer = context.peers[hello.me.name] = self._peers[link] = Peer(
+            hello.me.name, link, hello.writer, context.now_ms
+        )
+        if context.writer != announced:
+            context.send(peer, Writing(context.writer))
+        self._owner.peer_came(peer, hello)
+
+    def _why_not(self, hello: Hello) -> str:
+        """Why a node that greets like this is none of ours; empty if it is."""
+        context = self._context
+        for what, mine, theirs in (
+            ("protocol", PROTOCOL, hello.protocol),
+            ("cluster", context.config.cluster, hello.cluster),
+            ("strategy", context.config.strategy_text, hello.strategy),
+        ):
+            if mine != theirs:
+                return f"its {what} is {theirs!r}, not {mine!r}"[:200]
+        others = {peer.writer for peer in context.peers.values() if peer.name != hello.me.name} | {context.writer}
+        if hello.writer and hello.writer in others:
+            return "it writes under a tag that another node writes under"
+        return ""
+
+    def _reunite(self, link: int, hello: Hello) -> None:
+        """Two that were apart for longer than ends are remembered: the side with fewer members starts over."""
+        context = self._context
+        context.counts["reunions"] += 1
+        if (len(context.peers), context.config.name) < (hello.links, hello.me.name):
+            self._owner.start_over()
+        else:
+            context.do(Send(link, encode(Rejoin())))
+        self.hang_up(link, "apart for longer than ended sessions are remembered")

@@ -1,0 +1,145 @@
+"""One other member as a node sees it, and what its silence means.
+
+One table says it: a standing, with or without a link, holds for so long without a sign of life; then comes the next one.
+Pure: the time is an argument.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from sessile.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sessile.replication.messages import MemberInfo
+
+__all__ = ["BY_STAGE", "HERE", "NEVER_MS", "Member", "Stage", "Standing", "Timings"]
+
+NEVER_MS: Final = 2**63
+
+
+class Standing(enum.Enum):
+    """How a member is."""
+
+    UNKNOWN = "unknown"
+    """This node has not met it, or not since it was started again."""
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    """Silent; it is still a holder."""
+    LEAVING = "leaving"
+    """Alive, and no holder any more."""
+    DEAD = "dead"
+    LEFT = "left"
+
+
+class Stage(enum.IntEnum):
+    """The `stage` of a `MemberInfo`."""
+
+    PRESENT = 0
+    LEAVING = 1
+    GONE = 2
+
+
+BY_STAGE: Final = {Stage.PRESENT: Standing.ALIVE, Stage.LEAVING: Standing.LEAVING, Stage.GONE: Standing.LEFT}
+"""The standing of a member that is heard, by what it says of itself."""
+HERE: Final = frozenset({Standing.ALIVE, Standing.SUSPECT, Standing.LEAVING})
+
+_AFTER_SILENCE: Final = {
+    # standing, has a link: how long without a sign of life, and what then. DEAD and LEFT have their link hung up.
+    (Standing.ALIVE, True): ("suspect_after_ms", Standing.SUSPECT),
+    (Standing.SUSPECT, True): ("dead_after_ms", Standing.DEAD),
+    (Standing.LEAVING, True): ("dead_after_ms", Standing.DEAD),
+    (Standing.LEFT, True): ("dead_after_ms", Standing.LEFT),
+    (Standing.ALIVE, False): ("return_ms", Standing.DEAD),
+    (Standing.SUSPECT, False): ("return_ms", Standing.DEAD),
+    (Standing.LEAVING, False): ("return_ms", Standing.DEAD),
+    (Standing.DEAD, False): ("tombstone_keep_ms", Standing.DEAD),  # for certain
+    (Standing.LEFT, False): ("tombstone_keep_ms", Standing.UNKNOWN),  # and forgotten
+}
+
+
+class Timings(Struct, frozen=True, kw_only=True):
+    """After how many milliseconds what is believed.
+
+    Raises:
+        SettingsError: they are not in order.
+    """
+
+    beat_ms: int = 250
+    """A link on which nothing else was sent carries a `Beat` so often."""
+    suspect_after_ms: int = 500
+    dead_after_ms: int = 1_000
+    return_ms: int = 250
+    """A member whose link closed is waited for so long."""
+    tombstone_keep_ms: int = 600_000
+    """What a member that is dead for longer has may not come back: it has missed the ends of sessions."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beat_ms < self.suspect_after_ms < self.dead_after_ms < self.tombstone_keep_ms:
+            raise SettingsError(
+                f"beat_ms {self.beat_ms}, suspect_after_ms {self.suspect_after_ms}, dead_after_ms {self.dead_after_ms} "
+                f"and tombstone_keep_ms {self.tombstone_keep_ms} must each be greater than the one before, and than 0"
+            )
+        if not 0 < self.return_ms <= self.dead_after_ms:
+            raise SettingsError(f"return_ms {self.return_ms} must lie between 1 and dead_after_ms {self.dead_after_ms}")
+
+
+class Member:
+    """One other member."""
+
+    __slots__ = (
+        "address", "greeted", "heard_ms", "info", "is_confirmed", "is_dialler", "link", "since_ms", "standing", "up_ms",
+        "was_named",
+    )  # fmt: skip
+
+    def __init__(self, info: MemberInfo, now_ms: int) -> None:
+        self.info = info
+        self.standing = Standing.UNKNOWN
+        self.is_confirmed = False
+        """Dead or gone for certain: what it held does not come back."""
+        self.link: int | None = None
+        self.is_dialler = False
+        """Whether this node dialled the link."""
+        self.up_ms = now_ms
+        """When the link came up."""
+        self.since_ms = now_ms
+        """Since when its silence counts: it was heard, its link closed, it was declared dead, or this node was away."""
+        self.heard_ms: int | None = None
+        """When this incarnation was last heard, however long ago."""
+        self.greeted: int | None = None
+        """The incarnation in which it last greeted."""
+        self.address = info.name
+        """Where it is dialled."""
+        self.was_named = False
+        """Discovery named it at some time."""
+
+    def __repr__(self) -> str:
+        return f"<Member {self.info.name}, {self.standing.value}, link {self.link}>"
+
+    def rank(self) -> tuple[int, int]:
+        """Of two that the list has for one name, the higher counts."""
+        return self.info.incarnation, self.info.stage
+
+    def is_silent(self, now_ms: int, timings: Timings) -> bool:
+        return now_ms >= self.since_ms + timings.suspect_after_ms
+
+    def forgive(self, now_ms: int, timings: Timings) -> bool:
+        """Its silence was this node's own: give it a beat to be heard. Returns whether that made a difference."""
+        if self.standing not in HERE:
+            return False
+        allowed_ms = timings.return_ms if self.link is None else timings.suspect_after_ms
+        since_ms = now_ms + timings.beat_ms - allowed_ms
+        is_later = since_ms > self.since_ms
+        self.since_ms = max(self.since_ms, since_ms)
+        return is_later
+
+    def outlook(self, timings: Timings) -> tuple[int, Standing]:
+        """Until when its standing holds without a sign of life, and what comes then."""
+        rule = _AFTER_SILENCE.get((self.standing, self.link is not None))
+        if rule is None or (self.standing is Standing.DEAD and self.is_confirmed):
+            return NEVER_MS, self.standing
+        timing, after = rule
+        return self.since_ms + int(getattr(timings, timing)), after

@@ -1,0 +1,406 @@
+"""One member of a cluster, as a pure function of what happens to it.
+
+`handle(input, now_ms)` takes an event and returns effects; `next_wakeup` says when to come back with `Woken`. A node that
+`handle` is not called for does nothing, and nothing that a peer sends makes it raise: a link that breaks the protocol is
+hung up, and counted. The engine's table is the node's too: whoever runs both keeps them from working on it at once.
+
+This file knows who is to hear of what; what sessions need is done by the parts it is made of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessile.backend import Acknowledged
+from sessile.errors import RecordError, WireError
+from sessile.record import LIVE
+from sessile.replication import messages
+from sessile.replication.context import Context
+from sessile.replication.directory import Directory
+from sessile.replication.events import (
+    AddressesFound,
+    Answer,
+    ChangePushed,
+    Dial,
+    DialFailed,
+    DrawWriter,
+    FramesReceived,
+    LinkDown,
+    LinkUp,
+    PullAsked,
+    SessionTouched,
+    StopAsked,
+    Woken,
+)
+from sessile.replication.intake import Intake
+from sessile.replication.links import Links
+from sessile.replication.membership import Membership, Standing
+from sessile.replication.messages import Beat, Goodbye, Hello, MemberInfo, Members, Rejoin, Touched
+from sessile.replication.placement import Placement
+from sessile.replication.pulls import Pulls
+from sessile.replication.pushes import Pushes
+from sessile.replication.repair import Repair
+from sessile.replication.tombstones import Tombstones
+from sessile.replication.wire import decode
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+    from random import Random
+
+    from sessile.record import Record
+    from sessile.replication.config import NodeConfig
+    from sessile.replication.events import Effect, Input
+    from sessile.replication.messages import Message
+    from sessile.replication.peer import Peer
+    from sessile.table import Table
+    from sessile.token import SessionKey
+
+__all__ = ["Node"]
+
+TOUCHES_MAX: Final = 1_000
+"""Touches in one message."""
+DRAIN_PAUSE_MS: Final = 20
+
+
+class Node:
+    """A member.
+
+    Args:
+        config: who it is.
+        table: the sessions held here, shared with the engine.
+        rng: chance, for what must not happen everywhere at once.
+        now_ms: the time.
+    """
+
+    def __init__(self, config: NodeConfig, table: Table, *, rng: Random, now_ms: int) -> None:
+        me = MemberInfo(config.name, config.host, config.incarnation)
+        self._config = config
+        self._membership = Membership(me, config.timings, rng)
+        placement = Placement(config.name, self._membership.placeable(), config.copies_or_all)
+        self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
+        self.counts: Counter[str] = context.counts
+        self._pulls = Pulls(context)
+        self._pushes = Pushes(context, self._drop)
+        self._repair = Repair(
+            context, drop=self._drop, is_open=self._pushes.is_open, confirmed=self._pushes.confirmed_by_repair
+        )
+        self._tombstones = Tombstones(context, self._changed, self._grow_sure)
+        self.directory = Directory(context)
+        self._intake = Intake(context, self._changed)
+        self._links = Links(context, self)
+        self._touches: dict[SessionKey, int] = {}
+        self._stopping: int | None = None
+        self._due_ms: int | None = None
+        self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
+        context.alarm(config.timings.beat_ms, self._beat)
+
+    # -- what the engine and its runtime ask ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
+    def placement(self) -> Placement:
+        """Who holds which session, as this node sees it now."""
+        return self._context.placement
+
+    @property
+    def membership(self) -> Membership:
+        return self._membership
+
+    @property
+    def is_trusting(self) -> bool:
+        """Whether copies that are held here may be believed."""
+        return self._tombstones.is_sure
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._context.is_leaving
+
+    def is_sure(self, key: SessionKey) -> bool:
+        """Whether a copy held here may be served without asking: this node hears of every change and of the end."""
+        return self._tombstones.is_sure and self._context.placement.is_holder(key)
+
+    def is_settled(self, key: SessionKey) -> bool:
+        """Whether everything this node wrote to the session is held as was demanded."""
+        return self._pushes.is_settled(key)
+
+    @property
+    def peers(self) -> dict[str, Peer]:
+        """The linked nodes, by name."""
+        return self._context.peers
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How much is under way: questions, changes, and bytes to peers."""
+        outstanding = sum(peer.outstanding_bytes for peer in self._context.peers.values())
+        return {"pulls": len(self._pulls), "pushes": len(self._pushes), "outstanding_bytes": outstanding}
+
+    def next_wakeup(self, now_ms: int) -> int | None:
+        """When to call `handle` with `Woken`, if nothing else happens before."""
+        times = [self._context.next_alarm_ms, self._membership.next_wakeup(now_ms)]
+        self._due_ms = min((time_ms for time_ms in times if time_ms is not None), default=None)
+        return self._due_ms
+
+    def handle(self, event: Input, now_ms: int) -> list[Effect]:
+        """What is to be done about what happened."""
+        context = self._context
+        context.now_ms = now_ms = max(now_ms, context.now_ms)
+        if self._due_ms is not None and now_ms - self._due_ms > self._config.timings.dead_after_ms:
+            self._pulls.is_trusting = False
+            self._tombstones.was_away()
+        self._due_ms = None
+        match event:
+            case FramesReceived():
+                self._receive(event)
+            case ChangePushed():
+                self._links.is_fresh = False
+                self._pushes.push(event.ticket, event.key, event.change, event.ack)
+                self.directory.look(event.key)
+                self._pulls.forget(event.key)
+            case PullAsked():
+                self._pulls.ask(event.ticket, event.key, event.heads)
+            case SessionTouched():
+                self._touch(event.key, event.touched_ms)
+            case LinkUp():
+                self._links.up(event.link, event.address)
+            case LinkDown():
+                self._links.down(event.link)
+            case DialFailed():
+                self._membership.dial_failed(event.address, event.is_refused, now_ms)
+            case AddressesFound():
+                self._membership.find(event.addresses, now_ms)
+            case StopAsked():
+                self._stop(event.ticket)
+            case Woken():
+                pass
+        context.ring()
+        self._look_around()
+        return context.take_effects()
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def _receive(self, event: FramesReceived) -> None:
+        context, links = self._context, self._links
+        link, frames = event.link, event.frames
+        try:
+            if links.is_greeting(link) and frames:
+                links.greeted(link, frames[0])
+                frames = frames[1:]
+            peer = links.peer(link)
+            if peer is None:
+                return
+            self._membership.heard(link, context.now_ms)
+            for frame in frames:
+                message = decode(frame)
+                self._handlers[type(message)](peer, message)
+                if links.peer(link) is not peer:
+                    return
+            self._intake.acknowledge(peer)
+        except (WireError, RecordError, ValueError) as error:
+            context.counts["protocol_errors"] += 1
+            context.note("protocol error", link=link, problem=str(error)[:200])
+            links.hang_up(link, str(error)[:200])
+
+    def peer_came(self, peer: Peer, hello: Hello) -> None:
+        """Greetings are exchanged: tell the peer what it should know, and compare copies."""
+        self._membership.merge(hello.members, self._context.now_ms)
+        self._tell_members()
+        self._tombstones.greeted(peer)
+        self.directory.greeted(peer)
+        self._repair.start()
+        self._look_around()
+        self._pushes.view_changed()
+        self._pulls.peers_changed()
+
+    def peer_went(self, peer: Peer) -> None:
+        """What was sent over the link and not acknowledged may not have arrived."""
+        self._pushes.link_lost(peer)
+        self._repair.link_lost(peer.name)
+        self._pushes.view_changed()
+        self._pulls.peers_changed()
+
+    def start_over(self) -> None:
+        """Drop everything and greet everybody anew, as after a restart."""
+        context = self._context
+        context.note("starting over", sessions=len(context.replica.table))
+        context.replica.clear()
+        context.do(DrawWriter())
+        self._links.is_fresh = True
+        self._membership.renew()
+        self.directory.view_changed()
+        self._links.hang_up_all("starting over")
+
+    # -- members -----------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Dial who is to be dialled, and draw the consequences of who came and went."""
+        context = self._context
+        steps = self._membership.tick(context.now_ms)
+        for link in steps.hang_up:
+            self._links.hang_up(link, "silent for too long")
+        for address in steps.dial:
+            context.do(Dial(address))
+        if self._membership.take_news():
+            self._tell_members()
+        changes = self._membership.take_changes()
+        placeable = self._membership.placeable()
+        placement = context.placement
+        fresh = Placement(self.name, placeable, self._config.copies_or_all)
+        if fresh != placement:
+            context.placement = fresh
+            context.counts["view_changes"] += 1
+        for name, before, after in changes:
+            context.note("member", name=name, before=before.name.lower(), after=after.name.lower())
+            if after in {Standing.DEAD, Standing.LEFT}:
+                self.directory.gone(name)
+                self._tombstones.gone(name)
+        if context.placement is not placement:
+            self.directory.view_changed()
+            self._repair.start()
+        if changes or context.placement is not placement:
+            self._pushes.view_changed()
+            self._pulls.peers_changed()
+
+    def _tell_members(self) -> None:
+        for peer in self._context.peers.values():
+            self._context.send(peer, Members(self._membership.infos()))
+
+    def _beat(self) -> None:
+        context = self._context
+        beat_ms = self._config.timings.beat_ms
+        for peer in context.peers.values():
+            if context.now_ms - peer.last_sent_ms >= beat_ms // 2:
+                context.send(peer, Beat(context.placement.number))
+        context.alarm(beat_ms, self._beat)
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def _message_handlers(self) -> dict[type[Message], Callable[[Peer, object], None]]:
+        handlers: dict[type, Callable[..., None]] = {
+            Hello: self._hello_again,
+            messages.Members: self._members,
+            messages.Beat: self._beaten,
+            messages.Writing: self._writing,
+            messages.Changed: self._intake.take_changed,
+            messages.Whole: self._intake.take_whole,
+            messages.Told: self._intake.take_told,
+            messages.Acked: self._acked,
+            messages.Denied: self._denied,
+            messages.Pull: self._pulls.take_pull,
+            messages.Answered: self._pulls.take_answered,
+            messages.Touched: self._intake.take_touched,
+            messages.Digest: self._repair.take_digest,
+            messages.Differ: self._repair.take_differ,
+            messages.Offered: self._repair.take_offered,
+            messages.Wanted: self._repair.take_wanted,
+            messages.TombstonesAsked: self._tombstones.take_asked,
+            messages.TombstonesTold: self._tombstones.take_told,
+            messages.Listed: self.directory.take_listed,
+            messages.Rejoin: self._rejoin,
+            messages.Goodbye: self._goodbye,
+        }
+        return handlers
+
+    def _hello_again(self, peer: Peer, message: Hello) -> None:
+        del message
+        raise WireError(f"{peer.name} greets twice")
+
+    def _beaten(self, peer: Peer, message: Beat) -> None:
+        """Whatever arrives is a sign of life; a beat is nothing else."""
+
+    def _rejoin(self, peer: Peer, message: Rejoin) -> None:
+        del peer, message
+        self.start_over()
+
+    def _members(self, peer: Peer, message: Members) -> None:
+        del peer
+        if self._membership.merge(message.members, self._context.now_ms):
+            self._tell_members()
+
+    def _writing(self, peer: Peer, message: messages.Writing) -> None:
+        peer.writer = message.writer
+
+    def _acked(self, peer: Peer, message: messages.Acked) -> None:
+        for one in peer.take_acked(message.upto, self._context.now_ms):
+            one.held()
+        if peer.is_overflowed and not peer.outstanding:
+            peer.is_overflowed = False
+            self._repair.start()
+
+    def _denied(self, peer: Peer, message: messages.Denied) -> None:
+        if message.why not in {0, 1, 2}:
+            raise WireError(f"a denial has no reason {message.why}")
+        peer.take_denied(message.number).denied(message.why)
+
+    def _goodbye(self, peer: Peer, message: Goodbye) -> None:
+        del message
+        self._membership.said_goodbye(peer.name, self._context.now_ms)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    def _changed(self, key: SessionKey, record: Record) -> None:
+        """Others changed a session that is held here now."""
+        self._links.is_fresh = False
+        self._pulls.arrived(key)
+        self.directory.look(key)
+        if record.state != LIVE:
+            self.counts["ends_learned"] += 1
+
+    def _drop(self, key: SessionKey) -> None:
+        self._pulls.drop(key)
+        self.directory.look(key)
+        self.counts["quiet_drops"] += 1
+
+    def _grow_sure(self) -> None:
+        self._pulls.is_trusting = True
+
+    def _touch(self, key: SessionKey, touched_ms: int) -> None:
+        if not self._touches:
+            self._context.alarm(self._config.flush_ms, self._tell_touches)
+        self._touches[key] = touched_ms
+
+    def _tell_touches(self) -> None:
+        context = self._context
+        touches, self._touches = self._touches, {}
+        told: dict[str, list[tuple[bytes, int]]] = {}
+        for key, touched_ms in touches.items():
+            for name in context.placement.others(key):
+                told.setdefault(name, []).append((key, context.now_ms - touched_ms))
+        for name, items in told.items():
+            peer = context.peers.get(name)
+            for at in range(0, len(items) if peer is not None else 0, TOUCHES_MAX):
+                assert peer is not None
+                context.send(peer, Touched(tuple(items[at : at + TOUCHES_MAX])))
+
+    # -- leaving -----------------------------------------------------------------------------------------------------
+
+    def _stop(self, ticket: int) -> None:
+        context = self._context
+        if self._stopping is not None:
+            context.do(Answer(ticket, Acknowledged.NO))
+            return
+        self._stopping = ticket
+        context.is_leaving = True
+        self._membership.leave()
+        self._tell_members()
+        self._look_around()
+        self._repair.start()
+        until_ms = context.now_ms + self._config.drain_ms
+        context.alarm(DRAIN_PAUSE_MS, lambda: self._go(until_ms))
+
+    def _go(self, until_ms: int) -> None:
+        """Say goodbye if nothing is left here that others should have, or the time is over."""
+        context = self._context
+        assert self._stopping is not None, "a node goes when it was asked to"
+        is_empty = context.replica.table.sessions == 0 and self._repair.is_idle
+        if is_empty or context.now_ms >= until_ms or not context.peers:
+            for peer in context.peers.values():
+                context.send(peer, Goodbye())
+            context.do(Answer(self._stopping, Acknowledged.YES if is_empty else Acknowledged.NO))
+            return
+        if self._repair.is_idle:
+            self._repair.start()
+        context.alarm(DRAIN_PAUSE_MS, lambda: self._go(until_ms))

@@ -1,0 +1,285 @@
+"""Questions: the newest state of a session, from whoever may have it.
+
+Holders are asked first, one at a time unless one takes long, then the writers that the browser's heads name, then everybody.
+A question ends when what was answered covers those heads, or when nobody is left to ask. "Nobody has it" is said only when
+every member that is not confirmed dead has said so and those are most; that is remembered for a while.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from sessile.backend import Pulled, PullStatus
+from sessile.errors import RecordError, WireError
+from sessile.record import LIVE, Record, merge
+from sessile.replication.events import Answer
+from sessile.replication.messages import Answered, Pull
+
+if TYPE_CHECKING:
+    from sessile.record import Heads
+    from sessile.replication.context import Context
+    from sessile.replication.peer import Peer
+    from sessile.token import SessionKey
+
+__all__ = ["CURRENT", "NONE", "NOT_SURE", "RECORD", "Pulls"]
+
+CURRENT: Final = 0
+RECORD: Final = 1
+NONE: Final = 2
+NOT_SURE: Final = 3
+"""What an answer says."""
+NEGATIVES_MAX: Final = 10_000
+WAITING_MAX: Final = 10_000
+"""Questions that may be under way; more are answered with UNREACHABLE at once."""
+
+
+class _Question:
+    """One question under way, and all who wait for it."""
+
+    __slots__ = ("answered", "asked", "gained", "have", "heads", "key", "tickets")
+
+    def __init__(self, key: SessionKey, heads: Heads, have: Record | None) -> None:
+        self.key = key
+        self.heads = heads
+        self.have = have
+        """The copy that was held, and what answers added to it."""
+        self.gained = False
+        """Whether an answer added anything."""
+        self.tickets: list[int] = []
+        self.asked: list[str] = []
+        self.answered: dict[str, int] = {}
+
+
+class Pulls:
+    """The questions of this node, and its answers to those of others."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._questions: dict[int, _Question] = {}
+        self._by_key: dict[SessionKey, dict[Heads, int]] = {}
+        self._numbers = 0
+        self._negatives: OrderedDict[SessionKey, int] = OrderedDict()
+        self._kept: OrderedDict[SessionKey, bytes] = OrderedDict()
+        self._kept_bytes = 0
+        self.is_trusting = True
+        """Whether this node answers for its copies; not while it may have missed the end of sessions."""
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, ticket: int, key: SessionKey, heads: Heads) -> None:
+        """Answer the ticket with the newest state that can be had, within `pull_timeout`."""
+        context = self._context
+        until = self._negatives.get(key, 0)
+        if until > context.now_ms and context.replica.table.get(key) is None:
+            context.counts["negatives"] += 1
+            context.do(Answer(ticket, Pulled(PullStatus.NONE)))
+            return
+        number = self._by_key.get(key, {}).get(heads)
+        if number is not None:
+            self._questions[number].tickets.append(ticket)
+            return
+        if len(self._questions) >= WAITING_MAX:
+            context.counts["overflows"] += 1
+            context.do(Answer(ticket, Pulled(PullStatus.UNREACHABLE)))
+            return
+        self._numbers += 1
+        number = self._numbers
+        question = _Question(key, heads, self._best(key))
+        question.tickets.append(ticket)
+        self._questions[number] = question
+        self._by_key.setdefault(key, {})[heads] = number
+        context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
+        self._go_on(number)
+
+    def _best(self, key: SessionKey) -> Record | None:
+        """What is held here, or kept of earlier questions."""
+        held = self._context.replica.get(key)
+        if held is not None:
+            self.forget(key)
+            return held
+        kept = self._kept.get(key)
+        return None if kept is None else Record.unpack(kept)
+
+    def _go_on(self, number: int) -> None:
+        """Ask the next, unless somebody who was asked may still answer."""
+        question = self._questions.get(number)
+        if question is None:
+            return
+        context = self._context
+        held = context.replica.get(question.key)
+        if held is not None and (question.have is None or not held.same_state(question.have)):
+            question.have = held if question.have is None else merge(question.have, held)  # it came by another way
+            question.gained = True
+        is_sure = self.is_trusting and held is not None and context.placement.is_holder(question.key)
+        if is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values():
+            have = question.have
+            if have is not None and (have.state != LIVE or (have.covers(question.heads) and question.gained)):
+                self._finish(number, self._found(question))
+                return
+        waiting = [name for name in question.asked if name not in question.answered and name in context.peers]
+        if waiting:
+            return
+        asked = self._ask_next(number, question)
+        if not asked and not context.membership.has_missing(context.now_ms):
+            self._finish(number, self._conclude(question))
+
+    def _ask_next(self, number: int, question: _Question) -> bool:
+        """Ask one holder more; when there is none left, everybody; returns whether anybody was asked."""
+        context = self._context
+        holders = [name for name in context.placement.others(question.key) if self._may_ask(question, name)]
+        if holders:
+            targets = holders[:1]
+        else:
+            writers = {writer for _, writer in question.heads}
+            rest = [name for name in context.peers if self._may_ask(question, name)]
+            rest.sort(key=lambda name: context.peers[name].writer not in writers)
+            targets = rest
+        for name in targets:
+            self._send(number, question, name)
+        if targets:
+            context.alarm(context.config.hedge_ms, lambda: self._hedge(number))
+        return bool(targets)
+
+    def _hedge(self, number: int) -> None:
+        question = self._questions.get(number)
+        if question is not None and self._ask_next(number, question):
+            self._context.counts["hedged"] += 1
+
+    def _may_ask(self, question: _Question, name: str) -> bool:
+        return name not in question.asked and name in self._context.peers
+
+    def _send(self, number: int, question: _Question, name: str) -> None:
+        context = self._context
+        question.asked.append(name)
+        have = None if question.have is None else question.have.version
+        context.counts["questions"] += 1
+        context.send(context.peers[name], Pull(number, question.key, question.heads, have))
+
+    def take_answered(self, peer: Peer, message: Answered) -> None:
+        """An answer; one that comes too late is welcome to nobody. Raises WireError for one that is none."""
+        question = self._questions.get(message.ticket)
+        if question is None or peer.name not in question.asked or peer.name in question.answered:
+            return
+        if message.status not in {CURRENT, RECORD, NONE, NOT_SURE}:
+            raise WireError(f"an answer has no status {message.status}")
+        status = message.status
+        if status in {CURRENT, RECORD}:
+            try:
+                record = Record.parse(message.record).shift(self._context.now_ms - message.now_ms)
+            except RecordError as error:
+                raise WireError(f"an answer holds no record: {error}") from None
+            before = question.have
+            question.have = record if before is None else merge(before, record)
+            question.gained = True
+        question.answered[peer.name] = status
+        self._go_on(message.ticket)
+
+    def arrived(self, key: SessionKey) -> None:
+        """What is held of a session here changed: what was kept or said of it is void, and questions may be answered."""
+        self.forget(key)
+        for number in list(self._by_key.get(key, {}).values()):
+            self._go_on(number)
+
+    def peers_changed(self) -> None:
+        """Somebody came or went: questions may go on."""
+        self._negatives.clear()
+        for number in list(self._questions):
+            self._go_on(number)
+
+    def _conclude(self, question: _Question) -> Pulled:
+        """What to say when nobody is left to ask and nobody had what the browser has seen."""
+        context = self._context
+        statuses = question.answered.values()
+        if CURRENT in statuses or RECORD in statuses:
+            return self._found(question)
+        have = question.have
+        is_complete = context.membership.is_complete() and all(
+            question.answered.get(name) == NONE for name in context.peers
+        )
+        if have is not None and have.state == LIVE:
+            # Held here, and nobody else has it: all that there is, unless those who may have it were not asked.
+            return Pulled(PullStatus.RECORD, have) if is_complete else Pulled(PullStatus.UNREACHABLE)
+        if have is not None:
+            return Pulled(PullStatus.RECORD, have)
+        if is_complete and context.membership.has_quorum():
+            self._remember_none(question.key)
+            return Pulled(PullStatus.NONE)
+        return Pulled(PullStatus.UNREACHABLE)
+
+    def _found(self, question: _Question) -> Pulled:
+        assert question.have is not None, "somebody answered with a record, or that ours is current"
+        self._keep(question.key, question.have)
+        return Pulled(PullStatus.RECORD if question.gained else PullStatus.CURRENT, question.have)
+
+    def _time_out(self, number: int) -> None:
+        question = self._questions.get(number)
+        if question is not None:
+            self._context.counts["pull_timeouts"] += 1
+            self._finish(number, self._conclude(question))
+
+    def _finish(self, number: int, pulled: Pulled) -> None:
+        question = self._questions.pop(number)
+        numbers = self._by_key[question.key]
+        del numbers[question.heads]
+        if not numbers:
+            del self._by_key[question.key]
+        self._context.counts[f"pulled_{pulled.status.value}"] += 1
+        for ticket in question.tickets:
+            self._context.do(Answer(ticket, pulled))
+
+    # -- what is remembered ------------------------------------------------------------------------------------------
+
+    def _remember_none(self, key: SessionKey) -> None:
+        self._negatives[key] = self._context.now_ms + self._context.config.negative_keep_ms
+        self._negatives.move_to_end(key)
+        if len(self._negatives) > NEGATIVES_MAX:
+            self._negatives.popitem(last=False)
+
+    def _keep(self, key: SessionKey, record: Record) -> None:
+        """Keep what others hold, to ask only for what is new next time."""
+        context = self._context
+        if record.state != LIVE or context.replica.table.get(key) is not None or context.placement.is_holder(key):
+            return
+        self.forget(key)
+        packed = record.pack()
+        self._kept[key] = packed
+        self._kept_bytes += len(packed)
+        while self._kept_bytes > context.config.kept_bytes_max:
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+
+    def forget(self, key: SessionKey) -> None:
+        """The session is held here now, or over: what was kept or said of it is void."""
+        packed = self._kept.pop(key, None)
+        if packed is not None:
+            self._kept_bytes -= len(packed)
+        self._negatives.pop(key, None)
+
+    def drop(self, key: SessionKey) -> None:
+        """Hold the session no longer, but keep its state to ask with."""
+        record = self._context.replica.get(key)
+        self._context.replica.table.drop(key)
+        if record is not None:
+            self._keep(key, record)
+
+    # -- answering ---------------------------------------------------------------------------------------------------
+
+    def take_pull(self, peer: Peer, message: Pull) -> None:
+        """Answer what this node holds beyond what the asker has."""
+        context = self._context
+        record = context.replica.get(message.key)
+        now_ms = context.now_ms
+        if record is None:
+            status, data = (NONE if self.is_trusting else NOT_SURE), b""
+        elif record.state == LIVE and not self.is_trusting:
+            status, data = NOT_SURE, b""
+        else:
+            have = message.have or {}
+            is_current = record.state == LIVE and all(have.get(w, 0) >= c for w, c in record.version.items())
+            status = CURRENT if is_current and message.have is not None else RECORD
+            data = (record if message.have is None else record.since(message.have)).pack()
+        context.counts["answers"] += 1
+        context.send(peer, Answered(message.ticket, status, now_ms, data))

@@ -1,0 +1,270 @@
+"""What this node's engine changed, on its way to the other holders, and who waits until they have it.
+
+A change goes to every other holder, an end to every member. Whoever waits is answered when every change that this node
+made to the session is held as `ack` demands, or when `ack_timeout` has passed. A holder that takes long, and three times
+as long as usual, is not waited for alone: the next member in the session's order gets the change as well. A change that
+was denied for want of its base is followed by the whole record, and counts as held only when that is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessile.backend import Acknowledged, Ended
+from sessile.backend import Whole as Born
+from sessile.delta import Delta
+from sessile.record import LIVE
+from sessile.replication.events import Answer
+from sessile.replication.intake import LEAVING, NEED, message_of
+from sessile.replication.membership import Standing
+from sessile.replication.messages import Whole, Writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessile.backend import Change
+    from sessile.replication.context import Context
+    from sessile.replication.messages import Sequenced
+    from sessile.replication.peer import Peer
+    from sessile.token import SessionKey
+
+__all__ = ["Pushes"]
+
+_REACHABLE: Final = {Standing.ALIVE, Standing.LEAVING}
+OPEN_MAX: Final = 50_000
+"""So many changes may wait for confirmation; the oldest beyond that are left to repair."""
+QUIET_MS: Final = 2_000
+"""How long a node that is no holder keeps what it wrote after all holders have it: a request may still go on with it."""
+
+
+class _Push:
+    """A change on its way."""
+
+    __slots__ = ("ack", "confirmed", "is_end", "key", "sent_to")
+
+    def __init__(self, key: SessionKey, ack: str, *, is_end: bool) -> None:
+        self.key = key
+        self.ack = ack
+        self.is_end = is_end
+        self.sent_to: set[str] = set()
+        """Who was sent it and has not refused it."""
+        self.confirmed: set[str] = set()
+        """Who holds it."""
+
+
+class _Wait:
+    """Somebody who waits for the changes to a session."""
+
+    __slots__ = ("pushes", "ticket")
+
+    def __init__(self, ticket: int, pushes: list[_Push]) -> None:
+        self.ticket = ticket
+        self.pushes = pushes
+
+
+class Pushes:
+    """The changes of this node that not everybody who should hold them has confirmed."""
+
+    def __init__(self, context: Context, drop: Callable[[SessionKey], None]) -> None:
+        self._context = context
+        self._drop = drop
+        self._open: dict[SessionKey, list[_Push]] = {}
+        self._open_count = 0
+        self._waits: dict[SessionKey, list[_Wait]] = {}
+
+    def __len__(self) -> int:
+        return self._open_count
+
+    def is_settled(self, key: SessionKey) -> bool:
+        """Whether every change of this node to the session is held as was demanded."""
+        pushes = self._open.get(key)
+        return pushes is None or all(self._is_satisfied(push) for push in pushes)
+
+    def is_open(self, key: SessionKey) -> bool:
+        """Whether a change of this node to the session is not yet with everybody who should hold it."""
+        return key in self._open
+
+    # -- from the engine ---------------------------------------------------------------------------------------------
+
+    def push(self, ticket: int, key: SessionKey, change: Change | None, ack: str) -> None:
+        """Send a change, if there is one, and answer the ticket in time."""
+        if change is not None:
+            self._send(_Push(key, ack, is_end=isinstance(change, Ended)), change)
+        waited = [push for push in self._open.get(key, ()) if not self._is_satisfied(push)]
+        if not waited:
+            self._context.do(Answer(ticket, Acknowledged.YES))
+            return
+        wait = _Wait(ticket, waited)
+        self._waits.setdefault(key, []).append(wait)
+        self._context.alarm(self._context.config.ack_timeout_ms, lambda: self._give_up(key, wait))
+
+    def _send(self, push: _Push, change: Change) -> None:
+        context = self._context
+        message = self._message(change)
+        if message is None:
+            return
+        targets = self._targets(push)
+        self._remember(push)
+        for name in targets:
+            self._send_to(push, name, message)
+        self._close_if_held(push)
+        if push.ack != "none" and not push.is_end and targets:
+            usual = max((context.peers[name].usual_ms for name in targets if name in context.peers), default=0)
+            delay_ms = max(context.config.second_target_ms, round(3 * usual))
+            context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+
+    def _message(self, change: Change) -> Sequenced | None:
+        context = self._context
+        if isinstance(change, Delta):
+            writer = change.stamp.writer
+            if writer != context.writer:
+                context.writer = writer
+                for peer in context.peers.values():
+                    context.send(peer, Writing(writer))
+            return message_of(change, context.writer)
+        assert isinstance(change, Born | Ended), f"{change!r} is no change"
+        return self._whole(change.key)
+
+    def _whole(self, key: SessionKey) -> Whole | None:
+        packed = self._context.replica.table.get(key)
+        return None if packed is None else Whole(self._context.now_ms, ((key, packed),))
+
+    def _targets(self, push: _Push) -> tuple[str, ...]:
+        """Everybody who should hold the change, but this node."""
+        context = self._context
+        if push.is_end:
+            return tuple(name for name in context.membership.linked() if name in context.peers)
+        return context.placement.others(push.key)
+
+    def _send_to(self, push: _Push, name: str, message: Sequenced) -> None:
+        peer = self._context.peers.get(name)
+        if peer is None:
+            return
+        is_sent = self._context.send_sequenced(
+            peer, message, lambda: self._held(push, name), lambda why: self._denied(push, name, why)
+        )
+        if is_sent:
+            push.sent_to.add(name)
+
+    def _one_more(self, push: _Push, message: Sequenced, delay_ms: int) -> None:
+        """Those who have it take long to say so: one more member may."""
+        if push not in self._open.get(push.key, ()) or self._is_satisfied(push):
+            return
+        context = self._context
+        for name in context.placement.order(push.key):
+            if name not in push.sent_to and name in context.peers:
+                context.counts["second_targets"] += 1
+                self._send_to(push, name, message)
+                context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+                return
+
+    # -- from the others ---------------------------------------------------------------------------------------------
+
+    def _held(self, push: _Push, name: str) -> None:
+        push.confirmed.add(name)
+        self._close_if_held(push)
+        self._answer(push.key)
+
+    def _denied(self, push: _Push, name: str, why: int) -> None:
+        self._context.counts[f"denied_{('need', 'no_room', 'leaving')[why]}"] += 1
+        whole = self._whole(push.key) if why == NEED else None
+        push.sent_to.discard(name)
+        if whole is not None:
+            self._send_to(push, name, whole)
+        elif why == LEAVING or not push.sent_to - push.confirmed:
+            again = self._whole(push.key)
+            if again is not None:
+                self._one_more(push, again, self._context.config.second_target_ms)
+
+    def view_changed(self) -> None:
+        """Members came or went: who should hold what is not held enough gets it, and nobody waits for who is gone."""
+        for key, pushes in list(self._open.items()):
+            for push in list(pushes):
+                push.sent_to = {name for name in push.sent_to if name in self._context.peers}
+                if not self._is_satisfied(push) and (whole := self._whole(key)) is not None:
+                    for name in self._targets(push):
+                        if name not in push.sent_to and name not in push.confirmed:
+                            self._send_to(push, name, whole)
+                self._close_if_held(push)
+            self._answer(key)
+
+    def link_lost(self, peer: Peer) -> None:
+        """What was sent over the link and not acknowledged may not have arrived."""
+        for pushes in self._open.values():
+            for push in pushes:
+                if peer.name not in push.confirmed:
+                    push.sent_to.discard(peer.name)
+
+    def confirmed_by_repair(self, key: SessionKey, name: str) -> None:
+        """That node holds all that is held here of the session."""
+        for push in list(self._open.get(key, ())):
+            self._held(push, name)
+
+    # -- who has what ------------------------------------------------------------------------------------------------
+
+    def _is_satisfied(self, push: _Push) -> bool:
+        if push.ack == "none":
+            return True
+        if push.is_end or push.ack == "all":
+            standing = self._context.membership.standing
+            return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
+        return bool(push.confirmed) or not self._context.placement.others(push.key)
+
+    def _remember(self, push: _Push) -> None:
+        self._open.setdefault(push.key, []).append(push)
+        self._open_count += 1
+        if self._open_count > OPEN_MAX:
+            self._context.counts["overflows"] += 1
+            oldest = next(iter(self._open))
+            self._forget(self._open[oldest][0])
+
+    def _forget(self, push: _Push) -> None:
+        pushes = self._open.get(push.key, [])
+        if push in pushes:
+            pushes.remove(push)
+            self._open_count -= 1
+            if not pushes:
+                del self._open[push.key]
+
+    def _close_if_held(self, push: _Push) -> None:
+        """Everybody who should hold it does: nothing more is expected."""
+        if push.confirmed.issuperset(self._targets(push)) and self._is_satisfied(push):
+            self._forget(push)
+            context = self._context
+            if not push.is_end and push.key not in self._open and not context.placement.is_holder(push.key):
+                context.alarm(QUIET_MS, lambda: self._quiet(push.key, push))
+
+    def _quiet(self, key: SessionKey, push: _Push) -> None:
+        """All holders had the last change of this node, which is none of them: it need not hold the session."""
+        context = self._context
+        held = context.replica.get(key)
+        if (
+            held is not None
+            and held.state == LIVE
+            and key not in self._open
+            and not context.placement.is_holder(key)
+            and push.confirmed.issuperset(context.placement.others(key))
+        ):
+            self._drop(key)
+
+    # -- who waits ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, key: SessionKey) -> None:
+        waits = self._waits.get(key)
+        if not waits:
+            return
+        for wait in list(waits):
+            if all(self._is_satisfied(push) for push in wait.pushes):
+                self._end(key, wait, Acknowledged.YES)
+
+    def _give_up(self, key: SessionKey, wait: _Wait) -> None:
+        if wait in self._waits.get(key, ()):
+            self._context.counts["ack_timeouts"] += 1
+            self._end(key, wait, Acknowledged.NO)
+
+    def _end(self, key: SessionKey, wait: _Wait, result: Acknowledged) -> None:
+        waits = self._waits[key]
+        waits.remove(wait)
+        if not waits:
+            del self._waits[key]
+        self._context.do(Answer(wait.ticket, result))

@@ -1,0 +1,294 @@
+"""Anti-entropy: copies are compared, and what one lacks another sends, in bounded pieces.
+
+A *pass* goes over all keys, some at a time. Of what this node and a peer both should hold it makes a digest for each of 256
+buckets; what it holds without being a holder it offers to those who are. Where digests differ both sides offer what they
+have in those buckets. Of an offer the receiver wants what it lacks or has otherwise, and gets it as whole records, as much
+at a time as the window allows. A copy that is not this node's to hold leaves once every holder has it.
+
+Every member that has a copy takes part, holder or not; ended sessions belong to all. Passes run after whatever may have
+let copies differ, and slowly all the time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sessile.errors import WireError
+from sessile.record import LIVE, Record
+from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
+from sessile.replication.replica import DIGEST_BYTES, KEY_BYTES, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sessile.replication.context import Context
+    from sessile.replication.peer import Peer
+    from sessile.token import SessionKey
+
+__all__ = ["BUCKETS", "Repair"]
+
+BUCKETS: Final = 256
+"""A key's bucket is its first byte."""
+PASS_KEYS: Final = 500
+"""So many records are looked at in one go."""
+PASS_PAUSE_MS: Final = 2
+OFFER_PAUSE_MS: Final = 50
+OFFER_ENTRIES: Final = 1_000
+BATCH_BYTES: Final = 64 * 2**10
+OFFERS_MAX: Final = 64
+"""So many offers of one node are answered for at a time; what is beyond waits for the next pass."""
+_ENTRY_BYTES: Final = KEY_BYTES + DIGEST_BYTES
+
+
+class _Pass:
+    """One walk over all keys."""
+
+    def __init__(self, keys: list[SessionKey], listing: dict[str, set[int]], *, announces: bool) -> None:
+        self.keys: Iterator[SessionKey] = iter(keys)
+        self.listing = listing
+        """Peer → the buckets in which everything is to be offered to it."""
+        self.announces = announces
+        self.digests: dict[str, list[int]] = {}
+        self.offers: dict[str, list[bytes]] = {}
+
+    def count(self, name: str, key: SessionKey, digest: int) -> None:
+        """Something that this node and the peer both should hold."""
+        self.digests.setdefault(name, [0] * BUCKETS)[key[0]] ^= digest
+        if key[0] in self.listing.get(name, ()):
+            self.offer(name, key, digest)
+
+    def offer(self, name: str, key: SessionKey, digest: int) -> None:
+        self.offers.setdefault(name, []).append(key + digest.to_bytes(DIGEST_BYTES, "big"))
+
+
+class Repair:
+    """This node's part in keeping copies alike.
+
+    Args:
+        context: what the parts of the node share.
+        drop: lets a copy go that is not this node's to hold.
+        is_open: whether a change of this node to the session is still on its way.
+        confirmed: hears that a peer has everything that is held here of a session.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        drop: Callable[[SessionKey], None],
+        is_open: Callable[[SessionKey], bool],
+        confirmed: Callable[[SessionKey, str], None],
+    ) -> None:
+        self._context = context
+        self._drop = drop
+        self._is_open = is_open
+        self._confirmed = confirmed
+        self._pass: _Pass | None = None
+        self._is_due = self._announces = False
+        self._listing: dict[str, set[int]] = {}
+        self._theirs: dict[str, bytes] = {}
+        """The digests that peers sent and that have not been compared yet."""
+        self._offers: dict[str, dict[int, bytes]] = {}
+        """Peer → the entries of the offers it has not answered."""
+        self._offer_numbers = 0
+        self._quiet: dict[SessionKey, tuple[int, set[str]]] = {}
+        """What is held here and not this node's to hold: its digest, and the holders that are not known to have it."""
+        context.alarm(context.config.repair_every_ms, self._again)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no pass is under way or due, and nothing is still to be sent."""
+        peers = self._context.peers.values()
+        return (
+            self._pass is None
+            and not self._is_due
+            and not any(self._offers.values())
+            and not any(peer.repairing for peer in peers)
+        )
+
+    def _again(self) -> None:
+        self.start()
+        context = self._context
+        every = context.config.repair_every_ms
+        context.alarm(every + context.rng.randrange(every // 4 + 1), self._again)
+
+    def start(self, *, announces: bool = True) -> None:
+        """Compare with everybody, as soon as the pass under way is over; without `announces` only answer."""
+        self._announces = self._announces or announces
+        if not self._is_due:
+            self._is_due = True
+            if self._pass is None:
+                self._context.alarm(PASS_PAUSE_MS, self._begin)
+
+    def _begin(self) -> None:
+        if self._pass is not None or not self._is_due:
+            return
+        self._pass = _Pass(list(self._context.replica.table), self._listing, announces=self._announces)
+        self._is_due = self._announces = False
+        self._listing = {}
+        self._quiet = {}
+        self._context.counts["repair_passes"] += 1
+        self._walk()
+
+    def _walk(self) -> None:
+        going = self._pass
+        assert going is not None, "the walk goes on as long as there is one"
+        for _ in range(PASS_KEYS):
+            key = next(going.keys, None)
+            if key is None:
+                self._finish(going)
+                return
+            self._visit(going, key)
+        self._context.alarm(PASS_PAUSE_MS, self._walk)
+
+    def _visit(self, going: _Pass, key: SessionKey) -> None:
+        context = self._context
+        packed = context.replica.table.get(key)
+        if packed is None:
+            return
+        record = Record.unpack(packed)
+        digest = digest_of(key, record)
+        if record.state != LIVE:
+            for name in context.peers:
+                going.count(name, key, digest)
+        elif context.placement.is_holder(key):
+            for name in context.placement.others(key):
+                going.count(name, key, digest)
+        else:
+            holders = context.placement.holders(key)
+            self._quiet[key] = (digest, set(holders))
+            for name in holders:
+                going.offer(name, key, digest)
+
+    def _finish(self, going: _Pass) -> None:
+        context = self._context
+        self._pass = None
+        for name, peer in context.peers.items():
+            mine = going.digests.get(name) or [0] * BUCKETS
+            packed = b"".join(digest.to_bytes(DIGEST_BYTES, "big") for digest in mine)
+            theirs = self._theirs.pop(name, None)
+            if theirs is not None and theirs != packed:
+                differ = {bucket for bucket in range(BUCKETS) if _bucket(theirs, bucket) != _bucket(packed, bucket)}
+                context.send(peer, Differ(bytes(sorted(differ))))
+                self._listing.setdefault(name, set()).update(differ)
+                self.start(announces=False)
+            if going.announces:
+                context.send(peer, Digest(packed))
+            self._offer(peer, going.offers.get(name, []))
+        self._theirs.clear()
+        for key, (_, missing) in list(self._quiet.items()):
+            if not missing:  # nobody else is there to hold it
+                del self._quiet[key]
+        if self._is_due:
+            context.alarm(PASS_PAUSE_MS, self._begin)
+
+    def _offer(self, peer: Peer, entries: list[bytes]) -> None:
+        offers = self._offers.setdefault(peer.name, {})
+        for at in range(0, len(entries), OFFER_ENTRIES):
+            if len(offers) >= OFFERS_MAX:
+                self._context.alarm(OFFER_PAUSE_MS, self.start)
+                return
+            self._offer_numbers += 1
+            joined = b"".join(entries[at : at + OFFER_ENTRIES])
+            offers[self._offer_numbers] = joined
+            self._context.send(peer, Offered(self._offer_numbers, joined))
+
+    # -- what peers say ----------------------------------------------------------------------------------------------
+
+    def take_digest(self, peer: Peer, message: Digest) -> None:
+        if len(message.buckets) != BUCKETS * DIGEST_BYTES:
+            raise WireError(f"a digest has {BUCKETS * DIGEST_BYTES} bytes, not {len(message.buckets)}")
+        self._theirs[peer.name] = message.buckets
+        self.start(announces=False)
+
+    def take_differ(self, peer: Peer, message: Differ) -> None:
+        self._listing.setdefault(peer.name, set()).update(message.buckets)
+        self.start(announces=False)
+
+    def take_offered(self, peer: Peer, message: Offered) -> None:
+        """Say what of an offer is lacking here."""
+        entries = message.entries
+        if len(entries) % _ENTRY_BYTES or len(entries) > _ENTRY_BYTES * OFFER_ENTRIES:
+            raise WireError("an offer is not made of entries, or has too many")
+        wanted = []
+        for at in range(0, len(entries), _ENTRY_BYTES):
+            key = entries[at : at + KEY_BYTES]
+            held = self._context.replica.get(key)
+            if held is None or digest_of(key, held) != _digest(entries, at):
+                wanted.append(key)
+        self._context.send(peer, Wanted(message.number, b"".join(wanted)))
+
+    def take_wanted(self, peer: Peer, message: Wanted) -> None:
+        """Send what a peer wants of an offer; what it does not want it has."""
+        entries = self._offers.get(peer.name, {}).pop(message.number, None)
+        if entries is None or len(message.keys) % KEY_BYTES:
+            raise WireError("an answer to an offer that was not made")
+        wanted = {message.keys[at : at + KEY_BYTES] for at in range(0, len(message.keys), KEY_BYTES)}
+        for at in range(0, len(entries), _ENTRY_BYTES):
+            key = entries[at : at + KEY_BYTES]
+            if key in wanted:
+                peer.repairing.append(key)
+            else:
+                self._has(peer.name, key, _digest(entries, at))
+        self.pump(peer)
+
+    def pump(self, peer: Peer) -> None:
+        """Send more of what a peer still has to get, as far as the window allows."""
+        context = self._context
+        table = context.replica.table
+        while peer.repairing and peer.outstanding_bytes < context.config.repair_window_bytes:
+            items: list[tuple[bytes, bytes]] = []
+            size = 0
+            while peer.repairing and size < BATCH_BYTES:
+                key = peer.repairing.popleft()
+                packed = table.get(key)
+                if packed is not None:
+                    items.append((key, packed))
+                    size += len(packed)
+            if items and not self._send(peer, items):
+                peer.repairing.extendleft(key for key, _ in reversed(items))
+                return
+
+    def _send(self, peer: Peer, items: list[tuple[bytes, bytes]]) -> bool:
+        sent = [(key, digest_of(key, Record.unpack(packed))) for key, packed in items]
+
+        def held() -> None:
+            for key, digest in sent:
+                self._has(peer.name, key, digest)
+            self.pump(peer)
+
+        self._context.counts["repaired"] += len(items)
+        return self._context.send_sequenced(
+            peer, Whole(self._context.now_ms, tuple(items)), held, lambda _: self.pump(peer)
+        )
+
+    def link_lost(self, name: str) -> None:
+        """Offers over a lost link are void."""
+        self._offers.pop(name, None)
+        self._theirs.pop(name, None)
+        self._listing.pop(name, None)
+
+    # -- what is not this node's to hold -----------------------------------------------------------------------------
+
+    def _has(self, name: str, key: SessionKey, digest: int) -> None:
+        """A peer holds the session in the state that had this digest."""
+        held = self._context.replica.get(key)
+        if held is None or digest_of(key, held) != digest:
+            return
+        self._confirmed(key, name)
+        quiet = self._quiet.get(key)
+        if quiet is None or quiet[0] != digest:
+            return
+        quiet[1].discard(name)
+        placement = self._context.placement
+        if not quiet[1] and not placement.is_holder(key) and not self._is_open(key) and held.state == LIVE:
+            del self._quiet[key]
+            self._drop(key)
+
+
+def _bucket(digests: bytes, bucket: int) -> bytes:
+    return digests[bucket * DIGEST_BYTES : (bucket + 1) * DIGEST_BYTES]
+
+
+def _digest(entries: bytes, at: int) -> int:
+    return int.from_bytes(entries[at + KEY_BYTES : at + _ENTRY_BYTES], "big")

@@ -1,0 +1,65 @@
+"""What the parts of a node share: effects in order, bounded queues, alarms in time."""
+
+from __future__ import annotations
+
+from random import Random
+
+from sessile.replication.config import NodeConfig
+from sessile.replication.context import Context
+from sessile.replication.events import HangUp, Note, Send
+from sessile.replication.membership import Membership, Timings
+from sessile.replication.messages import Beat, MemberInfo, Whole
+from sessile.replication.peer import Peer
+from sessile.replication.placement import Placement
+from sessile.replication.wire import encode
+from sessile.table import Table
+
+
+def make_context(**config: int) -> Context:
+    table = Table(sessions_max=10, bytes_max=10_000, rotation_grace_ms=1_000, tombstone_keep_ms=1_000)
+    membership = Membership(MemberInfo("a", "a", 1), Timings(), Random(1))
+    placement = Placement("a", membership.placeable(), None)
+    return Context(NodeConfig(name="a", host="a", **config), table, membership, placement, rng=Random(1), now_ms=1_000)  # type: ignore[arg-type]
+
+
+def test_effects_are_taken_once_and_in_order() -> None:
+    """What is to be done is done once."""
+    context = make_context()
+    peer = Peer("b", 3, 0, 0)
+    assert context.send(peer, Beat(1)) == len(encode(Beat(1)))
+    context.note("something", number=1)
+    context.hang_up(peer, "enough")
+    assert context.take_effects() == [Send(3, encode(Beat(1))), Note("something", {"number": 1}), HangUp(3, "enough")]
+    assert context.take_effects() == []
+    assert peer.last_sent_ms == 1_000
+
+
+def test_what_does_not_fit_into_the_queue_is_not_sent() -> None:
+    """Beyond the limit a peer gets nothing more, which is counted once, until it has acknowledged."""
+    context = make_context(queue_bytes_max=100)
+    peer = Peer("b", 3, 0, 0)
+    whole = Whole(0, ((b"k" * 16, b"x" * 200),))
+    assert context.send_sequenced(peer, whole, lambda: None, lambda _: None)
+    for _ in range(3):
+        assert not context.send_sequenced(peer, whole, lambda: None, lambda _: None)
+    assert (len(context.take_effects()), context.counts["overflows"], peer.is_overflowed) == (1, 1, True)
+
+
+def test_alarms_ring_when_their_time_has_come() -> None:
+    """In the order of their times, equal ones in the order they were set, each once; one may set another."""
+    context = make_context()
+    rung: list[str] = []
+    context.alarm(20, lambda: rung.append("late"))
+    context.alarm(10, lambda: rung.append("first"))
+    context.alarm(10, lambda: context.alarm(0, lambda: rung.append("second")))
+    assert context.next_alarm_ms == 1_010
+    context.ring()
+    assert rung == []
+    context.now_ms = 1_015
+    context.ring()
+    assert rung == ["first", "second"]
+    assert context.next_alarm_ms == 1_020
+    context.now_ms = 1_020
+    context.ring()
+    assert rung == ["first", "second", "late"]
+    assert not context._alarms

@@ -1,0 +1,90 @@
+"""Every node knows the keys of all sessions, whoever holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.errors import WireError
+from sessile.record import LIVE
+from sessile.replication.messages import Listed
+from tests.replication.cluster import Cluster, key_number
+
+
+def listed(cluster: Cluster) -> dict[str, set[bytes]]:
+    return {name: set(server.node.directory) for name, server in cluster.servers.items()}
+
+
+def filled(names: str = "abc", count: int = 12, **config: Any) -> tuple[Cluster, set[bytes]]:
+    cluster = Cluster(names, copies=2, directory=True, **config)
+    keys = {key_number(number) for number in range(count)}
+    for key in sorted(keys):
+        cluster.create(cluster.servers["a"].node.placement.order(key)[0], key, x=1)
+    cluster.run(150)
+    return cluster, keys
+
+
+def test_every_node_knows_every_key() -> None:
+    """Holders or not; a key is listed once, by its first holder."""
+    cluster, keys = filled()
+    assert listed(cluster) == dict.fromkeys("abc", keys)
+    directory = cluster.servers["c"].node.directory
+    assert len(directory) == len(keys) and all(key in directory for key in keys)
+    assert key_number(999) not in directory
+
+
+def test_without_it_nothing_is_listed() -> None:
+    """The strategy alone does not need it."""
+    cluster = Cluster("ab", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(200)
+    assert listed(cluster) == {"a": set(), "b": set()}
+    assert not list(cluster.messages(Listed))
+
+
+def test_ends_and_expiry_take_keys_out() -> None:
+    """Ended by a handler, or dropped by the table without a word."""
+    cluster, keys = filled()
+    gone, dropped, *_ = sorted(keys)
+    cluster.end(cluster.servers["a"].node.placement.order(gone)[0], gone)
+    for server in cluster.servers.values():
+        server.table.drop(dropped)
+    cluster.run(300)
+    assert listed(cluster) == dict.fromkeys("abc", keys - {gone, dropped})
+
+
+def test_who_takes_over_lists() -> None:
+    """A server dies and comes back: the directory is true again each time."""
+    cluster, keys = filled()
+    cluster.kill("b")
+    cluster.run(2_500)
+    assert listed(cluster) == dict.fromkeys("ac", keys)
+    cluster.start("b", incarnation=2)
+    cluster.run(3_000)
+    assert listed(cluster) == dict.fromkeys("abc", keys)
+    assert cluster.servers["a"].table.state(min(keys)) in {LIVE, None}
+
+
+def test_long_lists_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first piece begins the list anew, the others add to it."""
+    monkeypatch.setattr("sessile.replication.directory.LISTED_KEYS", 2)
+    monkeypatch.setattr("sessile.replication.directory.CHECKED", 2)
+    cluster, keys = filled(count=20)
+    cluster.close("a", "b")
+    cluster.run(1_500)
+    assert listed(cluster) == dict.fromkeys("abc", keys)
+    assert max(len(message.came) for message in cluster.messages(Listed)) == 32
+
+
+@pytest.mark.parametrize(
+    "message", [Listed(False, b"half", b""), Listed(False, b"", b"half"), Listed(True, bytes(48), b"")]
+)
+def test_nonsense_breaks_the_protocol(message: Listed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a key, and more keys than one node may list."""
+    monkeypatch.setattr("sessile.replication.directory.LISTED_MAX", 0)
+    cluster = Cluster("ab", copies=2)
+    node = cluster.servers["a"].node
+    with pytest.raises(WireError):
+        node.directory.take_listed(node.peers["b"], message)

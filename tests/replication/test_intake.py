@@ -1,0 +1,151 @@
+"""What others tell a node about sessions: what it takes, what it denies, and what it tells back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.backend import Acknowledged
+from sessile.delta import Delta
+from sessile.errors import RecordError, WireError
+from sessile.record import ENDED, Stamp
+from sessile.replication.intake import NEED, delta_of, message_of
+from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
+from tests.replication.cluster import Cluster, fields_of
+
+KEY = b"\x05" * 16
+
+
+def pair(**config: Any) -> tuple[Cluster, bytes]:
+    cluster = Cluster("ab", strategy="all-to-all", **config)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.seen.clear()
+    return cluster, key
+
+
+def test_a_change_is_one_message_and_one_acknowledgement() -> None:
+    """A write at one holder: `Changed` there, `Acked` back, nothing else; both hold the same."""
+    cluster, key = pair()
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(5)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    told = [message for *_, message in cluster.seen if isinstance(message, Changed | Acked | Told | Denied | Whole)]
+    assert [type(message) for message in told] == [Changed, Acked]
+    assert cluster.values(key) == {"a": {"x": 1, "y": 2}, "b": {"x": 1, "y": 2}}
+
+
+def test_who_lacks_the_base_denies_and_gets_the_whole_record() -> None:
+    """A change that builds on what is missing is not applied and not counted as held until the record came."""
+    cluster, key = pair()
+    cluster.servers["b"].table.drop(key)
+    cluster.mangle = lambda source, target, message: isinstance(message, Whole)
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(10)
+    assert [message.why for message in cluster.messages(Denied, "b", "a")] == [NEED]
+    assert (cluster.answer("a", ticket), set(cluster.values(key))) == (None, {"a"})
+
+
+def test_the_whole_record_counts_as_the_change() -> None:
+    """Once it came, the writer is answered."""
+    cluster, key = pair()
+    cluster.servers["b"].table.drop(key)
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(10)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.values(key)["b"] == {"x": 1, "y": 2}
+
+
+def test_a_writer_that_lacks_something_is_told_before_it_is_acknowledged() -> None:
+    """Two writes at once: each side has both before either is answered."""
+    cluster, key = pair()
+    tickets = cluster.write("a", key, p=1), cluster.write("b", key, q=2)
+    for _ in range(20):
+        cluster.run(1)
+        for name, ticket in zip("ab", tickets, strict=True):
+            if cluster.answer(name, ticket) is not None:
+                assert fields_of(cluster.held(name, key)) == {"x": 1, "p": 1, "q": 2}
+    assert all(cluster.answer(name, ticket) for name, ticket in zip("ab", tickets, strict=True))
+
+
+def test_a_write_to_an_ended_session_is_answered_with_its_end() -> None:
+    """The writer learns of it with the acknowledgement."""
+    cluster, key = pair()
+    held = cluster.held("b", key)
+    assert held is not None
+    cluster.servers["b"].table.put(key, held.end(ENDED, cluster.now_ms))
+    cluster.write("a", key, y=2)
+    cluster.run(5)
+    after = cluster.held("a", key)
+    assert after is not None and after.state == ENDED
+
+
+def test_no_room_is_said_and_no_acknowledgement() -> None:
+    """A holder that is full denies a new session; the writer is not answered as if it were held."""
+    cluster = Cluster("ab", strategy="all-to-all", ack_timeout_ms=100)
+    cluster.servers["b"].table._sessions_max = 0
+    key = cluster.first_key("a")
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(150)
+    assert [message.why for message in cluster.messages(Denied)][:1] == [1]
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    assert cluster.servers["b"].node.counts["no_room"] >= 1
+
+
+def test_touches_are_told_in_durations() -> None:
+    """The other holder's clock, not the sender's, dates them."""
+    cluster, key = pair()
+    cluster.run(1_000)
+    cluster.touch("a", key)
+    cluster.run(100)
+    assert list(cluster.messages(Touched, "a", "b"))
+    held, mine = cluster.held("b", key), cluster.held("a", key)
+    assert held is not None and mine is not None and abs(held.touched_ms - mine.touched_ms) <= 2
+
+
+def test_what_is_told_of_a_session_that_is_nobody_s_here_is_not_kept() -> None:
+    """A server that is no holder and holds no copy does not begin to because it was told."""
+    cluster = Cluster("abc", copies=1)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(5)
+    record = cluster.held("a", key)
+    assert record is not None
+    node = cluster.servers["b"].node
+    peer = node.peers["a"]
+    node._intake.take_told(peer, Told(cluster.now_ms, ((key, record.pack()),)))
+    assert cluster.held("b", key) is None
+    node._intake.take_told(peer, Told(cluster.now_ms, ((key, record.end(ENDED, cluster.now_ms).pack()),)))
+    assert cluster.held("b", key) is not None, "an end is everybody's"
+
+
+@pytest.mark.parametrize("kind", [Whole, Told])
+def test_a_record_that_is_none_breaks_the_protocol(kind: type[Whole | Told]) -> None:
+    """Its sender's link is hung up; nothing is stored."""
+    cluster, _ = pair()
+    node = cluster.servers["b"].node
+    take = node._intake.take_whole if kind is Whole else node._intake.take_told
+    with pytest.raises(WireError):
+        take(node.peers["a"], kind(0, ((KEY, b"nonsense"),)))  # type: ignore[arg-type]
+    assert cluster.held("b", KEY) is None
+
+
+def test_the_short_form_of_a_change_says_the_same() -> None:
+    """One head of the same writer is an integer, the announced writer is zero; both ways give the delta back."""
+    for base in ((Stamp(4, 7),), (Stamp(4, 9),), (Stamp(3, 7), Stamp(4, 9)), ()):
+        for announced in (7, 8):
+            delta = Delta(KEY, base, Stamp(5, 7), {"a": b"\x01"})
+            message = message_of(delta, announced)
+            assert delta_of(message, announced) == delta
+            assert (message.writer == 0) is (announced == 7)
+            assert isinstance(message.base, int) is (base == (Stamp(4, 7),))
+
+
+def test_a_change_of_nobody_or_out_of_order_breaks_the_protocol() -> None:
+    """A writer that never said its tag, and a base that is not below the stamp."""
+    with pytest.raises(WireError):
+        delta_of(Changed(KEY, 5, 0, 1, {}), 0)
+    with pytest.raises(RecordError):
+        delta_of(Changed(KEY, 5, 7, -1, {}), 0)

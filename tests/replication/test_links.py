@@ -1,0 +1,122 @@
+"""From a connection to a peer: greetings, and who is refused."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from sessile.backend import PullStatus
+from sessile.replication.config import NodeConfig
+from sessile.replication.events import FramesReceived, HangUp, LinkDown, LinkUp, Note, Send, Woken
+from sessile.replication.messages import PROTOCOL, Beat, Hello, MemberInfo, Rejoin
+from sessile.replication.node import Node
+from sessile.replication.wire import LENGTH_BYTES, decode, encode
+from sessile.table import Table
+from tests.replication.cluster import Cluster
+
+ME = MemberInfo("b", "host-b", 1)
+
+
+def make_node(**config: object) -> Node:
+    table = Table(sessions_max=10, bytes_max=10_000, rotation_grace_ms=1_000, tombstone_keep_ms=1_000)
+    return Node(NodeConfig(name="a", host="host-a", **config), table, rng=Random(1), now_ms=0)  # type: ignore[arg-type]
+
+
+def hello(**changes: object) -> Hello:
+    fields: dict[str, object] = {
+        "protocol": PROTOCOL, "cluster": "sessile", "strategy": "primary-backup:2", "me": ME, "writer": 9,
+        "is_fresh": True, "members": (ME,),
+    }  # fmt: skip
+    return Hello(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def say(node: Node, message: object, link: int = 1, now_ms: int = 10) -> list[object]:
+    return list(node.handle(FramesReceived(link, (encode(message)[LENGTH_BYTES:],)), now_ms))  # type: ignore[arg-type]
+
+
+def test_both_sides_greet_first_and_then_speak() -> None:
+    """The greeting says who this is; after the other's a peer is there."""
+    node = make_node()
+    (greeting,) = (effect for effect in node.handle(LinkUp(1), 0) if isinstance(effect, Send))
+    said = decode(greeting.frame[LENGTH_BYTES:], is_greeting=True)
+    assert isinstance(said, Hello) and (said.me.name, said.is_fresh, said.links) == ("a", True, 0)
+    assert not node.peers
+    say(node, hello())
+    assert set(node.peers) == {"b"} and node.placement.names == ("a", "b")
+    node.handle(LinkDown(1), 20)
+    assert not node.peers
+    node.handle(LinkDown(1), 21)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "word"),
+    [
+        (hello(protocol=99), "protocol"),
+        (hello(cluster="another"), "cluster"),
+        (hello(strategy="all-to-all"), "strategy"),
+        (hello(me=MemberInfo("a", "x", 1)), ""),
+    ],
+)
+def test_who_is_none_of_ours_is_refused_with_the_reason(greeting: Hello, word: str) -> None:
+    """Another protocol, cluster or strategy, or this node's own name: the link is hung up, nobody is a peer."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    effects = say(node, greeting)
+    assert [effect.link for effect in effects if isinstance(effect, HangUp)] == [1]
+    assert any(word in str(effect.about) for effect in effects if isinstance(effect, Note)) or not word
+    assert not node.peers
+
+
+def test_two_writers_of_one_tag_are_not_both_peers() -> None:
+    """A clash of tags would give two writes one name."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    say(node, hello())
+    node.handle(LinkUp(2), 10)
+    say(node, hello(me=MemberInfo("c", "c", 1)), link=2)
+    assert set(node.peers) == {"b"}
+    assert node.counts["refused_links"] == 1
+
+
+@pytest.mark.parametrize("message", [Beat(1), b"\xc1", b""])
+def test_a_link_begins_with_a_greeting_and_has_one(message: Beat | bytes) -> None:
+    """Anything else first, or a second one, breaks the protocol."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    payload = encode(message)[LENGTH_BYTES:] if isinstance(message, Beat) else message
+    assert any(isinstance(effect, HangUp) for effect in node.handle(FramesReceived(1, (payload,)), 1))
+    node.handle(LinkUp(2), 2)
+    say(node, hello(), link=2)
+    assert any(isinstance(effect, HangUp) for effect in say(node, hello(), link=2))
+    assert node.counts["protocol_errors"] == 2
+
+
+def test_who_never_greets_is_hung_up() -> None:
+    """After two seconds; who greeted in time is not."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    node.handle(LinkUp(2), 0)
+    say(node, hello(), link=2)
+    effects = [effect for at in range(100, 2_200, 100) for effect in node.handle(Woken(), at)]
+    assert HangUp(1, "nobody greeted") in effects and HangUp(2, "nobody greeted") not in effects
+
+
+def test_two_that_were_apart_too_long_do_not_go_on_as_they_were() -> None:
+    """The side with fewer members drops its table and greets anew; what ended on the other side stays ended."""
+    cluster = Cluster("abc", strategy="all-to-all", tombstone_keep_ms=3_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(20)
+    cluster.cut("ab", "c")
+    cluster.run(2_000)
+    cluster.end("a", key)
+    cluster.run(3_000)
+    for name in "ab":
+        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    cluster.heal()
+    cluster.run(3_000)
+    assert list(cluster.messages(Rejoin)) or cluster.servers["c"].node.counts["reunions"]
+    assert cluster.values(key) == {}
+    assert all(set(server.node.peers) == set("abc") - {name} for name, server in cluster.servers.items())
+    assert cluster.asked("c", key).status is PullStatus.NONE

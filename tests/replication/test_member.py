@@ -1,0 +1,88 @@
+"""One member's outlook: each row of the table, and timings that are in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessile.errors import SettingsError
+from sessile.replication.member import NEVER_MS, Member, Standing, Timings
+from sessile.replication.messages import MemberInfo
+
+NOW_MS = 5_000
+
+
+def member(standing: Standing, link: int | None = None) -> Member:
+    """One of this standing, heard now."""
+    one = Member(MemberInfo("b:7400", "host-b", 1), NOW_MS)
+    one.standing, one.link = standing, link
+    return one
+
+
+@pytest.mark.parametrize(
+    ("standing", "link", "after_ms", "then"),
+    [
+        (Standing.ALIVE, 7, 500, Standing.SUSPECT),
+        (Standing.SUSPECT, 7, 1_000, Standing.DEAD),
+        (Standing.LEAVING, 7, 1_000, Standing.DEAD),
+        (Standing.LEFT, 7, 1_000, Standing.LEFT),
+        (Standing.ALIVE, None, 250, Standing.DEAD),
+        (Standing.SUSPECT, None, 250, Standing.DEAD),
+        (Standing.LEAVING, None, 250, Standing.DEAD),
+        (Standing.DEAD, None, 600_000, Standing.DEAD),
+        (Standing.LEFT, None, 600_000, Standing.UNKNOWN),
+        (Standing.UNKNOWN, None, NEVER_MS - NOW_MS, Standing.UNKNOWN),
+    ],
+)
+def test_what_silence_makes_of_a_member(standing: Standing, link: int | None, after_ms: int, then: Standing) -> None:
+    """After how long, and what."""
+    assert member(standing, link).outlook(Timings()) == (NOW_MS + after_ms, then)
+
+
+def test_what_is_certain_needs_no_second_look() -> None:
+    """A member that is dead for certain stays so."""
+    dead = member(Standing.DEAD)
+    dead.is_confirmed = True
+    assert dead.outlook(Timings()) == (NEVER_MS, Standing.DEAD)
+
+
+@pytest.mark.parametrize(
+    ("standing", "link", "due_ms"),
+    [(Standing.ALIVE, 7, 250), (Standing.SUSPECT, 7, 750), (Standing.ALIVE, None, 250), (Standing.LEAVING, 7, 750)],
+)
+def test_who_is_forgiven_has_a_beat_to_be_heard(standing: Standing, link: int | None, due_ms: int) -> None:
+    """However long this node was away, nothing worse is thought of a member for the next 250 ms."""
+    one = member(standing, link)
+    assert one.is_silent(NOW_MS + 90_000, Timings())
+    assert one.forgive(NOW_MS + 90_000, Timings())
+    assert not one.is_silent(NOW_MS + 90_000, Timings())
+    assert one.outlook(Timings())[0] == NOW_MS + 90_000 + due_ms
+
+
+def test_there_is_nothing_to_forgive() -> None:
+    """Who was just heard loses no time; who is dead or unknown stays so."""
+    heard = member(Standing.ALIVE, 7)
+    assert not heard.forgive(NOW_MS, Timings()) and heard.since_ms == NOW_MS
+    for standing in (Standing.DEAD, Standing.LEFT, Standing.UNKNOWN):
+        assert not member(standing).forgive(NOW_MS + 90_000, Timings())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beat_ms": 0},
+        {"beat_ms": 500},
+        {"suspect_after_ms": 1_000},
+        {"dead_after_ms": 600_000},
+        {"return_ms": 0},
+        {"return_ms": 1_001},
+    ],
+)
+def test_timings_are_in_order(wrong: dict[str, int]) -> None:
+    """A beat comes before suspicion, suspicion before death, and death before forgetting: checked at construction."""
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        Timings(**wrong)
+
+
+def test_a_member_shows_itself() -> None:
+    """Name, standing, link."""
+    assert repr(member(Standing.ALIVE, 7)) == "<Member b:7400, alive, link 7>"

@@ -1,0 +1,141 @@
+"""A whole node: who hears of what, what time brings, and that nothing a peer sends makes it raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessile.backend import Acknowledged
+from sessile.replication.events import FramesReceived, HangUp, Note
+from sessile.replication.messages import Acked, Beat, Denied, Goodbye, Members, Touched
+from sessile.replication.wire import LENGTH_BYTES, encode
+from tests.replication.cluster import Cluster
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_members_find_each_other_and_agree_who_holds_what() -> None:
+    """A newcomer that knows one member is soon known to all, and all compute the same holders."""
+    cluster = Cluster("abc")
+    cluster._addresses = ("b",)
+    cluster.start("d")
+    cluster.run(1_500)
+    placements = {server.node.placement.names for server in cluster.servers.values()}
+    assert placements == {("a", "b", "c", "d")}
+    assert len({server.node.placement.holders(b"k" * 16) for server in cluster.servers.values()}) == 1
+    assert all(server.node.name == name for name, server in cluster.servers.items())
+
+
+def test_silence_is_suspect_and_then_dead_and_a_voice_revives() -> None:
+    """A member that is cut off leaves placement after a second, and is back when it is heard again."""
+    cluster = Cluster("abc", strategy="all-to-all")
+    seen = []
+    cluster.cut("c", "ab")
+    for ms in (600, 800, 1_500):
+        cluster.run(ms)
+        seen.append("".join(cluster.servers["a"].node.placement.names))
+        if ms == 800:
+            cluster.heal()
+    assert seen == ["abc", "ab", "abc"]
+    told = [note.about for note in cluster.servers["a"].notes if isinstance(note, Note) and note.event == "member"]
+    assert {"suspect", "dead", "alive"} <= {about["after"] for about in told if about["name"] == "c"}
+
+
+def test_a_quiet_link_beats() -> None:
+    """Nobody has anything to say: a beat four times a second, about, in each direction."""
+    cluster = Cluster("ab")
+    cluster.seen.clear()
+    cluster.run(2_000)
+    assert 6 <= len(list(cluster.messages(Beat, "a", "b"))) <= 10
+
+
+def test_a_member_that_says_goodbye_is_not_looked_for() -> None:
+    """It handed over and went: nobody waits for it, and who asks for the impossible twice is told no."""
+    cluster = Cluster("abc", copies=2)
+    ticket = cluster.stop("c")
+    again = cluster.stop("c")
+    assert cluster.answer("c", again) is Acknowledged.NO
+    cluster.run(200)
+    assert cluster.answer("c", ticket) is Acknowledged.YES
+    assert cluster.servers["c"].node.is_leaving
+    assert list(cluster.messages(Goodbye, "c")) and list(cluster.messages(Members, "c"))
+    assert cluster.servers["a"].node.placement.names == ("a", "b")
+
+
+def test_a_member_alone_leaves_at_once_and_one_that_cannot_hand_over_in_time() -> None:
+    """With nobody to take its sessions it goes all the same, and says that it had some."""
+    cluster = Cluster("a")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    ticket = cluster.stop("a")
+    cluster.run(50)
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    cluster = Cluster("ab", drain_ms=300)
+    cluster.servers["b"].table._sessions_max = 0
+    cluster.create("a", cluster.first_key("a"), x=1, ack="none")
+    ticket = cluster.stop("a")
+    cluster.run(200)
+    assert cluster.answer("a", ticket) is None
+    cluster.run(200)
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+
+
+def test_what_is_under_way_is_told() -> None:
+    """For status pages: questions, changes, bytes."""
+    cluster = Cluster("ab", delay_ms=5)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    waiting = cluster.servers["a"].node.waiting
+    assert waiting["pushes"] == 1 and waiting["outstanding_bytes"] > 50 and waiting["pulls"] == 0
+    assert not cluster.servers["a"].node.is_settled(key)
+    cluster.run(20)
+    assert cluster.servers["a"].node.waiting == {"pulls": 0, "pushes": 0, "outstanding_bytes": 0}
+
+
+def test_touches_of_many_sessions_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message to each holder for all that was touched meanwhile, in pieces of a limited size."""
+    monkeypatch.setattr("sessile.replication.node.TOUCHES_MAX", 4)
+    cluster = Cluster("abc", copies=2)
+    keys = [cluster.first_key("a", start=50 * number) for number in range(10)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(20)
+    for key in keys:
+        cluster.touch("a", key)
+    cluster.run(100)
+    sizes = [len(message.items) for message in cluster.messages(Touched, "a")]
+    assert sum(sizes) == 10 and max(sizes) <= 4
+    cluster.touch("a", keys[0])
+    cluster.kill(next(name for name in cluster.servers["a"].node.placement.others(keys[0])))
+    cluster.run(100)
+
+
+def test_a_peer_that_breaks_the_protocol_is_hung_up_and_comes_back() -> None:
+    """An acknowledgement or denial of nothing, an unknown reason: the link closes, counted, and another is made."""
+    for message in (Acked(99), Denied(1, b"", 0), Denied(1, b"", 7)):
+        cluster = Cluster("ab")
+        node = cluster.servers["a"].node
+        link = node.peers["b"].link
+        effects = node.handle(FramesReceived(link, (encode(message)[LENGTH_BYTES:],) * 2), cluster.now_ms)
+        assert [effect.link for effect in effects if isinstance(effect, HangUp)] == [link]
+        assert node.counts["protocol_errors"] == 1 and not node.peers
+        cluster.close("a", "b")
+        cluster.run(500)
+        assert set(node.peers) == {"b"}
+
+
+@given(frames=st.lists(st.binary(max_size=60), max_size=5), is_greeted=st.booleans())
+def test_whatever_arrives_nothing_is_raised(frames: list[bytes], *, is_greeted: bool) -> None:
+    """Random bytes before and after the greeting: at the most a closed link."""
+    cluster = _PAIR
+    node = cluster.servers["a"].node
+    link = node.peers["b"].link if is_greeted and "b" in node.peers else 12_345
+    node.handle(FramesReceived(link, tuple(frames)), cluster.now_ms)
+    cluster.close("a", "b")
+    cluster.run(150)
+
+
+_PAIR = Cluster("ab")

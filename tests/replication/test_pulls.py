@@ -1,0 +1,207 @@
+"""Questions: who is asked, what ends them, and what is said when nobody has what the browser has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.backend import PullStatus
+from sessile.delta import Delta
+from sessile.errors import WireError
+from sessile.record import ENDED, LIVE, Stamp
+from sessile.replication.messages import Answered, Pull
+from sessile.replication.pulls import CURRENT, NOT_SURE, RECORD
+from tests.replication.cluster import Cluster, fields_of, key_number
+
+
+def with_session(names: str = "abc", **config: Any) -> tuple[Cluster, bytes, str, str]:
+    """A session of primary and backup, its key, its backup, and a server that holds nothing of it."""
+    cluster = Cluster(names, copies=2, **config)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.seen.clear()
+    order = cluster.servers["a"].node.placement.order(key)
+    return cluster, key, order[1], order[2] if len(order) > 2 else ""
+
+
+def test_one_holder_is_asked_and_answers_with_the_record() -> None:
+    """A server that holds nothing asks one of the holders, and keeps no copy in its table."""
+    cluster, key, _, proxy = with_session()
+    pulled = cluster.asked(proxy, key)
+    assert (pulled.status, fields_of(pulled.record)) == (PullStatus.RECORD, {"x": 1})
+    assert len(list(cluster.messages(Pull))) == 1
+    assert cluster.held(proxy, key) is None
+
+
+def test_the_next_question_names_what_is_kept_and_gets_only_what_is_new() -> None:
+    """Nothing new: the answer is `current` and holds no field. Something new: only that."""
+    cluster, key, _, proxy = with_session()
+    cluster.asked(proxy, key)
+    assert cluster.asked(proxy, key).status is PullStatus.RECORD
+    cluster.write("a", key, y="new")
+    cluster.run(5)
+    pulled = cluster.asked(proxy, key)
+    assert fields_of(pulled.record) == {"x": 1, "y": "new"}
+    answers = list(cluster.messages(Answered))
+    assert [answer.status for answer in answers] == [RECORD, CURRENT, RECORD]
+    assert b"new" in answers[2].record and b"x" not in answers[2].record[-12:]
+    assert [message.have is None for message in cluster.messages(Pull)] == [True, False, False]
+
+
+def test_a_holder_that_lacks_what_the_browser_saw_asks_the_others() -> None:
+    """The backup missed the write: it hears of it from the primary, whose heads the browser presents."""
+    cluster, key, backup, _ = with_session()
+    cluster.cut("a", backup)
+    cluster.write("a", key, y=2)
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.heal()
+    pulled = cluster.asked(backup, key, record.heads)
+    assert fields_of(pulled.record) == {"x": 1, "y": 2}
+
+
+def test_a_copy_that_arrives_meanwhile_ends_the_question() -> None:
+    """The write comes by its own way while the question is under way, and nobody's answer is waited for."""
+    cluster, key, backup, _ = with_session(pull_timeout_ms=5_000)
+    cluster.cut(backup, "".join(set("abc") - {"a", backup}))
+    cluster.mangle = lambda source, target, message: isinstance(message, Answered)
+    cluster.write("a", key, y=2)
+    record = cluster.held("a", key)
+    assert record is not None
+    assert fields_of(cluster.asked(backup, key, record.heads, within_ms=40).record) == {"x": 1, "y": 2}
+
+
+def test_a_holder_that_takes_long_is_not_the_only_one_asked() -> None:
+    """After hedge_ms the next holder is asked as well, and its answer is good enough."""
+    cluster, key, backup, proxy = with_session()
+    cluster.cut(proxy, "a")
+    pulled = cluster.asked(proxy, key, within_ms=60)
+    assert fields_of(pulled.record) == {"x": 1}
+    cluster.cut(proxy, backup)
+    assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE
+    assert cluster.servers[proxy].node.counts["hedged"] >= 1
+
+
+def test_the_same_question_is_asked_once() -> None:
+    """Whoever asks for the same while an answer is on its way waits for that one."""
+    cluster, key, _, proxy = with_session()
+    tickets = [cluster.pull(proxy, key) for _ in range(5)]
+    cluster.run(10)
+    assert len(list(cluster.messages(Pull))) == 1
+    assert len({id(cluster.answer(proxy, ticket)) for ticket in tickets}) == 1
+
+
+def test_an_end_is_an_answer() -> None:
+    """Whatever the browser saw: who hears that the session ended asks nobody else."""
+    cluster, key, _, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.servers["a"].table.put(key, record.end(ENDED, cluster.now_ms))
+    cluster.cut(proxy, cluster.servers["a"].node.placement.order(key)[1])
+    pulled = cluster.asked(proxy, key, (Stamp(9, 9),), within_ms=60)
+    assert pulled.record is not None and pulled.record.state == ENDED
+
+
+def test_nobody_has_it_is_said_when_everybody_said_so_and_remembered() -> None:
+    """The second question asks nobody; ten seconds later, or when somebody came, it does."""
+    cluster, *_ = with_session()
+    key = key_number(12_345)
+    assert cluster.asked("b", key).status is PullStatus.NONE
+    asked = len(list(cluster.messages(Pull)))
+    assert cluster.asked("b", key).status is PullStatus.NONE
+    assert len(list(cluster.messages(Pull))) == asked == 2
+    cluster.run(10_001)
+    assert cluster.asked("b", key).status is PullStatus.NONE
+    assert len(list(cluster.messages(Pull))) == 2 * asked
+
+
+def test_while_somebody_who_may_have_it_cannot_be_asked_nobody_says_that_it_is_not() -> None:
+    """Cut off from one member: too few answered. Its process gone for good: nobody has it."""
+    cluster, *_ = with_session()
+    cluster.cut("c", "ab")
+    cluster.run(1_200)
+    assert cluster.asked("a", key_number(1)).status is PullStatus.UNREACHABLE
+    cluster.heal()
+    cluster.kill("c")
+    cluster.run(1_500)
+    assert cluster.asked("a", key_number(2)).status is PullStatus.NONE
+
+
+def test_what_nobody_has_any_more_is_served_as_it_is_left() -> None:
+    """All have answered and none covers what the browser saw: the newest there is, which its reader sees is stale."""
+    cluster, key, backup, proxy = with_session()
+    pulled = cluster.asked(proxy, key, (Stamp(50, 5),))
+    assert pulled.status is PullStatus.RECORD and fields_of(pulled.record) == {"x": 1}
+    pulled = cluster.asked(backup, key, (Stamp(50, 5),))
+    assert pulled.record is not None and pulled.record.state == LIVE
+
+
+def test_the_writer_that_the_browser_names_is_asked_early() -> None:
+    """Among those that are no holders, whoever wrote what the browser saw comes first; all are asked at once."""
+    cluster, key, _, _ = with_session("abcde")
+    writer = cluster.servers["a"].node.placement.order(key)[4]
+    record = cluster.asked(writer, key).record
+    assert record is not None
+    after, stamp = record.write(cluster.servers[writer].writer, {"z": b"\x05"}, now_ms=cluster.now_ms)
+    cluster.mangle = lambda source, target, message: source == writer and not isinstance(message, Answered)
+    cluster.servers[writer].table.put(key, after)
+    cluster.push(writer, key, Delta.of(after, key, record.heads, stamp, names=["z"], counted=()))
+    asker = cluster.servers["a"].node.placement.order(key)[3]
+    pulled = cluster.asked(asker, key, after.heads)
+    assert pulled.record is not None and pulled.record.covers(after.heads)
+
+
+def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many at once the answer is that nobody could be asked; what is kept and remembered has limits too."""
+    monkeypatch.setattr("sessile.replication.pulls.WAITING_MAX", 1)
+    monkeypatch.setattr("sessile.replication.pulls.NEGATIVES_MAX", 2)
+    cluster, key, _, proxy = with_session(kept_bytes_max=10)
+    cluster.pull(proxy, key)
+    assert cluster.asked(proxy, key_number(3), within_ms=1).status is PullStatus.UNREACHABLE
+    cluster.run(10)
+    pulls = cluster.servers[proxy].node._pulls
+    assert pulls._kept_bytes == 0 and not pulls._kept
+    for number in range(5, 9):
+        cluster.asked(proxy, key_number(number))
+    assert len(pulls._negatives) == 2
+
+
+def test_an_answer_that_is_none_breaks_the_protocol_and_a_late_one_is_welcome_to_nobody() -> None:
+    """No such status, no record: the link is hung up. To no question of ours: ignored."""
+    cluster, key, _, proxy = with_session()
+    node = cluster.servers[proxy].node
+    peer = node.peers["a"]
+    node._pulls.take_answered(peer, Answered(77, RECORD, 0, b""))
+    cluster.pull(proxy, key)
+    (number,) = node._pulls._questions
+    asked = node.peers[node._pulls._questions[number].asked[0]]
+    with pytest.raises(WireError):
+        node._pulls.take_answered(asked, Answered(number, 9, 0, b""))
+    with pytest.raises(WireError):
+        node._pulls.take_answered(asked, Answered(number, RECORD, 0, b"nonsense"))
+
+
+def test_who_is_not_sure_says_so() -> None:
+    """A node just back from a pause answers for nothing that lives; the asker goes on to the next holder."""
+    cluster, key, backup, proxy = with_session()
+    cluster.servers["a"].node._pulls.is_trusting = False
+    cluster.cut(proxy, backup)
+    assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE
+    cluster.heal()
+    assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
+    assert NOT_SURE in [message.status for message in cluster.messages(Answered, "a", proxy)]
+
+
+def test_what_is_held_here_alone_is_all_there_is() -> None:
+    """The copy of a server that is no holder is believed when everybody else has nothing, not while one is missing."""
+    cluster, key, backup, proxy = with_session()
+    record = cluster.asked(proxy, key).record
+    assert record is not None
+    cluster.servers[proxy].table.put(key, record)
+    for name in ("a", backup):
+        cluster.servers[name].table.drop(key)
+    assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
+    cluster.cut(proxy, "a")
+    assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE

@@ -1,0 +1,192 @@
+"""Changes on their way: who is waited for, who is not, and what is left when somebody does not answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessile.backend import Acknowledged
+from sessile.record import ENDED, LIVE
+from sessile.replication.messages import Changed, Whole, Writing
+from tests.replication.cluster import Cluster
+
+
+def test_ack_none_waits_for_nobody() -> None:
+    """The answer is there at once, and the change arrives all the same."""
+    cluster = Cluster("ab", strategy="all-to-all")
+    key = cluster.first_key("a")
+    ticket = cluster.create("a", key, ack="none", x=1)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    cluster.run(5)
+    assert cluster.values(key)["b"] == {"x": 1}
+
+
+def test_ack_one_waits_for_the_quickest_and_ack_all_for_everybody() -> None:
+    """With one holder cut off, one is answered in time and all is not."""
+    cluster = Cluster("abc", strategy="all-to-all")
+    cluster.cut("a", "c")
+    key = cluster.first_key("a")
+    one = cluster.create("a", key, x=1)
+    all_of_them = cluster.write("a", key, ack="all", y=1)
+    cluster.run(10)
+    assert (cluster.answer("a", one), cluster.answer("a", all_of_them)) == (Acknowledged.YES, None)
+
+
+def test_alone_there_is_nobody_to_wait_for() -> None:
+    """A node without others answers at once."""
+    cluster = Cluster("a")
+    assert cluster.answer("a", cluster.create("a", cluster.first_key("a"), x=1)) is Acknowledged.YES
+
+
+def test_a_slow_holder_is_not_waited_for_alone() -> None:
+    """Primary and backup: the backup says nothing, so the next member gets the change too, and that counts."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    backup, third = [name for name in cluster.servers["a"].node.placement.order(key) if name != "a"]
+    cluster.cut("a", backup)
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(80)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.values(key)[third] == {"x": 1, "y": 2}
+    assert cluster.servers["a"].node.counts["second_targets"] == 1
+    assert cluster.servers["a"].node.counts["denied_need"] == 1, "it had nothing of the session, so it got the whole"
+
+
+def test_not_acknowledged_in_time_is_said() -> None:
+    """Nobody else is there to take it: the answer is NO, once, after ack_timeout; it is settled when it arrives."""
+    cluster = Cluster("ab", ack_timeout_ms=200)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.cut("a", "b")
+    ticket = cluster.write("a", key, y=2)
+    node = cluster.servers["a"].node
+    cluster.run(150)
+    assert (cluster.answer("a", ticket), node.is_settled(key)) == (None, False)
+    cluster.run(100)
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    assert node.counts["ack_timeouts"] == 1
+    cluster.heal()
+    cluster.run(100)
+    assert node.is_settled(key) and len(node._pushes) == 0
+
+
+def test_a_request_that_changed_nothing_waits_for_what_others_changed() -> None:
+    """Without a change the answer comes when all that this node wrote to the session is held."""
+    cluster = Cluster("ab", strategy="all-to-all", delay_ms=10)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    waiting = cluster.push("a", key, None)
+    cluster.run(15)
+    assert cluster.answer("a", waiting) is None
+    cluster.run(10)
+    assert cluster.answer("a", waiting) is Acknowledged.YES
+    assert cluster.answer("a", cluster.push("a", key, None)) is Acknowledged.YES
+
+
+def test_an_end_goes_to_every_member() -> None:
+    """Holder or not, everybody knows of it before it is answered."""
+    cluster = Cluster("abcd", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    ticket = cluster.end("a", key)
+    while cluster.answer("a", ticket) is None:
+        cluster.run(1)
+    states = [cluster.servers[name].table.state(key) for name in "abcd"]
+    assert states == [ENDED] * 4
+
+
+def test_a_holder_that_dies_is_not_waited_for() -> None:
+    """The backup's process is gone: whoever takes its place gets the session, and the writer is answered."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    backup, third = [name for name in cluster.servers["a"].node.placement.order(key) if name != "a"]
+    cluster.cut("a", backup)
+    ticket = cluster.write("a", key, ack="all", y=2)
+    cluster.kill(backup)
+    cluster.run(600)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.values(key) == {"a": {"x": 1, "y": 2}, third: {"x": 1, "y": 2}}
+
+
+def test_a_change_outlives_its_link() -> None:
+    """What was sent over a link that broke is sent again when the peer is back."""
+    cluster = Cluster("ab", ack_timeout_ms=5_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.mangle = lambda source, target, message: isinstance(message, Changed)
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(5)
+    cluster.mangle = lambda source, target, message: False
+    cluster.close("a", "b")
+    cluster.run(300)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.values(key)["b"] == {"x": 1, "y": 2}
+
+
+def test_a_server_that_is_no_holder_lets_go_of_what_it_wrote() -> None:
+    """It keeps its copy while a request may go on with it and until every holder has it, no longer."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    (proxy,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    record = cluster.asked(proxy, key).record
+    assert record is not None
+    cluster.servers[proxy].table.put(key, record)
+    ticket = cluster.write(proxy, key, y=2)
+    cluster.run(20)
+    assert cluster.answer(proxy, ticket) is Acknowledged.YES
+    assert cluster.servers[proxy].table.state(key) == LIVE
+    cluster.run(2_500)
+    assert cluster.held(proxy, key) is None
+    assert set(cluster.values(key)) == set(cluster.servers["a"].node.placement.holders(key))
+
+
+def test_a_new_tag_is_announced_before_what_is_written_under_it() -> None:
+    """Peers hear of the tag once, and changes under it stay short."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.write("a", key, y=1)
+    cluster.servers["a"].writer = 99
+    cluster.write("a", key, y=2)
+    cluster.write("a", key, y=3)
+    cluster.run(10)
+    assert [message.writer for message in cluster.messages(Writing, "a", "b")][-1] == 99
+    assert [message.writer for message in cluster.messages(Changed, "a", "b")] == [0, 0, 0]
+    assert cluster.values(key)["b"] == {"x": 1, "y": 3}
+
+
+@pytest.mark.parametrize("overflowing", [True, False])
+def test_a_peer_that_takes_too_long_is_left_to_repair(*, overflowing: bool) -> None:
+    """Beyond the queue's limit changes are not sent, and repair brings them once the peer has caught up."""
+    limit = 300 if overflowing else 10_000_000
+    cluster = Cluster("ab", queue_bytes_max=limit, ack_timeout_ms=100)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.cut("a", "b")
+    for number in range(20):
+        cluster.write("a", key, y="x" * 100 + str(number))
+    assert (cluster.servers["a"].node.counts["overflows"] == 1) is overflowing
+    cluster.heal()
+    cluster.run(500)
+    assert cluster.values(key)["b"]["y"] == "x" * 100 + "19"
+    assert bool(list(cluster.messages(Whole, "a", "b"))) or not overflowing
+    assert cluster.servers["a"].node.is_settled(key)
+
+
+def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many that nobody confirms: the oldest are left to repair."""
+    monkeypatch.setattr("sessile.replication.pushes.OPEN_MAX", 5)
+    cluster = Cluster("ab", ack_timeout_ms=50)
+    cluster.cut("a", "b")
+    for number in range(10):
+        cluster.create("a", cluster.first_key("a", start=number * 50), x=number)
+    assert len(cluster.servers["a"].node._pushes) == 5

@@ -1,0 +1,197 @@
+"""Copies that differ become alike, and what is not a node's to hold leaves it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.backend import Acknowledged
+from sessile.errors import WireError
+from sessile.record import ENDED, LIVE
+from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
+from sessile.replication.repair import BUCKETS, OFFER_ENTRIES
+from tests.replication.cluster import Cluster, key_number
+
+
+def filled(names: str, count: int, **config: Any) -> tuple[Cluster, list[bytes]]:
+    """So many sessions, made where they are first held."""
+    cluster = Cluster(names, **config)
+    keys = [key_number(number) for number in range(count)]
+    for number, key in enumerate(keys):
+        cluster.create(cluster.servers[names[0]].node.placement.order(key)[0], key, n=number)
+    cluster.run(30)
+    cluster.seen.clear()
+    return cluster, keys
+
+
+def same(cluster: Cluster, keys: list[bytes]) -> bool:
+    """Every holder holds every session, alike, and nobody else does."""
+    placement = next(iter(cluster.servers.values())).node.placement
+    for key in keys:
+        copies = {name: cluster.held(name, key) for name in cluster.servers}
+        holding = {name for name, copy in copies.items() if copy is not None}
+        if holding != set(placement.holders(key)):
+            return False
+        first = copies[placement.holders(key)[0]]
+        assert first is not None
+        if not all(first.same_state(copy) for copy in copies.values() if copy is not None):
+            return False
+    return True
+
+
+def test_equal_copies_cost_one_digest_each_way() -> None:
+    """Nothing differs: digests go round, and no session."""
+    cluster, keys = filled("ab", 20)
+    cluster.run(13_000)
+    assert same(cluster, keys)
+    assert list(cluster.messages(Digest)) and not list(cluster.messages(Differ)) and not list(cluster.messages(Whole))
+
+
+def test_what_one_lacks_the_other_sends() -> None:
+    """Missing and older copies, on both sides, are alike after a pass; only these travel."""
+    cluster, keys = filled("ab", 20)
+    for name, key in (("a", keys[0]), ("b", keys[1])):
+        cluster.servers[name].table.drop(key)
+    for name, key in (("a", keys[2]), ("b", keys[3])):
+        held = cluster.held(name, key)
+        assert held is not None
+        cluster.servers[name].table.put(key, held.write(5, {"z": b"\x01"}, now_ms=cluster.now_ms)[0])
+    cluster.run(13_000)
+    assert same(cluster, keys)
+    sent = {key for message in cluster.messages(Whole) for key, _ in message.items}
+    assert sent == {keys[n] for n in range(4)}
+
+
+def test_a_missed_end_is_caught_up_with() -> None:
+    """A member that was away hears of the end, holder or not, and no copy of it comes back."""
+    cluster, keys = filled("abc", 6, copies=2)
+    cluster.cut("c", "ab")
+    cluster.run(1_500)
+    for key in keys:
+        cluster.end("a" if cluster.held("a", key) else "b", key)
+    cluster.run(50)
+    cluster.heal()
+    cluster.run(3_000)
+    assert [cluster.servers[name].table.state(key) for name in "abc" for key in keys] == [ENDED] * 18
+
+
+def test_a_dead_holder_s_copies_are_made_elsewhere_and_given_back() -> None:
+    """Primary-backup keeps its number of copies: while the server is gone, and when it is back."""
+    cluster, keys = filled("abcd", 40, copies=2)
+    cluster.kill("b")
+    cluster.run(2_000)
+    assert same(cluster, keys)
+    cluster.start("b", incarnation=2)
+    cluster.run(3_000)
+    assert same(cluster, keys)
+
+
+def test_a_newcomer_gets_its_share_and_those_who_hold_too_much_let_go() -> None:
+    """Placement moves a part of the sessions to it; every holder has them before anybody drops one."""
+    cluster, keys = filled("ab", 40, copies=2)
+    cluster._addresses = ("a", "b", "c")
+    cluster.start("c")
+    for _ in range(300):
+        cluster.run(10)
+        assert all(sum(cluster.held(name, key) is not None for name in cluster.servers) >= 2 for key in keys)
+    assert same(cluster, keys)
+    assert 10 < cluster.servers["c"].table.sessions < 40
+
+
+def test_a_node_that_leaves_hands_over_first() -> None:
+    """It goes when it holds nothing any more, and every session is where it belongs."""
+    cluster, keys = filled("abc", 30, copies=2)
+    ticket = cluster.stop("b")
+    while cluster.answer("b", ticket) is None:
+        cluster.run(10)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert cluster.servers["b"].table.sessions == 0
+    cluster.run(10)
+    del cluster.servers["b"]
+    cluster.run(500)
+    assert same(cluster, keys)
+
+
+def test_what_is_sent_at_a_time_is_bounded() -> None:
+    """Many sessions go in pieces, as the window allows, and all arrive."""
+    cluster, keys = filled("a", 300)
+    for key in keys:
+        held = cluster.held("a", key)
+        assert held is not None
+        cluster.servers["a"].table.put(key, held.write(5, {"z": b"\xc4\xff" + b"z" * 255}, now_ms=cluster.now_ms)[0])
+    cluster.config["repair_window_bytes"] = 20_000
+    cluster._addresses = ("a", "b")
+    cluster.start("b")
+    cluster.run(3_000)
+    assert len(cluster.values(keys[0])) == 2 and all(set(cluster.values(key)) == {"a", "b"} for key in keys)
+    assert max(len(message.items) for message in cluster.messages(Whole, "a", "b")) < 300
+
+
+def test_a_record_that_finds_no_room_is_left_out() -> None:
+    """A full peer denies; the rest goes on, and nothing is dropped that has no other copy."""
+    cluster, keys = filled("a", 10, copies=1)
+    cluster._addresses = ("a", "b")
+    cluster.start("b")
+    cluster.servers["b"].table._sessions_max = 0
+    cluster.run(3_000)
+    assert cluster.servers["b"].table.sessions == 0
+    assert all(cluster.servers["a"].table.state(key) == LIVE for key in keys)
+    assert cluster.servers["b"].node.counts["no_room"] > 0
+
+
+@pytest.mark.parametrize(
+    ("take", "message"),
+    [
+        ("take_digest", Digest(b"x")),
+        ("take_offered", Offered(1, b"x")),
+        ("take_offered", Offered(1, bytes(24 * (OFFER_ENTRIES + 1)))),
+        ("take_wanted", Wanted(99, b"")),
+    ],
+)
+def test_nonsense_breaks_the_protocol(take: str, message: object) -> None:
+    """Digests of another size, offers that are none or too long, answers to offers that were not made."""
+    cluster, _ = filled("ab", 1)
+    node = cluster.servers["a"].node
+    with pytest.raises(WireError):
+        getattr(node._repair, take)(node.peers["b"], message)
+
+
+def test_a_wanted_list_must_be_keys() -> None:
+    """An answer to an offer that names half a key."""
+    cluster, keys = filled("ab", 1)
+    node = cluster.servers["a"].node
+    node._repair._offer(node.peers["b"], [keys[0] + bytes(8)])
+    (number,) = node._repair._offers["b"]
+    with pytest.raises(WireError):
+        node._repair.take_wanted(node.peers["b"], Wanted(number, b"half"))
+
+
+def test_offers_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than so many wait for the next pass, and all is handed over in the end."""
+    monkeypatch.setattr("sessile.replication.repair.OFFERS_MAX", 1)
+    monkeypatch.setattr("sessile.replication.repair.OFFER_ENTRIES", 3)
+    cluster, keys = filled("ab", 30, copies=2)
+    ticket = cluster.stop("b")
+    cluster.run(5_000)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert all(cluster.held("a", key) is not None for key in keys)
+
+
+def test_a_pass_over_many_keys_takes_its_time() -> None:
+    """It goes on after pauses; keys that leave meanwhile do no harm."""
+    cluster, keys = filled("ab", 1_200, copies=2)
+    repair = cluster.servers["a"].node._repair
+    repair.start()
+    cluster.run(2)
+    assert not repair.is_idle
+    for key in keys[-300:]:
+        cluster.servers["a"].table.drop(key)
+        cluster.servers["b"].table.drop(key)
+    cluster.run(200)
+    assert repair.is_idle and same(cluster, keys[:-300])
+
+
+def test_buckets_are_first_bytes() -> None:
+    """Every key has one, and a differing bucket is named by one byte."""
+    assert BUCKETS == 256

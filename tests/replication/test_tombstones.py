@@ -1,0 +1,128 @@
+"""A node that was away answers for nothing old before it knows what ended meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessile.backend import PullStatus
+from sessile.errors import WireError
+from sessile.record import ENDED
+from sessile.replication.messages import TombstonesAsked, TombstonesTold
+from tests.replication.cluster import Cluster
+
+
+def away(cluster: Cluster, name: str, ms: int) -> None:
+    """The process is stopped for so long, and then goes on."""
+    cluster.servers[name].is_stopped = True
+    cluster.run(ms)
+    cluster.servers[name].is_stopped = False
+
+
+def pair(names: str = "ab", **config: Any) -> tuple[Cluster, bytes]:
+    cluster = Cluster(names, **config)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    return cluster, key
+
+
+def test_a_short_pause_changes_nothing() -> None:
+    """Shorter than what others wait for: nobody missed it, and it is as sure as before."""
+    cluster, key = pair()
+    away(cluster, "b", 700)
+    cluster.run(2)
+    assert cluster.servers["b"].node.is_sure(key) and cluster.servers["b"].node.counts["absences"] == 0
+
+
+def test_after_a_long_one_nothing_old_is_answered_for() -> None:
+    """The session ended meanwhile: from its first moment the node is not sure, and then it knows."""
+    cluster, key = pair("abc", strategy="all-to-all")
+    cluster.servers["b"].is_stopped = True
+    cluster.run(1_500)
+    cluster.end("a", key)
+    cluster.run(100)
+    cluster.servers["b"].is_stopped = False
+    node = cluster.servers["b"].node
+    ticket = cluster.pull("b", key)
+    assert not node.is_sure(key) and not node.is_trusting
+    assert cluster.answer("b", ticket) is None
+    cluster.run(2_500)
+    answer = cluster.answer("b", ticket)
+    assert answer is not None
+    assert cluster.servers["b"].table.state(key) == ENDED
+    assert node.is_sure(key) and node.is_trusting
+
+
+def test_who_is_gone_is_not_waited_for() -> None:
+    """Everybody else died while it was away: after a while it goes on with what it has."""
+    cluster, key = pair()
+    cluster.servers["b"].is_stopped = True
+    cluster.run(1_500)
+    cluster.kill("a")
+    cluster.servers["b"].is_stopped = False
+    cluster.run(2)
+    assert not cluster.servers["b"].node.is_sure(key)
+    cluster.run(2_500)
+    assert cluster.servers["b"].node.is_sure(key)
+    assert cluster.asked("b", key).status is not PullStatus.UNREACHABLE
+
+
+def test_only_the_last_absence_is_waited_for() -> None:
+    """A second one begins the waiting anew."""
+    cluster, key = pair()
+    node = cluster.servers["b"].node
+    cluster.mangle = lambda source, target, message: isinstance(message, TombstonesTold)
+    away(cluster, "b", 1_300)
+    cluster.run(1_000)
+    away(cluster, "b", 1_300)
+    cluster.run(1_000)
+    assert node.counts["absences"] == 2 and not node.is_sure(key)
+    cluster.run(2_500)
+    assert node.is_sure(key)
+
+
+def test_many_ends_are_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All arrive; only the last piece says that it is the last."""
+    monkeypatch.setattr("sessile.replication.tombstones.BATCH_BYTES", 100)
+    cluster, _ = pair()
+    keys = [cluster.first_key("a", start=100 * n) for n in range(1, 9)]
+    cluster.cut("a", "b")
+    cluster.run(1_500)
+    for key in keys:
+        cluster.create("a", key, x=1)
+        cluster.end("a", key)
+    cluster.seen.clear()
+    cluster.heal()
+    cluster.run(1_000)
+    told = list(cluster.messages(TombstonesTold, "a", "b"))
+    assert sum(message.is_last for message in told) == len(list(cluster.messages(TombstonesAsked, "b", "a")))
+    assert len(told) > 2
+    assert all(cluster.servers["b"].table.state(key) == ENDED for key in keys)
+
+
+def test_an_end_that_is_none_breaks_the_protocol() -> None:
+    """What lives is not told as ended, nor is nonsense."""
+    cluster, key = pair()
+    node = cluster.servers["b"].node
+    held = cluster.held("a", key)
+    assert held is not None
+    for data in (b"nonsense", held.pack()):
+        with pytest.raises(WireError):
+            node._tombstones.take_told(node.peers["a"], TombstonesTold(0, ((key, data),), is_last=True))
+
+
+def test_an_end_that_finds_no_room_is_left_out() -> None:
+    """A full table takes the ends of what it holds, and no others."""
+    cluster, key = pair()
+    node = cluster.servers["b"].node
+    held = cluster.held("a", key)
+    assert held is not None
+    cluster.servers["b"].table._sessions_max = 0
+    ended = held.end(ENDED, cluster.now_ms).pack()
+    other = bytes(16)
+    message = TombstonesTold(cluster.now_ms, ((other, ended), (key, ended)), is_last=False)
+    node._tombstones.take_told(node.peers["a"], message)
+    assert cluster.servers["b"].table.state(key) == ENDED
+    assert cluster.held("b", other) is None
