@@ -1,18 +1,28 @@
 # Each target does its own set-up; where there is nothing, Python 3.11+ and make are enough.
-PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+
+# PYTHON=... names the Python to work with, and the environment is made anew if it was made with another one. Not named,
+# scripts/python.sh looks for a fast one when the environment is made.
+ifdef PYTHON
+WHICH := -c 'import sys; print(sys.base_prefix, sys.version)'
+ifneq ($(shell $(PYTHON) $(WHICH) 2>&1),$(shell $(BIN)/python $(WHICH) 2>&1))
+$(shell rm -f $(READY))
+endif
+else
+PYTHON = $(shell sh scripts/python.sh)
+endif
 
 # Programs that are no Python packages: installed by the targets that use them where that is allowed (scripts/apt.sh).
 TEST_PROGRAMS :=
 FULL_PROGRAMS := haproxy nginx wrk redis-server
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check fix bench show docs lock clean
+.PHONY: help demo test test-full test-compiled check fix bench show docs lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml scripts/venv.sh
 	@sh scripts/venv.sh $(PYTHON) $(VENV)
@@ -28,6 +38,10 @@ test: $(READY)  ## everything a change must pass: checks and tests
 test-full: $(READY)  ## the slow tests too: browser, gigabytes, long fuzzing
 	@sh scripts/apt.sh $(TEST_PROGRAMS) $(FULL_PROGRAMS) || true
 	@$(BIN)/python scripts/test.py --full $(ARGS)
+
+test-compiled: $(READY)  ## the balancer's tests against the compiled balancer
+	@package=$$($(BIN)/python -m bench.environments) && \
+		PYTHONPATH=$$package $(BIN)/python -m pytest tests/balancer $(ARGS)
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check .

@@ -22,7 +22,10 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     $become env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package" >/dev/null
 fi
 
-[ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+which='import sys; print(sys.base_prefix, sys.version)'
+if [ "$("$folder/bin/python" -c "$which" 2>/dev/null)" != "$("$python" -c "$which")" ]; then
+    "$python" -m venv --clear "$folder"
+fi
 echo "installing the locked dependencies into $folder"
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
