@@ -77,7 +77,8 @@ class Node:
         me = MemberInfo(config.name, config.host, config.incarnation)
         self._config = config
         self._membership = Membership(me, config.timings, rng)
-        placement = Placement(config.name, self._membership.placeable(), config.copies_or_all)
+        self._placeable = self._membership.placeable()
+        placement = Placement(config.name, self._placeable, config.copies_or_all)
         self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
         self.counts: Counter[str] = context.counts
         self._pulls = Pulls(context)
@@ -245,8 +246,11 @@ class Node:
             context.do(Dial(address))
         if self._membership.take_news():
             self._tell_members()
-        changes = self._membership.take_changes()
         placeable = self._membership.placeable()
+        changes = self._membership.take_changes()
+        if placeable is self._placeable and not changes:  # as good as always
+            return
+        self._placeable = placeable
         placement = context.placement
         fresh = Placement(self.name, placeable, self._config.copies_or_all)
         if fresh != placement:

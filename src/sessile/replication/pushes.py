@@ -181,7 +181,11 @@ class Pushes:
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
                 push.sent_to = {name for name in push.sent_to if name in self._context.peers}
-                if not self._is_satisfied(push) and (whole := self._whole(key)) is not None:
+                whole = self._whole(key)
+                if whole is None:  # it ran out of time
+                    self._forget(push)
+                    continue
+                if not self._is_satisfied(push):
                     for name in self._targets(push):
                         if name not in push.sent_to and name not in push.confirmed:
                             self._send_to(push, name, whole)
@@ -193,7 +197,7 @@ class Pushes:
         for pushes in self._open.values():
             for push in pushes:
                 if peer.name not in push.confirmed:
-                    push.sent_to.discard(peer.name)
+                    push.sent_to.discard(peer.name)  # `view_changed`, which follows, sends it again or lets it be
 
     def confirmed_by_repair(self, key: SessionKey, name: str) -> None:
         """That node holds all that is held here of the session."""
@@ -227,8 +231,8 @@ class Pushes:
                 del self._open[push.key]
 
     def _close_if_held(self, push: _Push) -> None:
-        """Everybody who should hold it does: nothing more is expected."""
-        if push.confirmed.issuperset(self._targets(push)) and self._is_satisfied(push):
+        """Enough hold it, and nobody who was sent it has still to say so: what may be lacking anywhere, repair brings."""
+        if self._is_satisfied(push) and not push.sent_to - push.confirmed:
             self._forget(push)
             context = self._context
             if not push.is_end and push.key not in self._open and not context.placement.is_holder(push.key):
