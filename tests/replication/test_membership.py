@@ -1,0 +1,340 @@
+"""One node's judgement: silence, greetings, whom to dial. How nodes get on together is in `test_membership_mesh.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessile.replication.member import Standing, Timings
+from sessile.replication.membership import INCARNATION_MAX, NAME_CHARS_MAX, Steps
+from tests.replication.watch import Watch, info
+
+if TYPE_CHECKING:
+    from sessile.replication.messages import MemberInfo
+
+ALIVE, SUSPECT, DEAD = Standing.ALIVE, Standing.SUSPECT, Standing.DEAD
+LEAVING, LEFT, UNKNOWN = Standing.LEAVING, Standing.LEFT, Standing.UNKNOWN
+KEEP_MS = Timings().tombstone_keep_ms
+
+
+# -- silence -----------------------------------------------------------------------------------------------------------
+
+
+def test_silence_on_a_link() -> None:
+    """Suspect after 500 ms, dead and hung up after 1 000, for certain after as long as ends are remembered."""
+    watch = Watch()
+    watch.met("b", 7)
+    assert watch.it.next_wakeup(watch.now_ms) == watch.now_ms
+    assert watch.wait(499) == Steps() and watch.it.standing("b") is ALIVE
+    assert watch.wait(1) == Steps() and watch.it.standing("b") is SUSPECT
+    assert watch.it.link_of("b") == 7
+    assert watch.wait(500) == Steps(dial=("b",), hang_up=(7,)) and watch.it.standing("b") is DEAD
+    assert watch.it.link_of("b") is None and watch.it.name_of(7) is None
+    watch.wait(KEEP_MS - 1)
+    assert not watch.it.is_confirmed_dead("b")
+    watch.wait(1)
+    assert watch.it.is_confirmed_dead("b")
+    assert watch.changes() == [(UNKNOWN, ALIVE), (ALIVE, SUSPECT), (SUSPECT, DEAD)]
+    assert watch.changes() == []
+
+
+def test_what_is_heard_ends_suspicion() -> None:
+    """Any frame will do; on a link that is not a member's it says nothing."""
+    watch = Watch()
+    watch.met("b", 7)
+    watch.wait(700)
+    watch.hear(8)
+    assert watch.it.standing("b") is SUSPECT
+    watch.hear(7)
+    assert watch.it.standing("b") is ALIVE
+    watch.wait(499)
+    assert watch.it.standing("b") is ALIVE
+
+
+@pytest.mark.parametrize(("name", "wait_ms"), [("z", 0), ("b", 62)])
+def test_a_closed_link(name: str, wait_ms: int) -> None:
+    """The smaller name dials at once, the other a little later; the member is waited for 250 ms."""
+    watch = Watch()
+    watch.met(name, 7)
+    for _ in range(5):
+        watch.wait(400)
+        watch.hear(7)
+    watch.down(7)
+    assert watch.it.standing(name) is ALIVE and watch.it.has_missing(watch.now_ms)
+    assert watch.it.linked() == () and watch.it.known() == (name,)
+    if wait_ms:
+        assert watch.wait(wait_ms - 1) == Steps()
+        watch.wait(1)
+    else:
+        assert watch.it.tick(watch.now_ms) == Steps(dial=(name,))
+    watch.wait(249 - wait_ms)
+    assert watch.it.standing(name) is ALIVE and watch.it.has_missing(watch.now_ms)
+    watch.wait(1)
+    assert watch.it.standing(name) is DEAD and not watch.it.has_missing(watch.now_ms)
+    assert not watch.it.is_confirmed_dead(name) and watch.it.known() == ()
+
+
+def test_a_link_that_comes_back() -> None:
+    """Within the grace nothing happened."""
+    watch = Watch()
+    watch.met("b", 7)
+    watch.down(7)
+    watch.wait(200)
+    assert watch.met("b", 8) == (((), "", False, 200))
+    watch.wait(100)
+    assert watch.it.standing("b") is ALIVE and watch.it.link_of("b") == 8 and watch.it.name_of(8) == "b"
+    assert watch.changes() == [(UNKNOWN, ALIVE)]
+
+
+def test_a_link_that_breaks_again_and_again_is_dialled_ever_later() -> None:
+    """A member that greets and closes is no reason to dial without end."""
+    watch = Watch()
+    dials = 0
+    for link in range(100):
+        watch.greet(link, info("z"), address="z")
+        watch.down(link)
+        dials += len(watch.wait(100).dial)
+        watch.failed("z")
+    assert dials < 20
+
+
+def test_a_refused_dial_is_certain() -> None:
+    """Nobody listens there: dead at once; while another link is up, it means nothing."""
+    watch = Watch()
+    watch.met("z", 7)
+    watch.failed("z", is_refused=True)
+    assert watch.it.standing("z") is ALIVE and not watch.it.is_confirmed_dead("z")
+    watch.down(7)
+    watch.failed("z")
+    assert watch.it.standing("z") is ALIVE
+    watch.failed("z", is_refused=True)
+    assert watch.it.standing("z") is DEAD and watch.it.is_confirmed_dead("z")
+    watch.met("z", 8)
+    assert watch.it.standing("z") is ALIVE and not watch.it.is_confirmed_dead("z")
+
+
+def test_a_member_nobody_reached_is_unknown_and_not_dead() -> None:
+    """Refused, it is known not to be there; it makes no difference to anybody's standing."""
+    watch = Watch()
+    watch.told(info("z"))
+    watch.failed("z", is_refused=True)
+    assert watch.it.standing("z") is UNKNOWN and watch.it.is_confirmed_dead("z")
+    assert watch.changes() == [] and [place.name for place in watch.it.placeable()] == ["m"]
+
+
+def test_who_was_away_blames_nobody() -> None:
+    """After a pause of its own this node gives every link, and every link that just closed, a beat."""
+    watch = Watch()
+    watch.met("b", 7)
+    watch.met("c", 8)
+    watch.down(8)
+    watch.now_ms += 60_000
+    assert watch.it.tick(watch.now_ms).hang_up == () and watch.it.take_was_late() and not watch.it.take_was_late()
+    assert watch.it.standing("b") is watch.it.standing("c") is ALIVE
+    watch.wait(249)
+    assert watch.it.standing("b") is watch.it.standing("c") is ALIVE
+    watch.wait(1)
+    assert watch.it.standing("b") is SUSPECT and watch.it.standing("c") is DEAD
+    assert watch.wait(500).hang_up == (7,)
+
+
+def test_a_node_with_nobody_to_judge_is_never_late() -> None:
+    """A long time between two calls is no pause where there was nothing to be woken for."""
+    watch = Watch()
+    assert watch.it.next_wakeup(watch.now_ms) == watch.now_ms
+    watch.wait(0)
+    assert watch.it.next_wakeup(watch.now_ms) is None
+    watch.now_ms += 60_000
+    watch.met("b", 7)
+    assert not watch.it.take_was_late()
+
+
+# -- greetings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "hung_up"),
+    [
+        ("z", "z", "", 2),  # this node has the smaller name: its own dial stays
+        ("z", "", "z", 1),
+        ("b", "b", "", 1),  # the other one has: theirs stays
+        ("b", "", "b", 2),
+        ("b", "b", "b", 1),  # dialled by the same side: it has given up the first
+        ("b", "", "", 1),
+    ],
+)
+def test_of_two_links_one_is_kept(name: str, first: str, second: str, hung_up: int) -> None:
+    """The one that the smaller name dialled, or the newer one."""
+    watch = Watch()
+    assert watch.greet(1, info(name), first) == ((), "", False, 0)
+    greeting = watch.greet(2, info(name), second)
+    assert greeting.hang_up == (hung_up,) and greeting.reason
+    assert watch.it.link_of(name) == 3 - hung_up
+    watch.down(hung_up)
+    assert watch.it.linked() == (name,) and watch.wait(0) == Steps()
+
+
+def test_a_silent_link_is_replaced_whoever_dialled_it() -> None:
+    """The other side has lost it and this one has not noticed."""
+    watch = Watch()
+    watch.greet(1, info("z"), "z")
+    watch.wait(500)
+    assert watch.greet(2, info("z")).hang_up == (1,)
+    assert watch.it.standing("z") is ALIVE
+
+
+def test_a_new_incarnation_replaces_any_link() -> None:
+    """The old process is gone though its link is not; of its silence nothing is said."""
+    watch = Watch()
+    watch.greet(1, info("z"), "z")
+    watch.hear(1)
+    watch.wait(300)
+    assert watch.met("z", 2, incarnation=2) == ((1,), "another link replaces it", True, 0)
+
+
+def test_how_long_a_member_was_silent() -> None:
+    """Until something is heard on a link that was accepted, a greeting does not make up for it."""
+    watch = Watch()
+    watch.met("b", 1)
+    watch.wait(KEEP_MS + 5)
+    assert watch.greet(2, info("b")).silent_ms == KEEP_MS + 5
+    watch.down(2)
+    watch.wait(10)
+    assert watch.met("b", 3).silent_ms == KEEP_MS + 15
+    watch.down(3)
+    watch.wait(10)
+    assert watch.met("b", 4).silent_ms == 10
+
+
+def test_a_member_heard_to_be_started_again_owes_nothing_for_its_silence() -> None:
+    """Others met the new incarnation first and told of it."""
+    watch = Watch()
+    watch.met("b", 1)
+    watch.wait(KEEP_MS)
+    watch.told(info("b", 2))
+    assert watch.it.standing("b") is UNKNOWN and watch.it.has_missing(watch.now_ms)
+    assert watch.wait(0).dial == () and watch.it.link_of("b") is None  # the dial that is under way goes on
+    assert watch.greet(2, info("b", 2)) == ((), "", True, 0)
+
+
+def test_a_node_that_starts_over_owes_nothing_either() -> None:
+    """It has dropped its table: how long others were silent is of no interest, and it is in a new incarnation."""
+    watch = Watch()
+    watch.met("b", 1)
+    watch.wait(KEEP_MS)
+    watch.it.renew()
+    assert watch.it.me == info("m", 2) and watch.it.take_news()
+    assert watch.greet(2, info("b")).silent_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        (info("m"), "this node itself"),
+        (info("m", 9), "this node itself"),
+        (info("m", host="elsewhere"), "two nodes are called 'm'"),
+        (info("b", 9, host="elsewhere"), "two nodes are called 'b'"),
+        (info(""), "no such name"),
+        (info("n" * (NAME_CHARS_MAX + 1), host="h"), "no such name"),
+        (info("n", host="h" * (NAME_CHARS_MAX + 1)), "no such name"),
+        (info("n", -1), "no such name"),
+        (info("n", INCARNATION_MAX), "no such name"),
+        (info("n", 1, 3), "no such name"),
+    ],
+)
+def test_who_is_refused(who: MemberInfo, reason: str) -> None:
+    """One's own name, a name that is taken, a name that is none: nothing of them stays, and they are dialled later."""
+    watch = Watch("x")
+    watch.wait(0)
+    watch.met("b", 1)
+    before = watch.it.infos()
+    greeting = watch.greet(2, who, "x")
+    assert greeting.hang_up == (2,) and reason in greeting.reason
+    assert watch.greet(3, who).hang_up == (3,)
+    assert watch.it.infos() == before and watch.it.linked() == ("b",) and watch.it.tick(watch.now_ms) == Steps()
+
+
+def test_a_silent_member_may_have_moved() -> None:
+    """The same name from another host is welcome once nothing is heard of the first."""
+    watch = Watch()
+    watch.met("b", 1)
+    watch.wait(600)
+    assert watch.greet(2, info("b", 2, host="elsewhere")).hang_up == (1,)
+    assert [place.host for place in watch.it.placeable()] == ["elsewhere", "host-m"]
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_address_is_dialled_until_somebody_greets_there() -> None:
+    """Then it is that member's, and leads to it when its link is lost."""
+    watch = Watch("m", "ip-1", "ip-2", "n" * (NAME_CHARS_MAX + 1))
+    assert watch.wait(0).dial == ("ip-1", "ip-2")
+    assert watch.it.has_missing(watch.now_ms)
+    watch.greet(1, info("z"), "ip-1")
+    watch.failed("ip-2", is_refused=True)
+    assert not watch.it.has_missing(watch.now_ms)
+    assert watch.wait(100).dial == ("ip-2",)
+    watch.down(1)
+    watch.failed("ip-2")
+    assert set(watch.wait(220).dial) == {"ip-1", "ip-2"}
+    watch.failed("ip-1", is_refused=True)
+    assert watch.it.standing("z") is DEAD
+
+
+def test_an_address_that_leads_to_somebody_else_now() -> None:
+    """Who greeted there before is dialled by its name again."""
+    watch = Watch("ip-1", "y")
+    watch.wait(0)
+    watch.failed("y")
+    watch.greet(1, info("y"), "ip-1")
+    watch.wait(1_000)
+    assert watch.it.standing("y") is DEAD
+    watch.greet(2, info("z"), "ip-1")
+    assert watch.wait(0).dial == ("y",)
+
+
+def test_ones_own_address_is_dialled_once() -> None:
+    """Whoever greets there is this node."""
+    watch = Watch("ip-1")
+    assert watch.wait(0).dial == ("ip-1",) and watch.it.has_missing(watch.now_ms)
+    watch.greet(1, info("m"), "ip-1")
+    assert watch.wait(9_000) == Steps() and not watch.it.has_missing(watch.now_ms) and watch.it.has_quorum()
+
+
+def test_who_discovery_drops_is_dialled_no_more() -> None:
+    """Unless there is a link; and who was never named is dialled for ever."""
+    watch = Watch("y", "z")
+    watch.wait(0)
+    watch.told(info("w"), info("y"), info("z"))
+    for name in "yz":
+        watch.failed(name)
+    watch.met("z", 1)
+    watch.it.find((), watch.now_ms)
+    for _ in range(3):
+        watch.hear(1)
+        assert watch.wait(400).dial == ("w",)
+        watch.failed("w")
+    assert not watch.it.has_missing(watch.now_ms)
+    watch.down(1)
+    assert watch.wait(0).dial == ("z",)
+    watch.failed("z")
+    watch.wait(300)
+    assert watch.it.standing("z") is DEAD
+    watch.failed("z")
+    assert "z" not in watch.wait(9_000).dial
+    watch.it.find(["z"], watch.now_ms)
+    assert watch.wait(0).dial == ("z",)
+
+
+def test_a_second_name_that_discovery_drops_leads_nowhere() -> None:
+    """The member is dialled by its own."""
+    watch = Watch("ip-1")
+    watch.wait(0)
+    watch.greet(1, info("z"), "ip-1")
+    watch.it.find(["z"], watch.now_ms)
+    watch.wait(1_000)
+    assert watch.it.standing("z") is DEAD
+    watch.failed("z")
+    assert watch.wait(2_000).dial[:1] == ("z",)
