@@ -274,6 +274,8 @@ class Repair:
         """A peer holds the session in the state that had this digest."""
         held = self._context.replica.get(key)
         if held is None or digest_of(key, held) != digest:
+            if key in self._quiet:  # the holder had more and told it: offer that again
+                self.start(announces=False)
             return
         self._confirmed(key, name)
         quiet = self._quiet.get(key)
