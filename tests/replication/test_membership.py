@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessile.replication.member import Standing, Timings
-from sessile.replication.membership import INCARNATION_MAX, NAME_CHARS_MAX, Steps
+from sessile.replication.member import INCARNATION_MAX, NAME_CHARS_MAX, Standing, Timings
+from sessile.replication.membership import Steps
 from tests.replication.watch import Watch, info
 
 if TYPE_CHECKING:

@@ -16,9 +16,23 @@ from sessile.errors import SettingsError
 if TYPE_CHECKING:
     from sessile.replication.messages import MemberInfo
 
-__all__ = ["BY_STAGE", "HERE", "NEVER_MS", "Member", "Stage", "Standing", "Timings"]
+__all__ = [
+    "BY_STAGE",
+    "HERE",
+    "INCARNATION_MAX",
+    "NAME_CHARS_MAX",
+    "NEVER_MS",
+    "Member",
+    "Stage",
+    "Standing",
+    "Timings",
+    "is_sane",
+]
 
 NEVER_MS: Final = 2**63
+NAME_CHARS_MAX: Final = 300
+"""Of a member's name or host; a DNS name has at most 253."""
+INCARNATION_MAX: Final = 2**53
 
 
 class Standing(enum.Enum):
@@ -143,3 +157,9 @@ class Member:
             return NEVER_MS, self.standing
         timing, after = rule
         return self.since_ms + int(getattr(timings, timing)), after
+
+
+def is_sane(info: MemberInfo) -> bool:
+    """Whether a member may be called so: what others make this node hold is bounded."""
+    is_short = 0 < len(info.name) <= NAME_CHARS_MAX and len(info.host) <= NAME_CHARS_MAX
+    return is_short and 0 <= info.incarnation < INCARNATION_MAX and info.stage in BY_STAGE

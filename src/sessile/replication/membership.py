@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec.structs import replace
 
 from sessile.replication.dials import Dials
-from sessile.replication.member import BY_STAGE, HERE, NEVER_MS, Member, Stage, Standing, Timings
+from sessile.replication.member import (
+    BY_STAGE,
+    HERE,
+    NAME_CHARS_MAX,
+    NEVER_MS,
+    Member,
+    Stage,
+    Standing,
+    Timings,
+    is_sane,
+)
 from sessile.replication.placement import Place
 
 if TYPE_CHECKING:
@@ -27,12 +37,9 @@ if TYPE_CHECKING:
 
     from sessile.replication.messages import MemberInfo
 
-__all__ = ["MEMBERS_MAX", "NAME_CHARS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings"]
+__all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings"]
 
 MEMBERS_MAX: Final = 1024
-NAME_CHARS_MAX: Final = 300
-"""Of a member's name or host; a DNS name has at most 253."""
-INCARNATION_MAX: Final = 2**53
 
 
 class Change(NamedTuple):
@@ -190,7 +197,7 @@ class Membership:
         """
         self._pass(now_ms)
         for info in infos:
-            if not _is_sane(info):
+            if not is_sane(info):
                 self.counts["refused_members"] += 1
             elif info.name == self.me.name:
                 self._consider_myself(info)
@@ -225,7 +232,7 @@ class Membership:
         if now_ms < self._due_ms:
             return _NOTHING
         judged_ms = min((self._judge(member) for member in list(self._members.values())), default=NEVER_MS)
-        wanted = list(self._wanted())
+        wanted = [address for address, _ in self._targets()]
         dialled = self._dials.start(wanted, now_ms)
         self._due_ms = min(judged_ms, self._dials.next_ms(wanted, NEVER_MS))
         silent, self._silent = self._silent, []
@@ -436,7 +443,7 @@ class Membership:
 
     def _refusal(self, info: MemberInfo, address: str) -> str:
         """Why nobody of this name is welcome, if so."""
-        if not _is_sane(info):
+        if not is_sane(info):
             self.counts["refused_members"] += 1
             return "a member has no such name, host, incarnation or stage"
         if info.name == self.me.name and info.host == self.me.host:
@@ -489,14 +496,5 @@ class Membership:
         for address in self._strangers():
             yield address, None
 
-    def _wanted(self) -> Iterator[str]:
-        return (address for address, _ in self._targets())
-
     def _prune(self) -> None:
         self._dials.keep({*self._named, *(member.address for member in self._members.values())})
-
-
-def _is_sane(info: MemberInfo) -> bool:
-    """Whether a member may be called so: what others make this node hold is bounded."""
-    is_short = 0 < len(info.name) <= NAME_CHARS_MAX and len(info.host) <= NAME_CHARS_MAX
-    return is_short and 0 <= info.incarnation < INCARNATION_MAX and info.stage in {0, 1, 2}
