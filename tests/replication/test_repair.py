@@ -100,13 +100,13 @@ def test_a_newcomer_gets_its_share_and_those_who_hold_too_much_let_go() -> None:
 
 
 def test_a_node_that_leaves_hands_over_first() -> None:
-    """It goes when it holds nothing any more, and every session is where it belongs."""
+    """It goes when others hold all it has, keeps its copies until then, and every session is where it belongs."""
     cluster, keys = filled("abc", 30, copies=2)
     ticket = cluster.stop("b")
     while cluster.answer("b", ticket) is None:
         cluster.run(10)
     assert cluster.answer("b", ticket) is Acknowledged.YES
-    assert cluster.servers["b"].table.sessions == 0
+    assert cluster.servers["b"].table.sessions > 0
     cluster.run(10)
     del cluster.servers["b"]
     cluster.run(500)

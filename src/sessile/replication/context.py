@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sessile.replication.peer import Peer
     from sessile.replication.placement import Placement
     from sessile.table import Table
+    from sessile.token import SessionKey
 
 __all__ = ["Context"]
 
@@ -52,6 +53,8 @@ class Context:
         self.writer = 0
         """The tag under which this process writes; 0 before its first write."""
         self.is_leaving = False
+        self.handed: dict[SessionKey, bytes | None] = {}
+        """What others hold already of a node that leaves: the very objects of its table."""
         self._effects: list[Effect] = []
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._alarms_set = 0

@@ -208,7 +208,7 @@ class Node:
     def peer_came(self, peer: Peer, hello: Hello) -> None:
         """Greetings are exchanged: tell the peer what it should know, and compare copies."""
         self._membership.merge(hello.members, self._context.now_ms)
-        self._tell_members()
+        self._context.send(peer, Members(self._membership.infos()))
         self._tombstones.greeted(peer)
         self.directory.greeted(peer)
         self._repair.start()
@@ -218,6 +218,7 @@ class Node:
 
     def peer_went(self, peer: Peer) -> None:
         """What was sent over the link and not acknowledged may not have arrived."""
+        self._context.handed.clear()
         self._pushes.link_lost(peer)
         self._repair.link_lost(peer.name)
         self._pushes.view_changed()
@@ -262,6 +263,7 @@ class Node:
                 self.directory.gone(name)
                 self._tombstones.gone(name)
         if context.placement is not placement:
+            self._context.handed.clear()
             self.directory.view_changed()
             self._repair.start()
         if changes or context.placement is not placement:
@@ -354,6 +356,10 @@ class Node:
             self.counts["ends_learned"] += 1
 
     def _drop(self, key: SessionKey) -> None:
+        """Every holder has what this node, which is none, still holds."""
+        if self._context.is_leaving:  # until it goes, one copy more does no harm
+            self._context.handed[key] = self._context.replica.table.get(key)
+            return
         self._pulls.drop(key)
         self.directory.look(key)
         self.counts["quiet_drops"] += 1
@@ -399,7 +405,10 @@ class Node:
         """Say goodbye if nothing is left here that others should have, or the time is over."""
         context = self._context
         assert self._stopping is not None, "a node goes when it was asked to"
-        is_empty = context.replica.table.sessions == 0 and self._repair.is_idle
+        table = context.replica.table
+        is_empty = self._repair.is_idle and all(
+            table.state(key) != LIVE or context.handed.get(key) is table.get(key) for key in table
+        )
         if is_empty or context.now_ms >= until_ms or not context.peers:
             for peer in context.peers.values():
                 context.send(peer, Goodbye())

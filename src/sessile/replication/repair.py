@@ -11,6 +11,7 @@ let copies differ, and slowly all the time.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final
 
 from sessile.errors import WireError
@@ -38,6 +39,7 @@ BATCH_BYTES: Final = 64 * 2**10
 OFFERS_MAX: Final = 64
 """So many offers of one node are answered for at a time; what is beyond waits for the next pass."""
 _ENTRY_BYTES: Final = KEY_BYTES + DIGEST_BYTES
+_DIGEST: Final = struct.Struct(f">{BUCKETS}Q")
 
 
 class _Pass:
@@ -154,7 +156,7 @@ class Repair:
         elif context.placement.is_holder(key):
             for name in context.placement.others(key):
                 going.count(name, key, digest)
-        else:
+        elif context.handed.get(key) is not packed:
             holders = context.placement.holders(key)
             self._quiet[key] = (digest, set(holders))
             for name in holders:
@@ -165,10 +167,11 @@ class Repair:
         self._pass = None
         for name, peer in context.peers.items():
             mine = going.digests.get(name) or [0] * BUCKETS
-            packed = b"".join(digest.to_bytes(DIGEST_BYTES, "big") for digest in mine)
+            packed = _DIGEST.pack(*mine)
             theirs = self._theirs.pop(name, None)
             if theirs is not None and theirs != packed:
-                differ = {bucket for bucket in range(BUCKETS) if _bucket(theirs, bucket) != _bucket(packed, bucket)}
+                pairs = zip(_DIGEST.unpack(theirs), mine, strict=True)
+                differ = {bucket for bucket, (their, my) in enumerate(pairs) if their != my}
                 context.send(peer, Differ(bytes(sorted(differ))))
                 self._listing.setdefault(name, set()).update(differ)
                 self.start(announces=False)
@@ -286,10 +289,6 @@ class Repair:
         if not quiet[1] and not placement.is_holder(key) and not self._is_open(key) and held.state == LIVE:
             del self._quiet[key]
             self._drop(key)
-
-
-def _bucket(digests: bytes, bucket: int) -> bytes:
-    return digests[bucket * DIGEST_BYTES : (bucket + 1) * DIGEST_BYTES]
 
 
 def _digest(entries: bytes, at: int) -> int:
