@@ -20,7 +20,7 @@ from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
 from sessile.replication.replica import DIGEST_BYTES, KEY_BYTES, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sessile.replication.context import Context
     from sessile.replication.peer import Peer
@@ -71,6 +71,7 @@ class Repair:
         drop: lets a copy go that is not this node's to hold.
         is_open: whether a change of this node to the session is still on its way.
         confirmed: hears that a peer has everything that is held here of a session.
+        look: hears of every copy that is passed.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class Repair:
         drop: Callable[[SessionKey], None],
         is_open: Callable[[SessionKey], bool],
         confirmed: Callable[[SessionKey, str], None],
+        look: Callable[[SessionKey], None],
     ) -> None:
         self._context = context
         self._drop = drop
         self._is_open = is_open
         self._confirmed = confirmed
+        self._look = look
         self._pass: _Pass | None = None
         self._is_due = self._announces = False
         self._listing: dict[str, set[int]] = {}
@@ -148,19 +151,25 @@ class Repair:
         packed = context.replica.table.get(key)
         if packed is None:
             return
+        self._look(key)
         record = Record.unpack(packed)
         digest = digest_of(key, record)
         if record.state != LIVE:
             for name in context.peers:
                 going.count(name, key, digest)
+            if context.is_leaving and context.handed.get(key) is not packed:  # nobody may be left who knows of it
+                self._hand_over(going, key, digest, context.peers)
         elif context.placement.is_holder(key):
             for name in context.placement.others(key):
                 going.count(name, key, digest)
         elif context.handed.get(key) is not packed:
-            holders = context.placement.holders(key)
-            self._quiet[key] = (digest, set(holders))
-            for name in holders:
-                going.offer(name, key, digest)
+            self._hand_over(going, key, digest, context.placement.holders(key))
+
+    def _hand_over(self, going: _Pass, key: SessionKey, digest: int, names: Iterable[str]) -> None:
+        """Offer what is not this node's to hold any more to these, and remember until all have it."""
+        self._quiet[key] = (digest, set(names))
+        for name in sorted(self._quiet[key][1]):
+            going.offer(name, key, digest)
 
     def _finish(self, going: _Pass) -> None:
         context = self._context
@@ -286,7 +295,8 @@ class Repair:
             return
         quiet[1].discard(name)
         placement = self._context.placement
-        if not quiet[1] and not placement.is_holder(key) and not self._is_open(key) and held.state == LIVE:
+        is_spare = not placement.is_holder(key) and not self._is_open(key)
+        if not quiet[1] and is_spare and (held.state == LIVE or self._context.is_leaving):
             del self._quiet[key]
             self._drop(key)
 
