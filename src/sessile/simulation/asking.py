@@ -1,0 +1,108 @@
+"""How the engine's coroutines run without an event loop.
+
+`await` on a `Pull`, a `Push` or a `Sleep` hands that very object to whoever drives the coroutine, who sends the answer back in.
+`SimBackend` is the engine's view of its process's node: what waits becomes a question, what does not is asked at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sessile.backend import Acknowledged, Change, Pulled
+    from sessile.record import Heads, Record
+    from sessile.replication.events import Input
+    from sessile.simulation.process import Process
+    from sessile.token import SessionKey
+
+__all__ = ["Pull", "Push", "SimBackend", "Sleep"]
+
+
+class _Awaited:
+    """Hands itself to the driver of the coroutine."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self)
+
+
+class Sleep(_Awaited):
+    """Nothing happens in this request for so long."""
+
+    __slots__ = ("delay_ms",)
+
+    def __init__(self, delay_ms: int) -> None:
+        self.delay_ms = delay_ms
+
+
+class Pull(_Awaited):
+    """The engine asks for the newest state of a session."""
+
+    __slots__ = ("heads", "key")
+
+    def __init__(self, key: SessionKey, heads: Heads) -> None:
+        self.key = key
+        self.heads = heads
+
+    def as_input(self, ticket: int) -> Input:
+        """The question as the node gets it."""
+        return PullAsked(ticket, self.key, self.heads)
+
+
+class Push(_Awaited):
+    """The engine tells of a change, or waits for those it told of."""
+
+    __slots__ = ("ack", "change", "key")
+
+    def __init__(self, key: SessionKey, change: Change | None, ack: str) -> None:
+        self.key = key
+        self.change = change
+        self.ack = ack
+
+    def as_input(self, ticket: int) -> Input:
+        """The question as the node gets it."""
+        return ChangePushed(ticket, self.key, self.change, self.ack)
+
+
+class SimBackend:
+    """The other holders, as far as this process's node knows them."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def holds(self, key: SessionKey) -> bool:
+        return self._process.node.placement.is_holder(key)
+
+    def is_sure(self, key: SessionKey) -> bool:
+        return self._process.node.is_sure(key)
+
+    def is_trusting(self) -> bool:
+        return self._process.node.is_trusting
+
+    def is_first_holder(self, key: SessionKey) -> bool:
+        return self._process.node.placement.is_first(key)
+
+    def is_settled(self, key: SessionKey) -> bool:
+        return self._process.node.is_settled(key)
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        return self._process.node.is_confirmed(key)
+
+    def touched(self, key: SessionKey, touched_ms: int) -> None:
+        self._process.feed(SessionTouched(key, touched_ms))
+
+    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        del have  # the node looks into the same table
+        pulled: Pulled = await Pull(key, heads)
+        return pulled
+
+    async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        acknowledged: Acknowledged = await Push(key, change, ack)
+        return acknowledged

@@ -1,0 +1,106 @@
+"""When faults and requests are over, the copies become alike, and then they are what the history says.
+
+`disquiet` says what is not yet as it must be; the world asks it until it says nothing, for as long as repair may take. Every
+member then sees the same members; every session is held by its holders and by nobody else, in one state; ended ones are
+remembered as such by all; the directory lists what lives; nothing waits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sessile.record import LIVE, Record
+from sessile.simulation.checkers.losses import may_have_expired
+from sessile.simulation.checkers.scene import Checker, record_of
+from sessile.simulation.history import is_within
+
+if TYPE_CHECKING:
+    from sessile.simulation.checkers.scene import Scene
+    from sessile.simulation.process import Process
+    from sessile.simulation.serving import Request
+    from sessile.token import SessionKey
+
+__all__ = ["Quiet", "disquiet"]
+
+
+class Quiet(Checker):
+    """Once all is quiet, every server shows every session with all that was written to it."""
+
+    name = "quiet"
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self.is_on = False
+        """Whether it is quiet, and only the world's own requests come."""
+
+    def is_quiet(self) -> None:
+        self.is_on = True
+
+    def opened(self, request: Request) -> None:
+        chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
+        if not self.is_on or chronicle is None or request.record is None or request.is_read_only:
+            return
+        if may_have_expired(self.scene, chronicle):  # what others dropped by then is not lost
+            return
+        for write in chronicle.writes.values():
+            if not write.is_lost and not is_within(write.closure, request.record.version) and write.copies:
+                self.find(f"{request} sees {request.record.version}, without {write}, when all is quiet")
+                return
+
+
+def disquiet(scene: Scene) -> str:
+    """What is not as it must be when all is quiet; empty if nothing is."""
+    living = scene.living()
+    names = tuple(sorted(process.name for process in living))
+    for process in living:
+        node = process.node
+        if node.placement.names != names:
+            return f"{process} takes {node.placement.names} for the members, not {names}"
+        if process.requests or process.waiting or any(node.waiting.values()):
+            return f"{process} has {node.waiting} and {len(process.requests)} requests under way"
+        if not node.is_trusting:
+            return f"{process} does not trust its copies"
+    keys: dict[SessionKey, None] = {}
+    for process in living:
+        keys.update(dict.fromkeys(process.engine.table))
+    for key in keys:
+        problem = _uneven(key, living)
+        if problem:
+            return problem
+    return _wrong_lists(scene, living, keys)
+
+
+def _uneven(key: SessionKey, living: list[Process]) -> str:
+    """How copies of one session differ from each other, or lie where they should not."""
+    held = {process.name: (process, record_of(process, key)) for process in living}
+    records = [record for _, record in held.values() if record is not None]
+    is_ended = any(record.state != LIVE for record in records)
+    holders = list(held) if is_ended else living[0].node.placement.holders(key)
+    first: Record | None = None
+    for name, (process, record) in held.items():
+        if record is None:
+            if name in holders:
+                return f"{process} lacks its copy of {key.hex()[:8]}"
+        elif name not in holders:
+            return f"{process} keeps a copy of {key.hex()[:8]}, which is for {holders}"
+        elif first is None:
+            first = record
+        elif not record.same_state(first):
+            return f"copies of {key.hex()[:8]} differ: {process} holds {record}, another {first}"
+    return ""
+
+
+def _wrong_lists(scene: Scene, living: list[Process], keys: dict[SessionKey, None]) -> str:
+    """Where the directory is not true."""
+    if not scene.options.directory:
+        return ""
+    alive = set()
+    for key in keys:
+        records = [record_of(process, key) for process in living]
+        if any(record is not None and record.state == LIVE for record in records):
+            alive.add(key)
+    for process in living:
+        listed = set(process.node.directory)
+        if listed != alive:
+            return f"{process} lists {len(listed)} sessions, and {len(alive)} live: {len(listed ^ alive)} are wrong"
+    return ""

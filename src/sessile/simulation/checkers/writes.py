@@ -1,0 +1,133 @@
+"""Every write is what its handler did, under a stamp that no other has.
+
+This checker also keeps the history: it must be the first to hear of a commit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sessile import codec
+from sessile.backend import Ended, Whole
+from sessile.delta import Delta
+from sessile.record import NEVER, Stamp
+from sessile.simulation.asking import Push
+from sessile.simulation.checkers.scene import Checker
+from sessile.simulation.history import GONE, Chronicle, End, Shown, Write, joined
+
+if TYPE_CHECKING:
+    from sessile.record import Version
+    from sessile.simulation.asking import Pull
+    from sessile.simulation.serving import Request
+    from sessile.visit import Step
+
+__all__ = ["Writes"]
+
+
+class Writes(Checker):
+    """Holds what the engine tells other holders against what handlers did, and enters it into the history."""
+
+    name = "writes"
+
+    def committed(self, request: Request, steps: list[Step], before: Version) -> None:
+        for step in steps:
+            change = step.change
+            if isinstance(change, Delta):
+                self._written(request, change)
+            elif isinstance(change, Whole):
+                self._born(request, change, before)
+            elif isinstance(change, Ended):
+                self._ended(request, change)
+
+    def asked(self, request: Request, question: Pull | Push) -> None:
+        """The end of a rotated session is made only when its successor is held."""
+        if isinstance(question, Push) and isinstance(question.change, Ended):
+            self._ended(request, question.change)
+
+    def responded(self, request: Request, status: int, cookies: list[bytes]) -> None:
+        session = request.session
+        if status != 200 or session is None or session.opened.record is None:
+            return
+        chronicle = self.scene.history.chronicles.get(session.opened.key)
+        if chronicle is None:
+            self.find(f"{request} answers with a session that nobody made")
+            return
+        if self.scene.now_ms - chronicle.used_ms > self.scene.options.idle * 8 // 10:
+            chronicle.revived_ms = self.scene.now_ms
+        chronicle.used_ms = self.scene.now_ms
+        for cookie in cookies:
+            name, _, value = cookie.decode().partition(";")[0].partition("=")
+            chronicle.cookies[name] = value
+            if name.endswith("_v"):
+                self._note_shown(value, Shown(chronicle.key, session.opened.record.version))
+
+    def _note_shown(self, text: str, shown: Shown) -> None:
+        known = self.scene.history.shown.setdefault(text, shown)
+        if known != shown:
+            self.find(f"one version cookie stands for {known.version} and for {shown.version}")
+
+    def _written(self, request: Request, delta: Delta) -> None:
+        chronicle = self.scene.history.chronicles.get(delta.key)
+        if chronicle is None or delta.stamp in chronicle.writes:
+            self.find(f"{request} writes {delta.stamp} to {chronicle}, which exists already or never was created")
+            return
+        base = chronicle.closure(delta.base)
+        winners = chronicle.winners(base)
+        values = {}
+        for name, value in request.assigned.items():
+            if name in delta.values:
+                values[name] = value
+                if delta.values[name] != _encoded(value):
+                    self.find(f"{request} assigned {name}={value!r}, and {delta.values[name]!r} is told")
+            elif value != chronicle.state(request.based).get(name, GONE):
+                self.find(f"{request} assigned {name}={value!r}, and nothing of it is told")
+        if extra := [name for name in delta.values if name not in request.assigned]:
+            self.find(f"{request} did not assign {extra}, which is told")
+        if delta.additions.keys() != request.counted.keys():
+            self.find(f"{request} counted {request.counted}, and {delta.additions} is told")
+        increments = {name: (winners.get(name, (NEVER, None))[0], by) for name, by in request.counted.items()}
+        self._enter(chronicle, delta.stamp, base, values, increments)
+
+    def _born(self, request: Request, change: Whole, before: Version) -> None:
+        scene = self.scene
+        record = change.record
+        chronicles = scene.history.chronicles
+        if change.key in chronicles:
+            self.find(f"{request} makes a session whose key exists")
+        values: dict[str, Any] = {}
+        if request.rotates and not request.ends and request.key is not None and request.record is not None:
+            values = chronicles[request.key].state(before)
+        for name, by in request.counted.items():
+            values[name] = values.get(name, 0) + by
+        values |= request.assigned
+        values = {name: value for name, value in values.items() if value is not GONE}
+        told = {name: codec.decode(record.fields[name].value) for name in record.names()}
+        if told != values:
+            self.find(f"{request} makes a session with {told}, and {values} was wanted")
+        session = request.session
+        assert session is not None, "who commits has a session"
+        chronicle = chronicles[change.key] = Chronicle(change.key, session.subject or "", scene.now_ms)
+        (stamp,) = record.heads
+        self._enter(chronicle, stamp, {}, values, {})
+
+    def _enter(
+        self,
+        chronicle: Chronicle,
+        stamp: Stamp,
+        base: Version,
+        values: dict[str, Any],
+        increments: dict[str, tuple[Stamp, int]],
+    ) -> None:
+        closure = joined((base, {stamp.writer: stamp.counter}))
+        chronicle.writes[stamp] = Write(stamp, closure, values, increments, self.scene.now_ms)
+
+    def _ended(self, request: Request, change: Ended) -> None:
+        chronicle = self.scene.history.chronicles[change.key]
+        if request.ended is None or request.ended[0] != change.key:
+            end = End(change.record.state, self.scene.now_ms)
+            request.ended = (change.key, end)
+            chronicle.ends.append(end)
+
+
+def _encoded(value: Any) -> bytes:
+    return b"" if value is GONE else codec.encode(value)

@@ -1,0 +1,257 @@
+"""What goes wrong, when, for how long, and to whom.
+
+Every kind that is switched on has chance of its own: when its faults come is drawn at the start, whom they hit when they
+come. All faults end when the world is healed. Beside the faults at work this keeps what the checkers' excuses rest on: since
+when nothing was wrong with a process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from sessile.simulation.options import FAULTS, rng_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from random import Random
+    from typing import Protocol
+
+    from sessile.simulation.network import Direction, Network
+    from sessile.simulation.options import Options
+    from sessile.simulation.process import Process
+    from sessile.simulation.schedule import Schedule
+
+    class World(Protocol):
+        """What faults need of the world."""
+
+        options: Options
+        schedule: Schedule
+        network: Network
+
+        def living(self) -> list[Process]:
+            """Every process that has not died."""
+
+        def crash(self, process: Process, *, is_silent: bool) -> None:
+            """Kill a process; with `is_silent`, its machine."""
+
+        def revive(self, place: int) -> None:
+            """Start a process where one had died."""
+
+        def join(self) -> None:
+            """Start a process with a new name."""
+
+        def log(self, line: str) -> None:
+            """Enter something into the trace."""
+
+
+__all__ = ["Faults"]
+
+AFTERMATH_MS: Final = 300
+"""So long a fault that happens at one moment counts as at work."""
+RESTART_MS_MAX: Final = 500
+_BITS: Final = {kind: 1 << place for place, kind in enumerate(FAULTS)}
+
+
+class Faults:
+    """The faults of one run."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self._seed = seed
+        self._rngs = {kind: rng_of(seed, f"fault/{kind}") for kind in world.options.faults}
+        self._at_work: Counter[str] = Counter()
+        self.mask = 0
+        """The bits of the kinds at work."""
+        self._undo: dict[int, Callable[[], None]] = {}
+        self._numbers = 0
+        self._troubles: Counter[int] = Counter()
+        self._trouble_ms: dict[int, int] = {}
+        self._smooth_ms: dict[int, int] = {}
+        self._rough: Counter[int] = Counter()
+
+    # -- when --------------------------------------------------------------------------------------------------------
+
+    def plan(self, until_ms: int) -> None:
+        """Draw when the faults come, from now on until then."""
+        schedule, options = self._world.schedule, self._world.options
+        span_ms = until_ms - schedule.now_ms
+        for kind, rng in self._rngs.items():
+            often = span_ms / (options.fault_every * len(self._rngs))
+            for _ in range(int(often + rng.random()) or 1):
+                due_ms = schedule.now_ms + rng.randrange(span_ms)
+                schedule.at(due_ms, partial(self._strike, kind, until_ms))
+
+    def heal(self) -> None:
+        """Let everything be well."""
+        for number in list(self._undo):
+            self._end(number)
+
+    def _strike(self, kind: str, until_ms: int) -> None:
+        if self._world.schedule.now_ms <= until_ms:
+            method: Callable[[Random], None] = getattr(self, "_" + kind.replace("-", "_"))
+            method(self._rngs[kind])
+
+    # -- what checkers ask -------------------------------------------------------------------------------------------
+
+    def calm_for_ms(self, place: int) -> int:
+        """For how long nothing was wrong with the process there."""
+        return 0 if self._troubles[place] else self._world.schedule.now_ms - self._trouble_ms.get(place, -1_000_000)
+
+    def smooth_for_ms(self, place: int) -> int:
+        """For how long its clock and its processor have behaved."""
+        return 0 if self._rough[place] else self._world.schedule.now_ms - self._smooth_ms.get(place, -1_000_000)
+
+    def trouble(self, places: Iterable[int], *, is_rough: bool = False) -> None:
+        """Something is wrong with these from now on."""
+        for place in places:
+            self._troubles[place] += 1
+            self._rough[place] += is_rough
+
+    def relief(self, places: Iterable[int], *, is_rough: bool = False) -> None:
+        """It is over."""
+        now_ms = self._world.schedule.now_ms
+        for place in places:
+            self._troubles[place] -= 1
+            self._trouble_ms[place] = now_ms
+            if is_rough:
+                self._rough[place] -= 1
+                self._smooth_ms[place] = now_ms
+
+    # -- begin and end -----------------------------------------------------------------------------------------------
+
+    def happen(self, kind: str, places: Iterable[int], *, is_rough: bool = False) -> None:
+        """Something happens at one moment."""
+        self._begin(kind, tuple(places), AFTERMATH_MS, lambda: None, is_rough=is_rough)
+
+    def _begin(
+        self, kind: str, places: tuple[int, ...], lasts_ms: int, undo: Callable[[], None], *, is_rough: bool = False
+    ) -> None:
+        """A fault has begun; it ends after so long, or when the world is healed."""
+        self._world.log(f"{kind} at {places} for {lasts_ms} ms")
+        self._at_work[kind] += 1
+        self.mask |= _BITS[kind]
+        self.trouble(places, is_rough=is_rough)
+        self._numbers += 1
+        number = self._numbers
+
+        def end() -> None:
+            undo()
+            self._at_work[kind] -= 1
+            if not self._at_work[kind]:
+                self.mask &= ~_BITS[kind]
+            self.relief(places, is_rough=is_rough)
+
+        self._undo[number] = end
+        self._world.schedule.after(lasts_ms, partial(self._end, number))
+
+    def _end(self, number: int) -> None:
+        end = self._undo.pop(number, None)
+        if end is not None:
+            end()
+
+    # -- each kind ---------------------------------------------------------------------------------------------------
+
+    def _somebody(self, rng: Random, *, at_least: int = 1) -> Process | None:
+        """A process, if there are so many."""
+        living = self._world.living()
+        return rng.choice(living) if len(living) >= at_least else None
+
+    def _places(self) -> list[int]:
+        return [process.place for process in self._world.living()]
+
+    def _delays(self, rng: Random) -> None:
+        extra_ms = rng.randrange(5, 400)
+        places = self._places()
+        if len(places) < 2:
+            return
+        victim = rng.choice(places)
+        pairs = [(one, other) for one, other in product(places, repeat=2) if victim in {one, other} and one != other]
+        if rng.random() < 0.5:
+            pairs = [pair for pair in pairs if rng.random() < 0.5]
+        extra = Counter(dict.fromkeys(pairs, extra_ms))
+        network = self._world.network
+        network.extra_ms.update(extra)
+        self._begin("delays", _all_of(pairs), rng.randrange(50, 600), partial(network.extra_ms.subtract, extra))
+
+    def _losses(self, rng: Random) -> None:
+        connections = self._world.network.connections()
+        for side in rng.sample(connections, min(len(connections), rng.choice((1, 1, 1, 2, 3)))):
+            self._world.network.break_connection(side)
+            self.happen("losses", (side.process.place, side.other.process.place))
+
+    def _partitions(self, rng: Random) -> None:
+        places = self._places()
+        if len(places) > 1:
+            side = set(rng.sample(places, rng.randrange(1, len(places))))
+            pairs = [(one, other) for one, other in product(places, repeat=2) if (one in side) != (other in side)]
+            if rng.random() < 0.3:  # only one pair of them
+                one, other = rng.choice(pairs)
+                pairs = [(one, other), (other, one)]
+            self._block("partitions", rng, pairs)
+
+    def _one_way(self, rng: Random) -> None:
+        places = self._places()
+        if len(places) > 1:
+            side = set(rng.sample(places, rng.randrange(1, len(places))))
+            pairs = [(one, other) for one, other in product(places, repeat=2) if one in side and other not in side]
+            if rng.random() < 0.5:
+                pairs = [rng.choice(pairs)]
+            self._block("one-way", rng, pairs)
+
+    def _block(self, kind: str, rng: Random, pairs: list[Direction]) -> None:
+        network = self._world.network
+        network.block(pairs)
+        lasts_ms = rng.choice((rng.randrange(50, 500), rng.randrange(500, 2_500)))
+        self._begin(kind, _all_of(pairs), lasts_ms, partial(network.unblock, pairs))
+
+    def _pauses(self, rng: Random) -> None:
+        process = self._somebody(rng)
+        if process is not None and not process.is_paused:
+            process.pause()
+            lasts_ms = rng.choice((rng.randrange(20, 400), rng.randrange(400, 3_000)))
+            self._begin("pauses", (process.place,), lasts_ms, process.resume, is_rough=True)
+
+    def _slow(self, rng: Random) -> None:
+        process = self._somebody(rng)
+        if process is not None and not process.slow_ms:
+            process.slow_ms = rng.choice((1, 5, 20, 60))
+            self._begin("slow", (process.place,), rng.randrange(50, 800), process.hurry, is_rough=True)
+
+    def _jumps(self, rng: Random) -> None:
+        process = self._somebody(rng)
+        if process is not None:
+            process.clock.jump(rng.choice((rng.randrange(10, 500), rng.randrange(500, 5_000))))
+            self.happen("jumps", (process.place,), is_rough=True)
+
+    def _crashes(self, rng: Random) -> None:
+        process = self._somebody(rng, at_least=2)
+        if process is not None:
+            self.happen("crashes", (process.place,))
+            self._world.crash(process, is_silent=rng.random() < 0.3)
+
+    def _restarts(self, rng: Random) -> None:
+        process = self._somebody(rng)
+        if process is not None:
+            self._world.crash(process, is_silent=rng.random() < 0.2)
+            revive = partial(self._world.revive, process.place)
+            self._begin("restarts", (process.place,), rng.randrange(RESTART_MS_MAX), revive)
+
+    def _joins(self, rng: Random) -> None:
+        del rng
+        self._world.join()
+
+    def _drains(self, rng: Random) -> None:
+        living = [process for process in self._world.living() if not process.is_draining]
+        if len(living) > 1:
+            process = rng.choice(living)
+            self.happen("drains", (process.place,))
+            self.trouble((process.place,))
+            process.stop()
+
+
+def _all_of(pairs: Iterable[Direction]) -> tuple[int, ...]:
+    """Every place in these pairs, once."""
+    return tuple(sorted({place for pair in pairs for place in pair}))

@@ -1,0 +1,181 @@
+"""What really happened to every session: the model that answers are held against.
+
+A session's `Chronicle` knows every write with its stamp, what was known when it was made, and what it assigned or added. So
+the state that a version stands for follows from the writes it covers, by the rules a reader of the documentation would
+give: of assignments the one with the higher stamp, and on top of it whatever was added to it. Nothing here is taken from a
+record but its version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sessile.record import NEVER, Stamp, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sessile.record import Record
+    from sessile.token import SessionKey
+
+__all__ = ["GONE", "Chronicle", "End", "History", "Write", "is_within", "joined"]
+
+
+class _Gone:
+    """The value of a field that was removed."""
+
+    def __repr__(self) -> str:
+        return "GONE"
+
+
+GONE: Final = _Gone()
+
+
+class Write:
+    """One write to a session.
+
+    Args:
+        stamp: its name.
+        closure: all that was known when it was made, and itself.
+        values: what it assigned.
+        increments: name → the stamp of the assignment it added to, and how much.
+        made_ms: when it was made.
+    """
+
+    __slots__ = ("closure", "copies", "hits", "increments", "is_lost", "made_ms", "stamp", "values")
+
+    def __init__(
+        self,
+        stamp: Stamp,
+        closure: Version,
+        values: dict[str, Any],
+        increments: dict[str, tuple[Stamp, int]],
+        made_ms: int,
+    ) -> None:
+        self.stamp = stamp
+        self.closure = closure
+        self.values = values
+        self.increments = increments
+        self.made_ms = made_ms
+        self.copies = 1
+        """So many processes hold it for certain, by what was acknowledged."""
+        self.hits = 0
+        """So many of those that held it have crashed since."""
+        self.is_lost = False
+        """It went with its last copy, by more crashes than are survived."""
+
+    def __repr__(self) -> str:
+        return f"<Write {self.stamp.counter}@{self.stamp.writer:x} {self.values} {self.increments}>"
+
+    def is_in(self, record: Record) -> bool:
+        """Whether who holds this record holds the write; an ended session outlives all its writes."""
+        return record.state != 0 or record.version.get(self.stamp.writer, 0) >= self.stamp.counter
+
+
+class End:
+    """The end of a session."""
+
+    __slots__ = ("acknowledged_ms", "copies", "hits", "is_lost", "made_ms", "state")
+
+    def __init__(self, state: int, made_ms: int) -> None:
+        self.state = state
+        self.made_ms = made_ms
+        self.acknowledged_ms: int | None = None
+        """When all whom the process could reach had it."""
+        self.copies = 1
+        self.hits = 0
+        self.is_lost = False
+
+    def __repr__(self) -> str:
+        return f"<End at {self.made_ms}>"
+
+    @staticmethod
+    def is_in(record: Record) -> bool:
+        return record.state != 0
+
+
+class Chronicle:
+    """All that happened to one session."""
+
+    def __init__(self, key: SessionKey, subject: str, born_ms: int) -> None:
+        self.key = key
+        self.subject = subject
+        self.writes: dict[Stamp, Write] = {}
+        self.ends: list[End] = []
+        self.used_ms = born_ms
+        """When it was last used by a request that was answered."""
+        self.revived_ms = -1_000_000
+        """When it was used after it had nearly run out of time: word of that may come too late to others."""
+        self.cookies: dict[str, str] = {}
+        """Those that open it, as they were last given out."""
+
+    def __repr__(self) -> str:
+        return f"<Chronicle {self.key.hex()[:8]}, {len(self.writes)} writes, {self.ends}>"
+
+    @property
+    def header(self) -> bytes:
+        """A Cookie header that opens it."""
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items()).encode()
+
+    @property
+    def end(self) -> End | None:
+        """The first end that has not been lost."""
+        return next((end for end in self.ends if not end.is_lost), None)
+
+    def closure(self, heads: Iterable[Stamp]) -> Version:
+        """All that these writes build on, and they themselves; a write nobody made raises KeyError."""
+        return joined(self.writes[head].closure for head in heads)
+
+    def covered(self, version: Version) -> list[Write]:
+        """The writes that a version stands for."""
+        return [write for stamp, write in self.writes.items() if version.get(stamp.writer, 0) >= stamp.counter]
+
+    def winners(self, version: Version) -> dict[str, tuple[Stamp, Any]]:
+        """Name → the last assignment that a version covers."""
+        best: dict[str, tuple[Stamp, Any]] = {}
+        for write in self.covered(version):
+            for name, value in write.values.items():
+                if name not in best or best[name][0] < write.stamp:
+                    best[name] = (write.stamp, value)
+        return best
+
+    def state(self, version: Version) -> dict[str, Any]:
+        """What a handler must see in a session of this version."""
+        best = self.winners(version)
+        state = {name: value for name, (_, value) in best.items() if value is not GONE}
+        for write in self.covered(version):
+            for name, (under, amount) in write.increments.items():
+                if best.get(name, (NEVER, None))[0] == under:
+                    state[name] = state.get(name, 0) + amount
+        return state
+
+
+class Shown(NamedTuple):
+    """What an answer told of when it gave out a version cookie."""
+
+    key: SessionKey
+    version: Version
+
+
+class History:
+    """Every session's chronicle, and what every cookie stands for."""
+
+    def __init__(self) -> None:
+        self.chronicles: dict[SessionKey, Chronicle] = {}
+        self.shown: dict[str, Shown] = {}
+        """Version cookie → what the browser has seen with it."""
+
+
+def joined(versions: Iterable[Version]) -> Version:
+    """The least version that covers all of these."""
+    result: Version = {}
+    for version in versions:
+        for writer, counter in version.items():
+            if counter > result.get(writer, 0):
+                result[writer] = counter
+    return result
+
+
+def is_within(version: Version, other: Version) -> bool:
+    """Whether `other` covers all that `version` stands for."""
+    return all(other.get(writer, 0) >= counter for writer, counter in version.items())

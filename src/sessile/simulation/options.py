@@ -1,0 +1,182 @@
+"""What one run of the simulation does: every figure and switch of it, drawn from its seed or given.
+
+Swarm testing (Groce et al., ISSTA 2012): each seed switches some kinds of faults and behaviours on and the others off, so
+that rare combinations come up which a mix of everything would never show. What is given on top of what was drawn leaves
+all other draws alone, so that a run can be made smaller without becoming another one.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from sessile.errors import SettingsError
+
+__all__ = ["BEHAVIOURS", "FAULTS", "Options", "draw", "parse", "rng_of", "shown"]
+
+FAULTS: Final = (
+    "delays",
+    "losses",
+    "partitions",
+    "one-way",
+    "pauses",
+    "crashes",
+    "restarts",
+    "slow",
+    "jumps",
+    "joins",
+    "drains",
+)
+"""Every kind of fault. A connection is lost, a process crashes for good or comes back, a clock jumps forward, …"""
+BEHAVIOURS: Final = (
+    "tabs",
+    "bursts",
+    "slow-handlers",
+    "late-writes",
+    "shared-fields",
+    "counters",
+    "removals",
+    "lists",
+    "logins",
+    "rotations",
+    "logouts",
+    "thieves",
+    "skewed-clocks",
+)
+"""What browsers and handlers may do besides reading a session and assigning fields of their own."""
+ROUTINGS: Final = ("sticky", "round-robin", "random")
+STRATEGIES: Final = ("all-to-all", "primary-backup")
+_FAULT_CHANCE: Final = 0.3
+_CALM_CHANCE: Final = 0.1
+_BEHAVIOUR_CHANCE: Final = 0.55
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """One run. Times are virtual milliseconds."""
+
+    nodes: int = 3
+    hosts: int = 3
+    """The machines that they run on."""
+    strategy: str = "primary-backup"
+    copies: int = 2
+    directory: bool = False
+    ack: str = "one"
+    degraded: str = "serve"
+    stale: str = "serve"
+    routing: str = "round-robin"
+    browsers: int = 2
+    requests: int = 40
+    """So many requests are made at the most, those of the end not counted."""
+    duration: int = 1_500
+    """How long faults and requests go on."""
+    latency: int = 2
+    """A frame takes no longer, unless a fault is at work."""
+    fault_every: int = 300
+    """One fault in so long, on average."""
+    faults: tuple[str, ...] = ()
+    behaviours: tuple[str, ...] = BEHAVIOURS
+    idle: int = 1_800_000
+    grace: int = 300
+    tombstones: int = 600_000
+    """How long ended sessions are remembered."""
+    epilogue: bool = False
+    """Whether browsers go on for a while when all has long been well, and nothing excuses anything."""
+    encore: bool = False
+    """Whether one more node is killed when all is quiet, which must lose nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be."""
+        for name, allowed in (("strategy", STRATEGIES), ("routing", ROUTINGS), ("ack", ("none", "one", "all"))):
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name}={getattr(self, name)} is none of {', '.join(allowed)}")
+        for name, known in (("faults", FAULTS), ("behaviours", BEHAVIOURS)):
+            unknown = [each for each in getattr(self, name) if each not in known]
+            if unknown:
+                raise SettingsError(f"{name}={unknown[0]} is none of {', '.join(known)}")
+        for name in ("nodes", "hosts", "copies", "browsers", "duration", "fault_every"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}={getattr(self, name)} is less than 1")
+
+    def but(self, **others: Any) -> Options:
+        """These options with some of them replaced."""
+        return msgspec.structs.replace(self, **others)
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}={shown(getattr(self, name))}" for name in self.__struct_fields__)
+
+
+def rng_of(seed: int, concern: str) -> Random:
+    """Chance for one concern of one run: what others draw does not change it, nor does Python's hash seed."""
+    return Random(f"{seed}/{concern}")  # noqa: S311  # a simulation is to be repeated
+
+
+def draw(seed: int) -> Options:
+    """The options of a seed."""
+    rng = rng_of(seed, "options")
+    nodes = rng.choices((1, 2, 3, 4, 5, 6), (2, 18, 42, 22, 10, 6))[0]
+    duration = rng.randrange(500, 2_000)
+    is_calm = rng.random() < _CALM_CHANCE
+    faults = tuple(kind for kind in FAULTS if rng.random() < _FAULT_CHANCE and not is_calm)
+    behaviours = tuple(kind for kind in BEHAVIOURS if rng.random() < _BEHAVIOUR_CHANCE)
+    return Options(
+        nodes=nodes,
+        hosts=max(1, nodes - rng.randrange(3)),
+        strategy=rng.choices(STRATEGIES, (4, 6))[0],
+        copies=rng.choices((2, 3), (8, 2))[0],
+        directory=rng.random() < 0.3,
+        ack=rng.choices(("none", "one", "all"), (1, 7, 2))[0],
+        degraded=rng.choices(("serve", "refuse"), (3, 1))[0],
+        stale=rng.choices(("serve", "refuse"), (3, 1))[0],
+        routing=rng.choice(ROUTINGS),
+        browsers=rng.choices((1, 2, 3), (3, 4, 3))[0],
+        requests=rng.randrange(10, 60),
+        duration=duration,
+        latency=rng.choice((1, 2, 5)),
+        fault_every=rng.choice((100, 200, 400, 800)),
+        faults=faults,
+        behaviours=behaviours,
+        idle=rng.choices((1_800_000, 2_000), (9, 1))[0],
+        grace=rng.choice((0, 100, 1_000)),
+        epilogue=rng.random() < 0.3,
+        encore=rng.random() < 0.15,
+    )
+
+
+def parse(text: str, onto: Options) -> Options:
+    """These options with those of a text like `nodes=3,faults=crashes+pauses` replaced.
+
+    Raises:
+        SettingsError: the text names what is no option, or gives it what it cannot be.
+    """
+    given: dict[str, object] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        if name not in onto.__struct_fields__:
+            raise SettingsError(f"{name!r} is no option of a run; there are {', '.join(onto.__struct_fields__)}")
+        given[name] = _read(name, value, getattr(onto, name))
+    return onto.but(**given)
+
+
+def shown(value: object) -> str:
+    """A value as `parse` reads it."""
+    if isinstance(value, tuple):
+        return "+".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _read(name: str, value: str, like: object) -> object:
+    if isinstance(like, tuple):
+        return tuple(filter(None, value.split("+")))
+    if isinstance(like, bool):
+        if value not in {"true", "false"}:
+            raise SettingsError(f"{name}={value} is neither true nor false")
+        return value == "true"
+    if isinstance(like, int):
+        try:
+            return int(value)
+        except ValueError:
+            raise SettingsError(f"{name}={value} is no whole number") from None
+    return value

@@ -1,0 +1,45 @@
+"""Every kind of fault strikes, ends, and is remembered as long as checkers have to make allowance for it."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from sessile.simulation.options import FAULTS
+from tests.simulation.scenes import calm_world
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_at_work_and_over(kind: str) -> None:
+    """It sets its bit, troubles somebody, and when the world is healed nothing of it is left."""
+    world = calm_world(nodes=4, faults=(kind,))
+    faults = world.faults
+    getattr(faults, "_" + kind.replace("-", "_"))(Random(3))
+    assert faults.mask
+    assert any(faults.calm_for_ms(place) == 0 for place in range(4)) or kind == "joins"
+    world.schedule.run_until(world.now_ms + 200)
+    world.heal()
+    world.schedule.run_until(world.now_ms + 4_000)
+    assert not faults.mask or kind in {"joins", "drains"}
+    assert all(faults.calm_for_ms(process.place) > 0 for process in world.living())
+
+
+def test_nobody_there_is_no_reason_to_raise() -> None:
+    """Faults that need somebody, or two, do nothing without."""
+    world = calm_world(nodes=2, faults=FAULTS)
+    for process in list(world.living()):
+        world.crash(process, is_silent=False)
+    for kind in set(FAULTS) - {"joins"}:
+        getattr(world.faults, "_" + kind.replace("-", "_"))(Random(3))
+    assert not world.living()
+
+
+def test_faults_come_while_they_are_planned() -> None:
+    """As often as the options say, and none after."""
+    world = calm_world(faults=("losses",), fault_every=100)
+    world.faults.plan(world.now_ms + 1_000)
+    broken: list[object] = []
+    world.network.break_connection = broken.append  # type: ignore[method-assign, assignment]
+    world.schedule.run_until(world.now_ms + 1_000)
+    assert 5 <= len(broken) <= 40

@@ -1,0 +1,58 @@
+"""The model: what a session holds after given writes, by the rules a reader of the documentation would give."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessile.record import ENDED, NEVER, Record, Stamp
+from sessile.simulation.history import GONE, Chronicle, End, Write, is_within, joined
+
+
+def chronicle(*writes: Write) -> Chronicle:
+    made = Chronicle(b"k" * 16, "", 0)
+    made.writes = {write.stamp: write for write in writes}
+    return made
+
+
+ONE = Write(Stamp(1, 7), {7: 1}, {"a": 1}, {}, 0)
+TWO = Write(Stamp(2, 8), {7: 1, 8: 2}, {"a": 2, "b": 1}, {"n": (NEVER, 3)}, 0)
+PARALLEL = Write(Stamp(2, 7), {7: 2}, {"a": GONE}, {"n": (NEVER, 4)}, 0)
+
+
+def test_the_last_assignment_counts_and_every_increment() -> None:
+    """Of parallel ones the higher stamp; a version that covers less shows less."""
+    made = chronicle(ONE, TWO, PARALLEL)
+    assert made.state({7: 1}) == {"a": 1}
+    assert made.state({7: 1, 8: 2}) == {"a": 2, "b": 1, "n": 3}
+    assert made.state({7: 2}) == {"n": 4}
+    assert made.state({7: 2, 8: 2}) == {"a": 2, "b": 1, "n": 7}
+
+
+def test_an_increment_counts_only_on_what_it_was_added_to() -> None:
+    """An assignment after it starts anew."""
+    later = Write(Stamp(3, 7), {7: 3}, {"n": 100}, {}, 0)
+    on_it = Write(Stamp(4, 7), {7: 4}, {}, {"n": (Stamp(3, 7), 1)}, 0)
+    assert chronicle(PARALLEL, later, on_it).state({7: 4})["n"] == 101
+
+
+def test_heads_stand_for_all_they_build_on() -> None:
+    """A head that nobody wrote is an error."""
+    made = chronicle(ONE, TWO)
+    assert made.closure([Stamp(2, 8)]) == {7: 1, 8: 2}
+    with pytest.raises(KeyError):
+        made.closure([Stamp(9, 9)])
+    assert joined([{1: 2}, {1: 1, 2: 5}]) == {1: 2, 2: 5}
+    assert is_within({1: 1}, {1: 2}) and not is_within({1: 3}, {1: 2})
+
+
+def test_who_holds_an_end_holds_every_write_before_it() -> None:
+    """An ended record covers all of its session; the first end that is not lost is the session's."""
+    live = Record.create(now_ms=0, idle_ms=1, deadline_ms=1)
+    assert not ONE.is_in(live) and ONE.is_in(live.end(ENDED, 1)) and End.is_in(live.end(ENDED, 1))
+    made = chronicle(ONE)
+    made.ends = [End(ENDED, 1), End(ENDED, 2)]
+    made.ends[0].is_lost = True
+    assert made.end is made.ends[1]
+    made.cookies = {"sid": "x", "sid_v": "y"}
+    assert made.header == b"sid=x; sid_v=y"
+    assert "1 writes" in repr(made) and "End at 1" in repr(made) and "1@7" in repr(ONE)

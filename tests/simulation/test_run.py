@@ -1,0 +1,75 @@
+"""Whole runs: the recorded seeds, some more, always the same for the same seed, and planted bugs that are found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sessile.simulation.campaign import campaign
+from sessile.simulation.options import draw
+from sessile.simulation.run import run
+from tests.simulation.planted import PLANTED, hunt
+
+HERE = Path(__file__).resolve().parent
+SEEDS = [int(line.split()[0]) for line in (HERE / "seeds.txt").read_text().splitlines() if line[:1].isdigit()]
+DRAWN = 300
+"""So many seeds are drawn from the commit, so that every commit is looked at from other sides."""
+QUICK = 60
+"""A planted bug that the checkers find in so few runs is hunted at every test; all of them in `make show`."""
+SLOWER = {
+    "a stamp is given twice",
+    "the first that has nothing is believed",
+    "who leaves drops what it handed over",
+}
+
+
+def commit_number() -> int:
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)
+    return int(told.stdout[:8], 16) if told.returncode == 0 else 1
+
+
+def test_every_seed_that_once_found_something_finds_nothing() -> None:
+    """Recorded with what they found; none is ever taken out."""
+    assert SEEDS
+    done = campaign(SEEDS)
+    assert not done.found, [found.command for found in done.found]
+
+
+def test_seeds_drawn_from_the_commit_find_nothing() -> None:
+    """A failure prints the command that plays it again."""
+    first = 10_000_000 + commit_number() * DRAWN
+    done = campaign(range(first, first + DRAWN))
+    assert not done.found, [found.command for found in done.found]
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    """Another seed is another; showing what happens changes nothing."""
+    shown: list[str] = []
+    results = [run(seed, draw(seed)) for seed in (11, 11, 12)]
+    again = run(11, draw(11), show=shown.append)
+    assert results[0].digest == results[1].digest == again.digest != results[2].digest
+    assert shown and results[0].requests > 0 and results[0].virtual_ms > 500
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_python_s_hash_seed_changes_nothing(hash_seed: str) -> None:
+    """No order of a set or of object addresses gets into a run."""
+    code = (
+        "from sessile.simulation.run import run; from sessile.simulation.options import draw;"
+        "print(*[run(seed, draw(seed)).digest for seed in range(20, 26)])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert told.stdout.split() == [run(seed, draw(seed)).digest for seed in range(20, 26)]
+
+
+@pytest.mark.parametrize("name", [name for name in PLANTED if name not in SLOWER])
+def test_a_planted_bug_is_found(name: str) -> None:
+    """The checkers notice it within few runs."""
+    runs, _, found = hunt(name, first=1, at_most=QUICK)
+    assert runs, f"{name}: nothing found in {QUICK} runs"
+    assert found
