@@ -113,6 +113,12 @@ class FakeBackend:
     """Whether this process holds a session."""
     is_first: Callable[[SessionKey], bool] = lambda _: True
     """Whether this process is the first holder of a session."""
+    is_informed: bool = True
+    """Whether this process hears of every change to what it holds, so that it may serve it without asking."""
+    is_trusted: bool = True
+    """Whether copies may be served where nobody answers."""
+    unsettled: set[SessionKey] = field(default_factory=set)
+    """What waits for confirmation, until somebody waits for it."""
     is_reachable: bool = True
     """Whether the others answer at all. A change that is pushed meanwhile reaches nobody."""
     is_confirming: bool = True
@@ -127,6 +133,10 @@ class FakeBackend:
     """What was asked: the key, the copy that was named, the heads that are to be covered."""
     pushes: list[tuple[Change, str]] = field(default_factory=list)
     """What was told, and how many holders were to confirm it."""
+    waits: list[tuple[SessionKey, str]] = field(default_factory=list)
+    """What was waited for without a change, and how many holders were to confirm it."""
+    touches: list[tuple[SessionKey, int]] = field(default_factory=list)
+    """What was touched, and when."""
     outcomes: list[Outcome] = field(default_factory=list)
     """What became of each delta that arrived."""
 
@@ -135,6 +145,21 @@ class FakeBackend:
 
     def is_first_holder(self, key: SessionKey) -> bool:
         return self.is_first(key)
+
+    def is_sure(self, key: SessionKey) -> bool:
+        return self.is_informed and self.is_holder(key)
+
+    def is_trusting(self) -> bool:
+        return self.is_trusted
+
+    def is_settled(self, key: SessionKey) -> bool:
+        return key not in self.unsettled
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        return key not in self.unsettled
+
+    def touched(self, key: SessionKey, touched_ms: int) -> None:
+        self.touches.append((key, touched_ms))
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         self.pulls.append((key, have, heads))
@@ -148,15 +173,22 @@ class FakeBackend:
             return Pulled(PullStatus.CURRENT)
         return Pulled(PullStatus.RECORD, held)
 
-    async def push(self, change: Change, ack: str) -> Acknowledged:
-        self.pushes.append((change, ack))
+    async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        if change is None:
+            self.waits.append((key, ack))
+        else:
+            assert change.key == key, "a change is about the session it is pushed for"
+            self.pushes.append((change, ack))
         await self._wait()
-        is_lost = self.lose > 0
+        is_lost = change is not None and self.lose > 0
         self.lose -= is_lost
         if is_lost or not self.is_reachable:
             return Acknowledged.NO
-        is_held = self._receive(change)
-        return Acknowledged.YES if is_held and self.is_confirming else Acknowledged.NO
+        is_held = change is None or self._receive(change)
+        if not (is_held and self.is_confirming):
+            return Acknowledged.NO
+        self.unsettled.discard(key)
+        return Acknowledged.YES
 
     @property
     def changes(self) -> list[Change]:
@@ -166,12 +198,8 @@ class FakeBackend:
     def _receive(self, change: Change) -> bool:
         """Follow the rules of a holder; returns whether the change is held now."""
         held = self.records.get(change.key)
-        if isinstance(change, Whole):
+        if isinstance(change, Whole | Ended):
             self.records[change.key] = change.record if held is None else merge(held, change.record)
-            return True
-        if isinstance(change, Ended):
-            if held is not None:
-                self.records[change.key] = held.end(change.state, held.touched_ms)
             return True
         assert isinstance(change, Delta), f"{change!r} is no change"
         outcome, record = apply(held, change)

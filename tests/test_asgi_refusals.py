@@ -172,3 +172,52 @@ def test_a_change_that_is_not_confirmed_is_a_503_where_that_is_set() -> None:
     _, engine = make_pair(backend, degraded="refuse")
     got = wrapped(put(a=1), engine=engine).ask()
     assert (got.raised, got.status, got.header(b"set-cookie")) == (None, 503, [])
+
+
+@pytest.mark.parametrize("name", ["a", "cart"])
+def test_an_answer_that_only_read_waits_for_what_it_shows(name: str) -> None:
+    """Another request's write waits for its confirmation: so does this head, once, and the body leaves at once."""
+    backend, engine = make_pair()
+    browser = wrapped(put(a=1, cart=["book"]), engine=engine)
+    browser.ask()
+    (key,) = engine.table
+    app = SessionMiddleware(sends(lambda session: session[name]), engine=engine)
+    assert browser.ask(app=app).status == 200
+    assert backend.waits == []
+
+    async def play() -> None:
+        left: list[Any] = []
+        backend.unsettled.add(key)
+        backend.gate = asyncio.Event()
+        backend.is_confirming = False  # so that it stays unsettled
+        asking = asyncio.create_task(browser.call(app=app, on_send=left.append))
+        while not backend.waits and not asking.done():
+            await asyncio.wait([asking], timeout=0)
+        assert left == []
+        backend.gate.set()
+        assert (await asking).status == 200
+
+    asyncio.run(play())
+    assert [waited for waited, _ in backend.waits] == [key]
+    assert engine.stats()["degraded"] == 1
+
+
+def test_an_answer_that_did_not_look_waits_for_nothing() -> None:
+    """What it does not show need not be confirmed."""
+    backend, engine = make_pair()
+    browser = wrapped(put(a=1), engine=engine)
+    browser.ask()
+    backend.unsettled.update(engine.table)
+    assert browser.ask(app=SessionMiddleware(sends(id), engine=engine)).status == 200
+    assert backend.waits == []
+
+
+def test_a_read_whose_wait_is_in_vain_is_a_503_where_that_is_set() -> None:
+    """With `degraded=refuse`: what it would show may be lost."""
+    backend, engine = make_pair(degraded="refuse")
+    browser = wrapped(put(a=1), engine=engine)
+    browser.ask()
+    backend.unsettled.update(engine.table)
+    backend.is_confirming = False
+    got = browser.ask(app=SessionMiddleware(sends(len), engine=engine))
+    assert (got.raised, got.status, got.header(b"set-cookie")) == (None, 503, [])

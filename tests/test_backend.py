@@ -15,7 +15,7 @@ KEY = b"k" * 16
 
 
 class OneOther:
-    """Another holder in the same process: a backend needs these four methods and no base class."""
+    """Another holder in the same process: a backend needs these methods and no base class."""
 
     def __init__(self) -> None:
         self.records: dict[bytes, Record] = {}
@@ -26,6 +26,22 @@ class OneOther:
     def is_first_holder(self, key: bytes) -> bool:
         return key == KEY
 
+    def is_sure(self, key: bytes) -> bool:
+        return True
+
+    def is_trusting(self) -> bool:
+        return True
+
+    def is_settled(self, key: bytes) -> bool:
+        return True
+
+    def touched(self, key: bytes, touched_ms: int) -> None:
+        if key in self.records:
+            self.records[key] = self.records[key].touch(touched_ms)
+
+    def is_confirmed(self, key: bytes) -> bool:
+        return key in self.records
+
     async def pull(self, key: bytes, have: Record | None, heads: Heads) -> Pulled:
         record = self.records.get(key)
         if record is None:
@@ -34,23 +50,21 @@ class OneOther:
             return Pulled(PullStatus.CURRENT)
         return Pulled(PullStatus.RECORD, record)
 
-    async def push(self, change: Change, ack: str) -> Acknowledged:
-        held = self.records.get(change.key)
+    async def push(self, key: bytes, change: Change | None, ack: str) -> Acknowledged:
+        held = self.records.get(key)
         match change:
-            case Whole(key, record):
+            case Whole(_, record) | Ended(_, record):
                 self.records[key] = record if held is None else merge(held, record)
-            case Ended(key, state) if held is not None:
-                self.records[key] = held.end(state, 1)
             case Delta():
                 outcome, after = apply(held, change)
                 if outcome is Outcome.NEED or after is None:
                     return Acknowledged.NO
-                self.records[change.key] = after
+                self.records[key] = after
         return Acknowledged.YES
 
 
 def test_a_plain_class_is_a_backend() -> None:
-    """A birth, a change and an end travel as values, and each answer is one: no exception says that nobody has it."""
+    """A birth, a change, a touch and an end travel as values, and each answer is one: no exception says that nobody has it."""
     other: Backend = OneOther()
     born = Record.create(now_ms=0, idle_ms=10, deadline_ms=100)
     written, stamp = born.write(1, {"a": b"1"}, now_ms=0)
@@ -58,14 +72,16 @@ def test_a_plain_class_is_a_backend() -> None:
 
     async def talk() -> None:
         assert await other.pull(KEY, None, ()) == (PullStatus.NONE, None)
-        assert await other.push(delta, "one") is Acknowledged.NO
-        assert await other.push(Whole(KEY, born), "one") is Acknowledged.YES
-        assert await other.push(delta, "one") is Acknowledged.YES
+        assert await other.push(KEY, delta, "one") is Acknowledged.NO
+        assert await other.push(KEY, Whole(KEY, born), "one") is Acknowledged.YES
+        assert await other.push(KEY, delta, "one") is Acknowledged.YES
         assert await other.pull(KEY, born, written.heads) == Pulled(PullStatus.RECORD, written)
         assert await other.pull(KEY, written, written.heads) == Pulled(PullStatus.CURRENT)
-        assert await other.push(Ended(KEY, ENDED), "all") is Acknowledged.YES
+        other.touched(KEY, 5)
+        assert await other.push(KEY, Ended(KEY, written.end(ENDED, 1)), "all") is Acknowledged.YES
+        assert await other.push(KEY, None, "all") is Acknowledged.YES, "there is nothing left to wait for"
         pulled = await other.pull(KEY, None, ())
-        assert pulled.record is not None and pulled.record.state == ENDED
+        assert pulled.record is not None and (pulled.record.state, pulled.record.touched_ms) == (ENDED, 5)
 
     asyncio.run(talk())
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sessile import codec
-from sessile.changes import Changes, Verb, carried_over, rebased
-from sessile.record import REMOVED, TOTAL_MAX, Record
+from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
+from sessile.errors import SessionEnded, SessionRotated
+from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX, Record
 from tests.fakes import ELSEWHERE, HERE, encoded, make_record
 
 
@@ -42,6 +43,18 @@ def decoded(values: dict[str, bytes]) -> dict[str, Any]:
 def test_changes_are_true_when_there_is_something_to_store(changes: Changes, *, is_any: bool) -> None:
     """A subject alone is none: it is whom the session is bound to anyway."""
     assert bool(changes) is is_any
+
+
+def test_only_a_living_session_may_be_changed() -> None:
+    """Rotated, over and run out are refused, each by the error that says so."""
+    record = make_record({"a": 1})
+    check_is_live(record, record.expires_ms() - 1)
+    with pytest.raises(SessionEnded):
+        check_is_live(record, record.expires_ms())
+    with pytest.raises(SessionEnded):
+        check_is_live(record.end(ENDED, 0), 0)
+    with pytest.raises(SessionRotated):
+        check_is_live(record.end(ROTATED, 0), 0)
 
 
 def test_what_nobody_else_touched_applies_as_it_is() -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessile.credentials import Credentials
+from sessile.credentials import DRAWS_MAX, Credentials
 from sessile.errors import SettingsError
-from sessile.record import ENDED, LIVE, ROTATED
+from sessile.record import ENDED, LIVE, ROTATED, Stamp
 from sessile.settings import Settings
-from sessile.token import Identity, Visitor, key_of
-from tests.fakes import SECRET, make_record
+from sessile.token import ID_BYTES, Identity, Visitor, key_of
+from tests.fakes import ELSEWHERE, HERE, SECRET, make_record
 
 if TYPE_CHECKING:
     from sessile.token import SessionKey
@@ -123,6 +123,30 @@ def test_a_warning_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     for about in ("one", "other", "one"):
         bench.credentials.warn_once(about, f"about {about}")
     assert [record.message for record in caplog.records] == ["about one", "about other"]
+
+
+def test_an_id_is_drawn_until_one_is_wanted() -> None:
+    """The first will do where nobody minds; a wish is granted if that takes a bounded number of draws."""
+    bench = Bench()
+    assert len(bench.credentials.draw_identity(None).id) == ID_BYTES
+    assert bench.draws == 1
+    identity = bench.credentials.draw_identity(lambda key: key[0] % 8 == 5)
+    assert identity == Identity(identity.id, key_of(identity.id))
+    assert identity.key[0] % 8 == 5
+    before = bench.draws
+    assert bench.credentials.draw_identity(lambda _: False).id
+    assert bench.draws - before == DRAWS_MAX
+
+
+def test_an_unknown_session_of_another_process_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """One that this process wrote alone ran out of time, which is nothing to warn of."""
+    bench = Bench()
+    for seen in ((), (Stamp(1, HERE),)):
+        bench.credentials.warn_unknown(Visitor(identity_of(1), seen), HERE)
+    assert not caplog.records
+    for _ in range(2):
+        bench.credentials.warn_unknown(Visitor(identity_of(1), (Stamp(1, HERE), Stamp(2, ELSEWHERE))), HERE)
+    assert len(caplog.records) == 1
 
 
 def test_the_lock_is_fresh_after_a_fork() -> None:

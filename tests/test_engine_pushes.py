@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from sessile.backend import Ended, Whole
+from sessile.credentials import DRAWS_MAX
 from sessile.delta import Delta, Outcome
-from sessile.engine import DRAWS_MAX
 from sessile.errors import SessionUnavailable, SettingsError
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.session import Session
+from sessile.visit import Step
 from tests.fakes import (
     FakeBackend,
     FakeClock,
@@ -96,6 +97,21 @@ def test_reads_and_touches_tell_nobody_a_version() -> None:
     clock.advance(50)
     browser.look()
     assert len(backend.pushes) == 1
+    assert backend.waits == []
+
+
+def test_a_touch_is_told() -> None:
+    """At most every tenth of the idle timeout, by a read; a write needs none beside it."""
+    clock = FakeClock()
+    backend, engine = make_pair(clock=clock, idle_timeout=100)
+    browser = settled(engine, a=1)
+    clock.advance(9.9)
+    browser.look()
+    assert backend.touches == []
+    clock.advance(0.1)
+    for _ in range(2):
+        browser.look()
+    assert backend.touches == [(browser.key, clock.now_ms)]
 
 
 @pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")])
@@ -112,12 +128,17 @@ def test_a_rotation_is_told_before_the_old_id_ends(verb: Any) -> None:
         settling = asyncio.create_task(engine.settle(engine.commit(session)))
         await asyncio.sleep(0)
         assert [type(change) for change in backend.changes[1:]] == [Whole]
-        assert Record.unpack(engine.table.get(old_key) or b"").state == LIVE, "no failure in between logs a user out"
+        assert engine.table.state(old_key) == LIVE, "no failure in between logs a user out"
+        backend.gate.set()
+        await asyncio.wait([settling], timeout=0)
+        backend.gate.clear()
+        while len(backend.pushes) < 3 and not settling.done():
+            await asyncio.wait([settling], timeout=0)
+        assert engine.table.state(old_key) == ROTATED, "it is over here when the others are told"
         backend.gate.set()
         await settling
         assert [type(change) for change in backend.changes[1:]] == [Whole, Ended]
-        assert backend.changes[-1] == Ended(old_key, ROTATED)
-        assert Record.unpack(engine.table.get(old_key) or b"").state == ROTATED
+        assert backend.changes[-1] == Ended(old_key, Record.unpack(engine.table.get(old_key) or b""))
         assert backend.records[old_key].state == ROTATED
         browser.keep(engine.cookies(session))
 
@@ -132,7 +153,7 @@ def test_an_end_is_told_to_all() -> None:
     key = browser.key
     with browser.request() as session:
         session.logout()
-    assert backend.changes[1:] == [Ended(key, ENDED)]
+    assert backend.changes[1:] == [Ended(key, Record.unpack(engine.table.get(key) or b""))]
     assert backend.records[key].state == ENDED
     assert backend.records[key].fields == {}
 
@@ -188,6 +209,84 @@ def test_a_rotation_that_is_not_confirmed_leaves_the_old_id_alive() -> None:
     assert backend.records[key].state == LIVE
     session = browser.open()
     assert (dict(session), session.subject, session.read_only) == ({"a": 1}, None, False)
+
+
+def test_an_old_id_ends_with_what_was_written_meanwhile() -> None:
+    """The end is made when its turn has come: a write that was answered until then is in what the others get."""
+    backend, engine = make_pair()
+    browser = settled(engine, a=1)
+    other, key = browser.copy(), browser.key
+    session = browser.open()
+    session.rotate()
+    steps = engine.commit(session)
+    with other.request() as writing:
+        writing["b"] = 2
+    written = Record.unpack(engine.table.get(key) or b"")
+    asyncio.run(engine.settle(steps))
+    ended = backend.changes[-1]
+    assert isinstance(ended, Ended)
+    assert (ended.record.state, ended.record.covers(written.heads)) == (ROTATED, True)
+    assert backend.records[key].same_state(Record.unpack(engine.table.get(key) or b""))
+
+
+# -- what waits though it changed nothing --------------------------------------------------------------------------------
+
+
+def test_a_read_waits_for_what_it_contains() -> None:
+    """Another request's write is not confirmed yet: who answers with it waits for the same confirmation, once."""
+    backend, engine = make_pair(ack="all")
+    browser = settled(engine, a=1, cart=["book"])
+    key = browser.key
+    for name in ("a", "cart"):  # one can change in place, so that only the commit knows it did not
+        backend.unsettled.add(key)
+        session = browser.open()
+        assert session[name]
+        steps = engine.commit(session)
+        assert steps == [Step(key)]
+        asyncio.run(engine.settle(steps))
+        assert backend.waits.pop() == (key, "all")
+        backend.unsettled.add(key)
+        assert engine.commit(session, is_late=True) == [], "its head waited, and has left"
+    assert len(backend.pushes) == 1
+
+
+def test_who_has_not_looked_waits_for_nothing() -> None:
+    """Neither an untouched session nor one that is new holds an answer up."""
+    backend, engine = make_pair()
+    browser = settled(engine, a=1)
+    backend.unsettled |= {browser.key, b""}
+    assert engine.commit(browser.open()) == []
+    session = engine.open((), is_https=False)
+    assert session.new
+    assert engine.commit(session) == []
+
+
+def test_a_settled_session_is_read_without_waiting() -> None:
+    """As good as always: nothing is under way."""
+    backend, engine = make_pair()
+    browser = settled(engine, a=1)
+    assert browser.look() == {"a": 1}
+    assert backend.waits == []
+
+
+@pytest.mark.parametrize("degraded", ["serve", "refuse"])
+def test_a_read_whose_wait_is_in_vain_is_degraded(degraded: str) -> None:
+    """Counted and served, or refused: as the write would be that it shows."""
+    backend, engine = make_pair(degraded=degraded)
+    browser = settled(engine, a=1)
+    backend.unsettled.add(browser.key)
+    backend.is_confirming = False
+    session = browser.open()
+    assert session["a"] == 1
+    if degraded == "serve":
+        browser.finish(session)
+    else:
+        with pytest.raises(SessionUnavailable):
+            browser.finish(session)
+    assert engine.stats()["degraded"] == 1
+
+
+# -- ids -----------------------------------------------------------------------------------------------------------------
 
 
 def test_ids_are_drawn_until_this_server_is_the_first_holder() -> None:

@@ -6,14 +6,18 @@ import asyncio
 
 import pytest
 
-from sessile.backend import Acknowledged, Ended, PullStatus, Whole
+from sessile.backend import Acknowledged, Change, Ended, PullStatus, Whole
 from sessile.delta import Delta, Outcome
 from sessile.record import ENDED, LIVE, Record
-from tests.fakes import HERE, KEY, FakeBackend, FakeBrowser, FakeClock, encoded, make_engine, make_record
+from tests.fakes import HERE, KEY, FakeBackend, FakeBrowser, FakeClock, encoded, make_engine, make_record, nobody
 
 
 def pull_status(backend: FakeBackend, have: Record | None = None) -> PullStatus:
     return asyncio.run(backend.pull(KEY, have, ())).status
+
+
+def push(backend: FakeBackend, change: Change | None, ack: str = "one") -> Acknowledged:
+    return asyncio.run(backend.push(KEY, change, ack))
 
 
 def test_the_clock_passes_only_when_told() -> None:
@@ -46,13 +50,13 @@ def test_the_backend_applies_what_it_is_told_by_the_rules_of_a_holder() -> None:
     record = make_record({"a": 1})
     after, stamp = record.write(HERE, encoded(b=2), now_ms=1)
     delta = Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=())
-    assert asyncio.run(backend.push(delta, "one")) is Acknowledged.NO
-    assert asyncio.run(backend.push(Whole(KEY, record), "one")) is Acknowledged.YES
-    assert asyncio.run(backend.push(delta, "all")) is Acknowledged.YES
+    assert push(backend, delta) is Acknowledged.NO
+    assert push(backend, Whole(KEY, record)) is Acknowledged.YES
+    assert push(backend, delta, "all") is Acknowledged.YES
     assert backend.outcomes == [Outcome.NEED, Outcome.APPLIED]
     assert backend.records[KEY].same_state(after)
-    asyncio.run(backend.push(Ended(KEY, ENDED), "one"))
-    asyncio.run(backend.push(Whole(KEY, record), "one"))
+    push(backend, Ended(KEY, record.end(ENDED, 2)))
+    push(backend, Whole(KEY, record))
     assert backend.records[KEY].state == ENDED
     assert [ack for _, ack in backend.pushes] == ["one", "one", "all", "one", "one"]
 
@@ -61,11 +65,41 @@ def test_the_backend_loses_and_keeps_silent_when_told_to() -> None:
     """A lost change never arrives; one that is not confirmed has arrived all the same."""
     backend = FakeBackend(lose=1)
     change = Whole(KEY, make_record({}))
-    assert asyncio.run(backend.push(change, "one")) is Acknowledged.NO
+    assert push(backend, change) is Acknowledged.NO
     assert not backend.records
     backend.is_confirming = False
-    assert asyncio.run(backend.push(change, "one")) is Acknowledged.NO
+    assert push(backend, change) is Acknowledged.NO
     assert backend.records[KEY].state == LIVE
+
+
+def test_the_backend_is_unsettled_until_it_confirms() -> None:
+    """A wait without a change is written down and loses nothing; once it is confirmed the session is settled."""
+    backend = FakeBackend(lose=1, unsettled={KEY}, is_confirming=False)
+    assert push(backend, None) is Acknowledged.NO
+    assert not backend.is_settled(KEY)
+    backend.is_confirming = True
+    backend.is_reachable = False
+    assert push(backend, None) is Acknowledged.NO
+    assert not backend.is_settled(KEY)
+    backend.is_reachable = True
+    assert push(backend, None, "all") is Acknowledged.YES
+    assert backend.is_settled(KEY)
+    assert (backend.waits, backend.pushes, backend.lose) == ([(KEY, "one"), (KEY, "one"), (KEY, "all")], [], 1)
+
+
+def test_the_backend_is_sure_of_what_it_hears_of() -> None:
+    """A holder that does not hear of changes is not, and a server that is no holder never is."""
+    assert FakeBackend().is_sure(KEY)
+    assert not FakeBackend(is_informed=False).is_sure(KEY)
+    assert not FakeBackend(is_holder=nobody).is_sure(KEY)
+
+
+def test_an_end_is_remembered_where_nothing_was_held() -> None:
+    """What arrives after it does not live again."""
+    backend = FakeBackend()
+    push(backend, Ended(KEY, make_record({}).end(ENDED, 0)))
+    push(backend, Whole(KEY, make_record({"a": 1})))
+    assert backend.records[KEY].state == ENDED
 
 
 def test_the_backend_waits_at_its_gate() -> None:
@@ -74,14 +108,14 @@ def test_the_backend_waits_at_its_gate() -> None:
     async def play() -> None:
         backend = FakeBackend(gate=asyncio.Event())
         asked = asyncio.create_task(backend.pull(KEY, None, ()))
-        told = asyncio.create_task(backend.push(Whole(KEY, make_record({})), "one"))
+        told = asyncio.create_task(backend.push(KEY, Whole(KEY, make_record({})), "one"))
+        waiting = asyncio.create_task(backend.push(KEY, None, "one"))
         await asyncio.sleep(0)
-        assert (len(backend.pulls), len(backend.pushes)) == (1, 1)
-        assert not asked.done()
-        assert not told.done()
+        assert (len(backend.pulls), len(backend.pushes), len(backend.waits)) == (1, 1, 1)
+        assert not any(task.done() for task in (asked, told, waiting))
         assert backend.gate is not None
         backend.gate.set()
-        assert (await told) is Acknowledged.YES
+        assert (await told) is (await waiting) is Acknowledged.YES
         assert (await asked).status in {PullStatus.NONE, PullStatus.RECORD}
 
     asyncio.run(play())

@@ -21,8 +21,9 @@ SLOT_MS: Final = 1_000
 """How much later than due something may go: a record is looked at once a second."""
 
 
-def make(*, sessions_max: int = 1_000, bytes_max: int = 1_000_000) -> Table:
-    return Table(sessions_max=sessions_max, bytes_max=bytes_max, rotation_grace_ms=GRACE_MS, tombstone_keep_ms=KEEP_MS)
+def make(*, sessions_max: int = 1_000, bytes_max: int = 1_000_000, **options: Any) -> Table:
+    options |= {"rotation_grace_ms": GRACE_MS, "tombstone_keep_ms": KEEP_MS}
+    return Table(sessions_max=sessions_max, bytes_max=bytes_max, **options)
 
 
 def key(number: int) -> bytes:
@@ -215,6 +216,28 @@ def test_a_session_nobody_touches_goes_after_its_idle_timeout() -> None:
     assert table.expired == 1
 
 
+def test_where_word_of_a_touch_may_be_on_its_way_a_session_is_held_longer() -> None:
+    """By a part of its idle timeout, never beyond its deadline; a tombstone is due when it was."""
+    table = make(idle_slack=0.1)
+    record = live()
+    assert table.due_ms(record) == IDLE_MS + IDLE_MS // 10
+    assert table.due_ms(record.touch(ABSOLUTE_MS - IDLE_MS)) == ABSOLUTE_MS
+    assert table.due_ms(record.touch(ABSOLUTE_MS - IDLE_MS - IDLE_MS // 20)) == ABSOLUTE_MS
+    assert table.due_ms(record.end(ROTATED, 5)) == 5 + GRACE_MS
+    assert table.due_ms(record.end(ENDED, 5)) == 5 + KEEP_MS
+
+
+def test_it_is_told_of_a_session_that_runs_out() -> None:
+    """Just before it goes, with what it held; nobody is told of tombstones, or of what somebody drops."""
+    table, told = make(), []
+    table.on_expired = lambda gone, record: told.append((gone, record, table.get(gone) is not None))
+    for number, record in enumerate((live(), live(), live().end(ENDED, 0))):
+        table.put(key(number), record)
+    table.drop(key(0))
+    sweep_out(table, KEEP_MS + SLOT_MS)
+    assert (told, len(table)) == ([(key(1), live(), True)], 0)
+
+
 def test_a_touched_session_moves_on() -> None:
     """A touch is found when the first moment has passed; the deadline holds whatever is touched."""
     table = make()
@@ -403,6 +426,15 @@ def test_new_sessions_are_refused_at_the_limit() -> None:
     table.put(key(1), live(value_bytes=50))
     table.drop(key(2))
     table.put(key(3), live())
+
+
+def test_an_offer_is_taken_where_there_is_room() -> None:
+    """And else nothing is held and nothing raised."""
+    table = make(sessions_max=1)
+    for number in (1, 2):
+        table.offer(key(number), live())
+    assert table.get(key(1)) == live().pack() and table.get(key(2)) is None
+    hold_sums(table)
 
 
 def test_tombstones_take_their_place() -> None:

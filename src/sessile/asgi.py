@@ -114,6 +114,8 @@ class _Exchange:
             if session.may_have_changed:
                 return self._commit_and_send_head(message)
             if session.accessed:
+                if self._engine.backend is not None:  # what was read may wait for its confirmation
+                    return self._commit_and_send_head(message)
                 return self._send_head(message)
             self._is_started = True
         return self._send(message)

@@ -46,10 +46,10 @@ class Whole(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The end of a session, for every member; `state` is `ROTATED` or `ENDED`."""
+    """The end of a session, for every member: its record, `ROTATED` or `ENDED`."""
 
     key: SessionKey
-    state: int
+    record: Record
 
 
 Change = Delta | Whole | Ended
@@ -63,16 +63,37 @@ class Acknowledged(enum.Enum):
 
 
 class Backend(Protocol):
-    """The other holders."""
+    """The other holders. Whatever does not wait answers from what this process knows, in microseconds."""
 
     def holds(self, key: SessionKey) -> bool:
         """Whether this process is a holder of the session."""
 
+    def is_sure(self, key: SessionKey) -> bool:
+        """Whether a copy that is held here may be served without asking: it hears of every change and of the end."""
+
+    def is_trusting(self) -> bool:
+        """Whether copies held here may be served where nobody else can be asked.
+
+        They may not while this process, just back from a pause, may have missed the end of sessions.
+        """
+
     def is_first_holder(self, key: SessionKey) -> bool:
         """Whether this process is the one that serves the session with the fewest messages."""
+
+    def is_settled(self, key: SessionKey) -> bool:
+        """Whether nothing that this process wrote to the session still waits for confirmation."""
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        """Whether somebody else is known to hold everything that this process wrote to the session."""
+
+    def touched(self, key: SessionKey, touched_ms: int) -> None:
+        """Let the other holders know, some time, that the session was used."""
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         """Ask for a record that covers `heads`, naming the copy that is held; bounded by `pull_timeout`."""
 
-    async def push(self, change: Change, ack: str) -> Acknowledged:
-        """Tell the other holders, and wait as `ack` (`none`, `one`, `all`) says; bounded by `ack_timeout`."""
+    async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        """Tell the other holders, and wait as `ack` (`none`, `one`, `all`) says; bounded by `ack_timeout`.
+
+        With or without a change it waits for everything that this process wrote to the session so far.
+        """

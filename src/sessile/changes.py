@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from sessile import codec
-from sessile.record import REMOVED, TOTAL_MAX
+from sessile.errors import SessionEnded, SessionRotated
+from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessile.record import Entry, Record
 
-__all__ = ["Changes", "Verb", "carried_over", "rebased"]
+__all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased"]
 
 
 class Verb(enum.Enum):
@@ -45,6 +46,19 @@ class Changes(Struct, frozen=True, gc=False):
 
     def __bool__(self) -> bool:
         return self.ends or self.verb is not Verb.KEEP or bool(self.values or self.increments)
+
+
+def check_is_live(current: Record, now_ms: int) -> None:
+    """Let pass what may still be changed.
+
+    Raises:
+        SessionRotated: it has a new id.
+        SessionEnded: it is over.
+    """
+    if current.state == ROTATED:
+        raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
+    if current.state == ENDED or current.expires_ms() <= now_ms:
+        raise SessionEnded("the session was ended meanwhile: what this request changed was not stored")
 
 
 def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tuple[dict[str, bytes], dict[str, int]]:

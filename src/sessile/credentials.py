@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sessile.cookies import CookiePolicy, Presented
 from sessile.errors import SettingsError
 from sessile.record import ENDED, LIVE, ROTATED, Stamp
-from sessile.token import Keyring, Visitor
+from sessile.token import ID_BYTES, Identity, Keyring, Visitor, key_of
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -28,6 +28,8 @@ __all__ = ["Credentials"]
 
 _LOG: Final = logging.getLogger("sessile")
 SECRET_BYTES: Final = 32
+DRAWS_MAX: Final = 256
+"""So many ids are drawn at the most until one is wanted."""
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost|testserver")
 """Addresses that only this machine reaches; Starlette's test client calls its server `testserver`."""
 _RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3}
@@ -38,6 +40,11 @@ _INFERRED_HTTPS: Final = (
 _DRAWN: Final = (
     "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
 )
+_UNKNOWN_HERE: Final = (
+    "a session of this service is unknown to this process: another process wrote it, an earlier run or a sibling. With "
+    "sticky:// sessions live in one process: run one worker (--workers 1) for each server, route by affinity, or share "
+    "them with another strategy"
+)
 
 
 class Credentials:
@@ -47,7 +54,7 @@ class Credentials:
         settings: names, attributes, secrets.
         counts: where `foreign` is counted.
         state_of: the state of the record that is held here for a key, None without one.
-        draw: draws so many random bytes; asked only where no secret is set.
+        draw: draws so many random bytes.
     """
 
     def __init__(
@@ -98,6 +105,15 @@ class Credentials:
             self._counts["foreign"] += 1
         return presented, visitor
 
+    def draw_identity(self, is_wanted: Callable[[SessionKey], bool] | None) -> Identity:
+        """A new id, with a key that is wanted if one is found soon."""
+        for _ in range(DRAWS_MAX):
+            session_id = self._draw(ID_BYTES)
+            identity = Identity(session_id, key_of(session_id))
+            if is_wanted is None or is_wanted(identity.key):
+                break
+        return identity
+
     def issue(
         self, presented: Presented | None, visitor: Visitor | None, record: Record, *, is_new: bool
     ) -> list[bytes]:
@@ -128,6 +144,11 @@ class Credentials:
         if about not in self._warned:
             self._warned.add(about)
             _LOG.warning(message)
+
+    def warn_unknown(self, visitor: Visitor, writer: int) -> None:
+        """Say once that a session is not here which another process wrote to; `writer` is this one's tag."""
+        if any(stamp.writer != writer for stamp in visitor.seen):
+            self.warn_once("unknown-here", _UNKNOWN_HERE)
 
     def after_fork(self) -> None:
         """A thread of the parent may have held the lock."""

@@ -10,41 +10,42 @@ One lock guards the table; it is held for microseconds and never while waiting. 
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
-import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Unpack
+from weakref import WeakValueDictionary
 
 from sessile import codec
 from sessile.backend import Acknowledged, Ended, PullStatus, Whole
-from sessile.changes import Changes, Verb, carried_over, rebased
+from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.clock import boot_clock_ms
 from sessile.counts import COUNTED
 from sessile.credentials import Credentials
 from sessile.delta import Delta
 from sessile.errors import SessionConflict, SessionEnded, SessionRotated, SessionUnavailable, SettingsError
+from sessile.forks import call_after_fork
 from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
 from sessile.session import Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
 from sessile.table import Table
-from sessile.token import HEADS_MAX, ID_BYTES, Identity, SessionKey, Visitor, key_of
-from sessile.visit import Step, Visit
+from sessile.token import HEADS_MAX, Identity, SessionKey, Visitor
+from sessile.visit import Given, Step, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sessile.backend import Backend
     from sessile.keywords import Keywords
+    from sessile.record import Stamp
 
     Server = str | Sequence[Any] | None
 
 __all__ = ["Engine"]
 
-DRAWS_MAX: Final = 256
-"""So many ids are drawn at the most until this server is the first holder of one."""
+IDLE_SLACK: Final = 0.1
+"""Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
 TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
 
@@ -57,6 +58,7 @@ class Engine:
         backend: the other holders; None when there are none.
         clock_ms: whole milliseconds, never going back.
         draw: draws so many random bytes.
+        sweeps: whether a thread lets expired sessions leave memory; if not, somebody calls `sweep`.
         keywords: settings by name.
     """
 
@@ -67,6 +69,7 @@ class Engine:
         backend: Backend | None = None,
         clock_ms: Callable[[], int] = boot_clock_ms,
         draw: Callable[[int], bytes] = secrets.token_bytes,
+        sweeps: bool = True,
         **keywords: Unpack[Keywords],
     ) -> None:
         if settings is not None and keywords:
@@ -79,6 +82,7 @@ class Engine:
             bytes_max=settings.bytes_max,
             rotation_grace_ms=_ms(settings.rotation_grace),
             tombstone_keep_ms=_ms(settings.tombstone_keep),
+            idle_slack=0.0 if backend is None else IDLE_SLACK,
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = _ms(settings.idle_timeout)
@@ -87,9 +91,12 @@ class Engine:
         self._draw = draw
         self._lock = threading.Lock()
         self._writer = 0
+        self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
+        self.table.on_expired = None if backend is None else self._on_expired
+        self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
-        _reset_after_fork(self)
+        call_after_fork(self._after_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
 
@@ -119,13 +126,16 @@ class Engine:
         if self.backend is None or visitor is None:
             return
         key, seen = visitor.identity.key, visitor.seen
-        held = self._held(key)
-        if held is not None and (held.state != LIVE or (held.covers(seen) and held.expires_ms() > self._clock_ms())):
+        with self._lock:
+            visit.given = self._given.setdefault(key, Given())
+            visit.pulled = held = self._held(key)
+        is_alive = held is not None and held.state == LIVE and held.expires_ms() > self._clock_ms()
+        if held is not None and (held.state != LIVE or (is_alive and held.covers(seen) and self.backend.is_sure(key))):
             return
         pulled = await self.backend.pull(key, held, seen)
         if pulled.record is not None:
             visit.pulled = self._merge_in(key, pulled.record)
-        elif pulled.status is PullStatus.UNREACHABLE and (held is None or held.expires_ms() <= self._clock_ms()):
+        elif pulled.status is PullStatus.UNREACHABLE and (not is_alive or not self.backend.is_trusting()):
             visit.unavailable = "too few holders of this session answered within pull_timeout"
 
     def commit(self, session: Session, *, is_late: bool = False) -> list[Step]:
@@ -145,10 +155,10 @@ class Engine:
         """
         visit: Visit = session.visit
         if not (session.may_have_changed or visit.is_crowded):
-            return []
+            return [] if self.backend is None or is_late else self._unsettled(session)
         changes = session.take()
         if not (changes or visit.is_crowded):
-            return []
+            return [] if self.backend is None or is_late else self._unsettled(session)
         if is_late:
             self.counts["late"] += 1
         try:
@@ -169,13 +179,12 @@ class Engine:
         """
         assert self.backend is not None, "steps come only from an engine that has a backend"
         for step in steps:
-            pushed = await self.backend.push(step.change, self.settings.ack)
+            change = step.change if step.make is None else step.make()
+            pushed = await self.backend.push(step.key, change, self.settings.ack)
             if pushed is not Acknowledged.YES:
                 self.counts["degraded"] += 1
                 if self.settings.degraded == "refuse":
                     raise SessionUnavailable("too few holders confirmed the change within ack_timeout")
-            if step.then is not None:
-                step.then()
 
     def cookies(self, session: Session) -> list[bytes]:
         """The Set-Cookie values the answer must carry; ask when the head of the response is about to leave."""
@@ -232,8 +241,7 @@ class Engine:
         if subject:
             session.login(subject)
         self.commit(session)
-        pairs = [cookie.decode().split(";", 1)[0].split("=", 1) for cookie in self.cookies(session)]
-        return dict(pairs)
+        return dict(cookie.decode().split(";", 1)[0].split("=", 1) for cookie in self.cookies(session))
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -258,7 +266,9 @@ class Engine:
             return self._serve(visit, visitor, key, record, len(found[0]))
         if visit.pulled is not None:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
-        self._count_unknown(visitor)
+        self.counts["unknown_here"] += 1
+        if self.backend is None:
+            self._credentials.warn_unknown(visitor, self._writer)
         return _NOTHING
 
     def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
@@ -276,6 +286,10 @@ class Engine:
         else:
             visit.is_crowded = len(record.head_places) > HEADS_MAX
             if not record.covers(visitor.seen):
+                if visit.pulled is not None and not record.covers(visit.pulled.heads):  # a parallel request kept less
+                    record = self._merge_in(key, visit.pulled)
+                    visit.packed = self.table.get(key)
+                    return self._serve(visit, visitor, key, record, len(record.pack()))
                 self._note_stale(visit)
         if unused_ms * TOUCH_FRACTION >= idle_ms:
             record = self._touch(visit, key, record, now_ms)
@@ -306,10 +320,11 @@ class Engine:
     def _touch(self, visit: Visit, key: SessionKey, record: Record, now_ms: int) -> Record:
         record = record.touch(now_ms)
         with self._lock:
-            held = self.table.get(key)
-            if held is not None and held is visit.packed:
+            if visit.packed is not None and visit.packed is self.table.get(key):
                 visit.packed = self.table.put(key, record, is_touch=True)
-                self.counts["touches"] += 1
+            self.counts["touches"] += 1
+        if self.backend is not None:
+            self.backend.touched(key, now_ms)
         return record
 
     def _held(self, key: SessionKey) -> Record | None:
@@ -317,20 +332,14 @@ class Engine:
         return None if packed is None else Record.unpack(packed)
 
     def _merge_in(self, key: SessionKey, record: Record) -> Record:
-        """Merge what another holder gave with what is held; keep it where this server is a holder."""
+        """Merge what another holder gave with what is held; keep it where this server is a holder, or it has ended."""
         with self._lock:
             held = self._held(key)
             merged = record if held is None else merge(held, record)
-            if held is not None or (self.backend is not None and self.backend.holds(key)):
-                self.table.put(key, merged)
+            if held is not None or record.state != LIVE or (self.backend is not None and self.backend.holds(key)):
+                self.table.offer(key, merged)  # without room it is served and not kept
                 self._start_sweeper()
         return merged
-
-    def _count_unknown(self, visitor: Visitor) -> None:
-        """A valid id, and no record: it expired here, or another process serves it."""
-        self.counts["unknown_here"] += 1
-        if any(stamp.writer != self._writer for stamp in visitor.seen):
-            self._credentials.warn_once("unknown-here", _UNKNOWN_HERE)
 
     # -- committing --------------------------------------------------------------------------------------------------
 
@@ -345,22 +354,23 @@ class Engine:
         packed = self.table.get(opened.key)
         current = opened.record
         if packed is None or packed is not visit.packed or current.expires_ms() <= now_ms:
-            current = self._current(opened.key, current, packed, now_ms)
+            current = self._current(visit, current, packed, now_ms)
         if changes.verb is not Verb.KEEP:
             return self._rotate(session, changes, current, now_ms)
         return self._write(session, changes, current, now_ms)
 
-    def _current(self, key: SessionKey, opened: Record, packed: bytes | None, now_ms: int) -> Record:
+    def _current(self, visit: Visit, opened: Record, packed: bytes | None, now_ms: int) -> Record:
         """The record as it stands now, after others changed it since the session was opened."""
         if packed is None:
-            if self.backend is not None and not self.backend.holds(key):
-                return opened
-            raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
+            if self.backend is None or opened.expires_ms() <= now_ms:
+                raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
+            if visit.given is None or not opened.covers(visit.given.last):
+                self._writer = 0  # the copy that left has a later write of ours: no stamp is given twice
+            return opened
         current = Record.unpack(packed)
-        if current.state == ROTATED:
-            raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
-        if current.state == ENDED or current.expires_ms() <= now_ms:
-            raise SessionEnded("the session was ended meanwhile: what this request changed was not stored")
+        if self.backend is not None and not current.covers(opened.heads):  # a parallel request brought another copy
+            current = merge(current, opened)
+        check_is_live(current, now_ms)
         return current
 
     def _write(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
@@ -376,8 +386,8 @@ class Engine:
             session.visit.packed = packed = self.table.put(key, record)
             session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
             return []
-        self._keep(session, key, record)
-        return [Step(Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
+        self._keep(session, key, record, stamp)
+        return [Step(key, Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
 
     def _replace(self, session: Session, changes: Changes, now_ms: int) -> list[Step]:
         """End the session that was opened, if any, and start another one if there is anything to keep."""
@@ -386,15 +396,13 @@ class Engine:
         steps: list[Step] = []
         record = None
         if changes.values or changes.increments or changes.verb is Verb.LOGIN:
-            deadline_ms = now_ms + self._absolute_ms
-            values = dict(changes.values)
-            values |= {name: codec.encode(amount) for name, amount in changes.increments.items()}
-            steps = self._create(session, values, changes.subject, deadline_ms, now_ms)
+            values = changes.values | {name: codec.encode(amount) for name, amount in changes.increments.items()}
+            steps = self._create(session, values, changes.subject, now_ms + self._absolute_ms, now_ms)
             record = session.opened.record
         if opened.record is not None:
-            self._end(opened.key, ENDED, now_ms)
+            ended = self._end(opened, ENDED, now_ms)
             if self.backend is not None:
-                steps.append(Step(Ended(opened.key, ENDED)))
+                steps.append(Step(opened.key, Ended(opened.key, ended)))
             visit.has_ended = True
             self.counts["ended"] += 1
         if record is None:
@@ -407,22 +415,20 @@ class Engine:
 
         The old one ends only when the new one is held as `ack` demands, so that no failure in between logs a user out.
         """
-        old_key = session.opened.key
-        deadline_ms = current.deadline_ms
-        if changes.verb is Verb.LOGIN:
-            deadline_ms = now_ms + self._absolute_ms
-        values = carried_over(current, changes, session.__getitem__)
-        steps = self._create(session, values, changes.subject, deadline_ms, now_ms)
+        old = session.opened
+        deadline_ms = now_ms + self._absolute_ms if changes.verb is Verb.LOGIN else current.deadline_ms
+        carried = carried_over(current, changes, session.__getitem__)
+        steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
-        def end_old() -> None:
+        def end_old() -> Ended:
             with self._lock:
-                self._end(old_key, ROTATED, self._clock_ms())
+                return Ended(old.key, self._end(old, ROTATED, self._clock_ms()))
 
         self.counts["rotated"] += 1
         if self.backend is None:
-            self._end(old_key, ROTATED, now_ms)
+            self._end(old, ROTATED, now_ms)
             return []
-        return [*steps, Step(Ended(old_key, ROTATED), end_old)]
+        return [*steps, Step(old.key, make=end_old)]
 
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
@@ -431,68 +437,63 @@ class Engine:
         identity = visit.drawn or self._draw_identity()
         visit.drawn = None
         born = Record.create(now_ms=now_ms, idle_ms=self._idle_ms, deadline_ms=deadline_ms, subject=subject)
-        record, _ = born.write(self.writer, values, now_ms=now_ms)
-        self._keep(session, identity.key, record)
+        record, stamp = born.write(self.writer, values, now_ms=now_ms)
+        self._keep(session, identity.key, record, stamp)
         visit.visitor = Visitor(identity)
         visit.is_created = True
-        self._start_sweeper()
         self.counts["created"] += 1
-        return [] if self.backend is None else [Step(Whole(identity.key, record))]
+        return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record))]
 
-    def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
-        """Hold the record where this server is a holder, and let the session go on from it."""
-        if self.backend is None or self.backend.holds(key):
-            session.visit.packed = packed = self.table.put(key, record)
-            packed_bytes = len(packed)
-        else:
-            packed_bytes = len(record.pack())
-        session.rebase(Opened(record, key, packed_bytes, session.opened.is_stale))
+    def _keep(self, session: Session, key: SessionKey, record: Record, stamp: Stamp) -> None:
+        """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
+        visit: Visit = session.visit
+        visit.packed = packed = self.table.put(key, record)
+        if self.backend is not None:
+            visit.given = self._given.setdefault(key, Given())
+            visit.given.last = (stamp,)
+        self._start_sweeper()
+        session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
+
+    def _on_expired(self, key: SessionKey, record: Record) -> None:
+        """A copy leaves. If it has writes of ours that nobody else may hold, no later one may be given their stamps."""
+        if self._writer in record.version and self.backend is not None and not self.backend.is_confirmed(key):
+            self._writer = 0
 
     def _start_sweeper(self) -> None:
-        if self._sweeper is None:
+        if self._sweeper is None and self._sweeps:
             self._sweeper = Sweeper(self)
 
-    def _end(self, key: SessionKey, state: int, now_ms: int) -> None:
-        held = self._held(key)
+    def _end(self, opened: Opened, state: int, now_ms: int) -> Record:
+        """End the session here; where it is not held, that is remembered all the same if others are to know."""
+        held = self._held(opened.key)
+        record = held or opened.record
+        assert record is not None, "what is ended was opened"
+        ended = record.end(state, now_ms)
         if held is not None:
-            self.table.put(key, held.end(state, now_ms), is_touch=True)
+            self.table.put(opened.key, ended, is_touch=True)
+        elif self.backend is not None:
+            self.table.offer(opened.key, ended)  # without room others are asked, and tell of the end
+            self._start_sweeper()
+        return ended
+
+    def _unsettled(self, session: Session) -> list[Step]:
+        """What an answer must wait for though its request changed nothing: all that its session contains."""
+        assert self.backend is not None, "alone, nothing waits"
+        key = session.opened.key if session.accessed else b""
+        return [] if not key or self.backend.is_settled(key) else [Step(key)]
 
     def _draw_identity(self) -> Identity:
         """A new id; with other servers, one of which this server is the first holder."""
-        for _ in range(DRAWS_MAX):
-            session_id = self._draw(ID_BYTES)
-            identity = Identity(session_id, key_of(session_id))
-            if self.backend is None or self.backend.is_first_holder(identity.key):
-                break
-        return identity
+        return self._credentials.draw_identity(None if self.backend is None else self.backend.is_first_holder)
 
     def _after_fork(self) -> None:
         """What must not be shared with the parent process: its tag, its thread, and a lock it may have held."""
-        self._lock = threading.Lock()
+        self._lock, self._writer = threading.Lock(), 0
         self._credentials.after_fork()
-        self._writer = 0
-        self._sweeper = Sweeper(self) if len(self.table) else None
+        self._sweeper = Sweeper(self) if len(self.table) and self._sweeps else None
 
 
 _NOTHING: Final = Opened()
-_UNKNOWN_HERE: Final = (
-    "a session of this service is unknown to this process: another process wrote it, an earlier run or a sibling. With "
-    "sticky:// sessions live in one process: run one worker (--workers 1) for each server, route by affinity, or share "
-    "them with another strategy"
-)
-
-
-def _reset_after_fork(engine: Engine) -> None:
-    """Registered hooks live for ever, so they hold the engine weakly."""
-    find = weakref.ref(engine)
-
-    def reset() -> None:
-        found = find()
-        if found is not None:
-            found._after_fork()  # noqa: SLF001  # this module's own
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=reset)
 
 
 def _ms(seconds: float) -> int:

@@ -11,13 +11,14 @@ none, since a record is one immutable object and is swapped in one step.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sessile.errors import SessionLimit
 from sessile.record import ENDED, LIVE, ROTATED, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sessile.token import SessionKey
 
@@ -47,11 +48,24 @@ class Table:
         bytes_max: how many bytes to hold, `ENTRY_BYTES` for each entry included.
         rotation_grace_ms: how long a rotated session may be looked at.
         tombstone_keep_ms: how long an ended session is remembered.
+        idle_slack: by which part of its idle timeout longer an unused session is held than it may be served: it may have
+            been used elsewhere, and word of that be on its way.
     """
 
-    def __init__(self, *, sessions_max: int, bytes_max: int, rotation_grace_ms: int, tombstone_keep_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        sessions_max: int,
+        bytes_max: int,
+        rotation_grace_ms: int,
+        tombstone_keep_ms: int,
+        idle_slack: float = 0.0,
+    ) -> None:
         self.expired = 0
         """How many live sessions ran out of time here."""
+        self._idle_slack = idle_slack
+        self.on_expired: Callable[[SessionKey, Record], None] | None = None
+        """Hears of a live session that ran out of time, just before it is dropped."""
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
@@ -106,7 +120,9 @@ class Table:
     def due_ms(self, record: Record) -> int:
         """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
         if record.state == LIVE:
-            return record.expires_ms()
+            if not self._idle_slack:
+                return record.expires_ms()
+            return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
         return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
     def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
@@ -138,6 +154,11 @@ class Table:
         else:
             self._keep_hot(key, (packed, record))
         return packed
+
+    def offer(self, key: SessionKey, record: Record) -> None:
+        """Hold this record if there is room for it."""
+        with suppress(SessionLimit):
+            self.put(key, record)
 
     def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, *, is_touch: bool) -> bytes:
         """Hold a record that is new here, or in a new state."""
@@ -221,5 +242,8 @@ class Table:
         elif record.state == ROTATED:
             self.put(key, record.end(ENDED, now_ms))
         else:
-            self.expired += record.state == LIVE
+            if record.state == LIVE:
+                self.expired += 1
+                if self.on_expired is not None:
+                    self.on_expired(key, record)
             self.drop(key)

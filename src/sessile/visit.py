@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
     from sessile.backend import Change
     from sessile.cookies import Presented
-    from sessile.record import Record
-    from sessile.token import Identity, Visitor
+    from sessile.record import Heads, Record
+    from sessile.token import Identity, SessionKey, Visitor
 
-__all__ = ["Step", "Visit"]
+__all__ = ["Given", "Step", "Visit"]
+
+
+class Given:
+    """The last stamp this process gave in a session, known to all its requests that are under way in it."""
+
+    __slots__ = ("__weakref__", "last")
+
+    def __init__(self) -> None:
+        self.last: Heads = ()
 
 
 class Visit:
@@ -28,7 +37,7 @@ class Visit:
     drawn: Identity | None = None
     """What a new session will be, if there comes one."""
     pulled: Record | None = None
-    """What other holders gave, where this server holds no copy that covers `seen`."""
+    """What was held here when others were asked, merged with what they gave."""
     is_stale: bool = False
     is_crowded: bool = False
     """Whether the record has more heads than a cookie may name, so that a write must join them."""
@@ -38,6 +47,8 @@ class Visit:
     """Why the session cannot be told, where that is so."""
     packed: bytes | None = None
     """The table's bytes that the session was opened from."""
+    given: Given | None = None
+    """What this process wrote to the session since others were asked; the table need not hold it any more."""
     has_ended: bool = False
     is_created: bool = False
 
@@ -48,7 +59,11 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something to be told to the other holders, and what to do here once they know."""
+    """Something the other holders are to be told of a session before the answer leaves.
 
-    change: Change
-    then: Callable[[], None] | None = None
+    Without a change they have been told, and are waited for. `make` does, when its turn has come, what the change tells of.
+    """
+
+    key: SessionKey
+    change: Change | None = None
+    make: Callable[[], Change] | None = None
