@@ -64,6 +64,9 @@ class _Backend:
     def is_settled(self, key: SessionKey) -> bool:
         return self._node.is_settled(key)
 
+    def is_confirmed(self, key: SessionKey) -> bool:
+        return self._node.is_confirmed(key)
+
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         self._cluster.handle(self._name, SessionTouched(key, touched_ms))
 

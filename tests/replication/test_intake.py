@@ -10,7 +10,7 @@ from sessile.backend import Acknowledged
 from sessile.delta import Delta
 from sessile.errors import RecordError, WireError
 from sessile.record import ENDED, Stamp
-from sessile.replication.intake import NEED, delta_of, message_of
+from sessile.replication.intake import LEAVING, NEED, NO_ROOM, delta_of, message_of
 from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
 from tests.replication.cluster import Cluster, fields_of
 
@@ -149,3 +149,47 @@ def test_a_change_of_nobody_or_out_of_order_breaks_the_protocol() -> None:
         delta_of(Changed(KEY, 5, 0, 1, {}), 0)
     with pytest.raises(RecordError):
         delta_of(Changed(KEY, 5, 7, -1, {}), 0)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_who_leaves_takes_nothing_in(*, is_new: bool) -> None:
+    """A change or a new session that is on its way to a leaver is denied: what it acknowledged would go with it."""
+    cluster, key = pair()
+    cluster.stop("b")
+    if is_new:
+        key = cluster.first_key("a", start=1_000)
+        cluster.create("a", key, y=2)
+    else:
+        cluster.write("a", key, y=2)
+    cluster.run(5)
+    assert [(message.key, message.why) for message in cluster.messages(Denied, "b", "a")] == [(key, LEAVING)]
+    assert cluster.values(key).get("b", {}) == ({} if is_new else {"x": 1})
+
+
+def test_a_change_that_finds_no_room_is_denied() -> None:
+    """A holder that is full keeps the copy it has, says so, and the writer is not answered as if it were held."""
+    cluster, key = pair(ack_timeout_ms=100)
+    cluster.servers["b"].table._bytes_max = 0
+    ticket = cluster.write("a", key, y="x" * 1_000)
+    cluster.run(150)
+    assert [message.why for message in cluster.messages(Denied, "b", "a")][:1] == [NO_ROOM]
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    assert cluster.values(key)["b"] == {"x": 1}
+    assert cluster.servers["b"].node.counts["no_room"] >= 1
+
+
+def test_what_is_told_and_finds_no_room_changes_nothing() -> None:
+    """The rest of what was told is taken, and the link lives."""
+    cluster, key = pair()
+    other = cluster.first_key("a", start=1_000)
+    cluster.create("a", other, x=1)
+    cluster.run(10)
+    large, small = cluster.held("a", key), cluster.held("a", other)
+    assert large is not None and small is not None
+    large, _ = large.write(9, {"y": b"\xc4\xff" + bytes(255)}, now_ms=cluster.now_ms)
+    node, table = cluster.servers["b"].node, cluster.servers["b"].table
+    table._bytes_max = 0
+    ended = small.end(ENDED, cluster.now_ms)
+    node._intake.take_told(node.peers["a"], Told(cluster.now_ms, ((key, large.pack()), (other, ended.pack()))))
+    assert cluster.values(key)["b"] == {"x": 1}
+    assert table.state(other) == ENDED

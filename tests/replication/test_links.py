@@ -7,9 +7,23 @@ from random import Random
 import pytest
 
 from sessile.backend import PullStatus
+from sessile.delta import Delta
+from sessile.record import Record
 from sessile.replication.config import NodeConfig
-from sessile.replication.events import FramesReceived, HangUp, LinkDown, LinkUp, Note, Send, Woken
-from sessile.replication.messages import PROTOCOL, Beat, Hello, MemberInfo, Rejoin
+from sessile.replication.events import (
+    AddressesFound,
+    ChangePushed,
+    Dial,
+    DrawWriter,
+    FramesReceived,
+    HangUp,
+    LinkDown,
+    LinkUp,
+    Note,
+    Send,
+    Woken,
+)
+from sessile.replication.messages import PROTOCOL, Acked, Beat, Hello, MemberInfo, Rejoin, Writing
 from sessile.replication.node import Node
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
 from sessile.table import Table
@@ -120,3 +134,39 @@ def test_two_that_were_apart_too_long_do_not_go_on_as_they_were() -> None:
     assert cluster.values(key) == {}
     assert all(set(server.node.peers) == set("abc") - {name} for name, server in cluster.servers.items())
     assert cluster.asked("c", key).status is PullStatus.NONE
+
+
+def test_a_link_that_breaks_before_the_greeting_is_dialled_again() -> None:
+    """Somebody listens there but says nothing: after a pause another attempt is made, not none ever."""
+    node = make_node()
+    assert Dial("b") in node.handle(AddressesFound(("b",)), 0)
+    node.handle(LinkUp(1, "b"), 1)
+    assert Dial("b") not in node.handle(LinkDown(1), 2)
+    assert Dial("b") in [effect for at in range(3, 2_000, 50) for effect in node.handle(Woken(), at)]
+
+
+def test_a_tag_that_is_drawn_between_the_greetings_is_announced() -> None:
+    """What this node said in its own greeting is not so any more when the other's comes: it says so first."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    born = Record.create(now_ms=0, idle_ms=1_000, deadline_ms=10_000)
+    record, stamp = born.write(77, {"x": b"\x01"}, now_ms=0)
+    key = b"k" * 16
+    node.handle(ChangePushed(1, key, Delta.of(record, key, born.heads, stamp, names=["x"], counted=()), "one"), 1)
+    sent = [decode(effect.frame[LENGTH_BYTES:]) for effect in say(node, hello()) if isinstance(effect, Send)]
+    assert sent[0] == Writing(77)
+
+
+def test_who_is_told_to_start_over_drops_its_table_and_every_link() -> None:
+    """All its links, not only the one that said so: each peer must be greeted anew; nothing more of that read counts."""
+    node = make_node()
+    for link, name in enumerate("bc", 1):
+        node.handle(LinkUp(link), 0)
+        say(node, hello(me=MemberInfo(name, name, 1), writer=link), link=link)
+    node.handle(LinkUp(3), 10)
+    node._context.replica.table.put(b"k" * 16, Record.create(now_ms=0, idle_ms=1_000, deadline_ms=10_000))
+    frames = tuple(encode(message)[LENGTH_BYTES:] for message in (Rejoin(), Acked(99)))
+    effects = node.handle(FramesReceived(1, frames), 20)
+    assert sorted(effect.link for effect in effects if isinstance(effect, HangUp)) == [1, 2, 3]
+    assert DrawWriter() in effects and not node.peers and not len(node._context.replica.table)
+    assert node.counts["protocol_errors"] == 0

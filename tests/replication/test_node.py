@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sessile.backend import Acknowledged
 from sessile.replication.events import FramesReceived, HangUp, Note
-from sessile.replication.messages import Acked, Beat, Denied, Goodbye, Members, Touched
+from sessile.replication.messages import Acked, Beat, Denied, Goodbye, MemberInfo, Members, Pull, Touched
 from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster
 
@@ -125,6 +125,40 @@ def test_a_peer_that_breaks_the_protocol_is_hung_up_and_comes_back() -> None:
         cluster.close("a", "b")
         cluster.run(500)
         assert set(node.peers) == {"b"}
+
+
+def test_a_member_that_renewed_its_incarnation_moves_no_session() -> None:
+    """The list changed; who holds what did not: no copies are compared, and what nobody has is still remembered."""
+    cluster = Cluster("abc")
+    node = cluster.servers["a"].node
+    cluster.run(1_000)
+    cluster.asked("a", b"k" * 16)
+    before, passes = node.placement, node.counts["repair_passes"]
+    cluster.seen.clear()
+    frame = encode(Members((MemberInfo("b", "host-b", 2),)))[LENGTH_BYTES:]
+    node.handle(FramesReceived(node.peers["b"].link, (frame,)), cluster.now_ms)
+    cluster.run(20)
+    assert node.membership.infos()[1:][0].incarnation == 2
+    assert node.placement is before and node.counts["repair_passes"] == passes
+    cluster.asked("a", b"k" * 16)
+    assert not list(cluster.messages(Pull))
+
+
+def test_a_leaver_waits_for_a_slow_hand_over_without_beginning_anew() -> None:
+    """While offers are on their way no further pass is begun; it goes when they are answered, and all is there."""
+    cluster = Cluster("ab", copies=1, delay_ms=60)
+    keys = [cluster.first_key("b", start=50 * number) for number in range(5)]
+    for key in keys:
+        cluster.create("b", key, x=1)
+    cluster.run(500)
+    passes = cluster.servers["b"].node.counts["repair_passes"]
+    ticket = cluster.stop("b")
+    cluster.run(200)
+    assert cluster.answer("b", ticket) is None
+    assert cluster.servers["b"].node.counts["repair_passes"] - passes <= 2
+    cluster.run(1_000)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert all(cluster.held("a", key) is not None for key in keys)
 
 
 @given(frames=st.lists(st.binary(max_size=60), max_size=5), is_greeted=st.booleans())

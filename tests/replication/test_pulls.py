@@ -205,3 +205,73 @@ def test_what_is_held_here_alone_is_all_there_is() -> None:
     assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
     cluster.cut(proxy, "a")
     assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE
+
+
+def test_two_who_know_different_things_ask_twice() -> None:
+    """Questions about one session with other heads are apart: the end of one does not lose the other."""
+    cluster, key, _, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    tickets = [
+        cluster.pull(proxy, key),
+        cluster.pull(proxy, key, record.heads),
+        cluster.pull(proxy, key, (Stamp(9, 9),)),
+    ]
+    cluster.run(50)
+    assert len({message.heads for message in cluster.messages(Pull)}) == 3
+    assert [fields_of(cluster.answer(proxy, ticket).record) for ticket in tickets] == [{"x": 1}] * 3  # type: ignore[union-attr]
+    assert not cluster.servers[proxy].node._pulls._by_key
+
+
+def test_a_kept_copy_that_turns_out_to_be_the_last_is_held_again() -> None:
+    """All holders lost the session: whoever kept it of an earlier question serves it, and gives it to the holders."""
+    cluster, key, backup, proxy = with_session()
+    cluster.asked(proxy, key)
+    for name in ("a", backup):
+        cluster.servers[name].table.drop(key)
+    pulled = cluster.asked(proxy, key)
+    assert (pulled.status, fields_of(pulled.record)) == (PullStatus.RECORD, {"x": 1})
+    cluster.run(500)
+    assert {name: fields_of(cluster.held(name, key)) for name in ("a", backup)} == {"a": {"x": 1}, backup: {"x": 1}}
+
+
+def test_a_kept_copy_for_which_there_is_no_room_is_served_all_the_same() -> None:
+    """A full server does not hold the last copy, nor forget it as if it did; its readers get it."""
+    cluster, key, backup, proxy = with_session()
+    cluster.asked(proxy, key)
+    for name in ("a", backup):
+        cluster.servers[name].table.drop(key)
+    cluster.servers[proxy].table._sessions_max = 0
+    assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
+    cluster.run(500)
+    assert cluster.values(key) == {}
+    assert cluster.servers[proxy].node.counts["no_room"] == 1
+    assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
+
+
+def test_an_end_that_is_known_here_is_the_answer_though_nobody_else_remembers_it() -> None:
+    """Neither NONE nor UNREACHABLE: the end is certain, whoever can be asked."""
+    cluster, key, backup, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.servers[proxy].table.put(key, record.end(ENDED, cluster.now_ms))
+    for name in ("a", backup):
+        cluster.servers[name].table.drop(key)
+    cluster.cut(proxy, "a")
+    pulled = cluster.asked(proxy, key)
+    assert pulled.status is PullStatus.RECORD
+    assert pulled.record is not None and pulled.record.state == ENDED
+
+
+def test_a_session_that_came_by_a_question_is_in_the_directory() -> None:
+    """Its first holder lost it and asked for it: as soon as the engine has entered the answer, it is listed again."""
+    cluster, key, *_ = with_session(directory=True)
+    server = cluster.servers["a"]
+    server.table.drop(key)
+    server.node.directory.look(key)
+    assert key not in server.node.directory
+    record = cluster.asked("a", key).record
+    assert record is not None
+    server.table.put(key, record)
+    cluster.run(20)
+    assert key in server.node.directory

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sessile.backend import Acknowledged
+from sessile.backend import Whole as Born
 from sessile.record import ENDED, LIVE
-from sessile.replication.messages import Changed, Whole, Writing
+from sessile.replication.messages import Changed, Digest, Members, Offered, Whole, Writing
 from tests.replication.cluster import Cluster
 
 
@@ -190,3 +191,159 @@ def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         cluster.create("a", cluster.first_key("a", start=number * 50), x=number)
     assert len(cluster.servers["a"].node._pushes) == 5
+
+
+def test_what_was_left_to_repair_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An acknowledgement of a change that is not waited for any more changes nothing."""
+    monkeypatch.setattr("sessile.replication.pushes.OPEN_MAX", 5)
+    cluster = Cluster("ab", delay_ms=5)
+    for number in range(10):
+        cluster.create("a", cluster.first_key("a", start=number * 50), x=number)
+    cluster.run(20)
+    assert len(cluster.servers["a"].node._pushes) == 0
+
+
+def test_what_nobody_else_is_known_to_hold_is_not_confirmed() -> None:
+    """A change that waits, and one that nobody was there to take, until repair has brought it to somebody."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    cluster.create("a", key, x=1, ack="none")
+    assert not node.is_confirmed(key)
+    cluster.run(10)
+    assert node.is_confirmed(key)
+    cluster.kill("b")
+    cluster.run(2_000)
+    cluster.write("a", key, y=2)
+    assert (node.is_settled(key), node.is_confirmed(key)) == (True, False)
+    cluster.start("b", incarnation=2)
+    cluster.run(1_000)
+    assert node.is_confirmed(key) and cluster.values(key)["b"] == {"x": 1, "y": 2}
+
+
+def test_what_is_remembered_of_doubts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node alone that writes to many sessions forgets the oldest of those that nobody else has."""
+    monkeypatch.setattr("sessile.replication.pushes.OPEN_MAX", 3)
+    cluster = Cluster("a")
+    keys = [cluster.first_key("a", start=50 * number) for number in range(5)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    assert [cluster.servers["a"].node.is_confirmed(key) for key in keys] == [True, True, False, False, False]
+
+
+def test_a_session_that_is_gone_before_it_is_sent_is_not_waited_for() -> None:
+    """A whole record is sent as the table holds it: where it holds none there is nothing to send."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.servers["a"].table.drop(key)
+    cluster.seen.clear()
+    ticket = cluster.push("a", key, Born(key, record))
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    cluster.run(10)
+    assert not list(cluster.messages(Whole, "a", "b"))
+
+
+def test_a_session_that_runs_out_of_time_while_it_waits_is_given_up() -> None:
+    """When members change it is sent to nobody and no longer open; who waits for it is told that nobody has it."""
+    cluster = Cluster("abc", copies=2, ack_timeout_ms=3_000)
+    key = cluster.first_key("a")
+    backup = cluster.servers["a"].node.placement.order(key)[1]
+    cluster.cut("a", "bc")
+    ticket = cluster.create("a", key, x=1)
+    cluster.servers["a"].table.drop(key)
+    cluster.kill(backup)
+    node = cluster.servers["a"].node
+    assert len(node._pushes) == 0 and not node.is_confirmed(key)
+    cluster.run(3_100)
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+
+
+def test_who_has_no_room_is_not_made_up_for_while_another_may_take_it() -> None:
+    """The full holder denies; the other's answer is still to come, so nobody else is sent the session at once."""
+    cluster = Cluster("abcd", strategy="primary-backup", copies=3, second_target_ms=500)
+    key = cluster.first_key("a")
+    _, full, slow, spare = cluster.servers["a"].node.placement.order(key)
+    cluster.servers[full].table._sessions_max = 0
+    cluster.cut("a", slow)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(100)
+    assert cluster.servers["a"].node.counts["denied_no_room"] == 1
+    assert cluster.answer("a", ticket) is None and cluster.held(spare, key) is None
+    cluster.heal()
+    cluster.run(5)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+
+
+def test_who_leaves_is_made_up_for_at_once() -> None:
+    """A backup that goes denies the change: the next member gets the session before anybody's time is over."""
+    cluster = Cluster("abc", copies=2, second_target_ms=5_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    _, backup, third = cluster.servers["a"].node.placement.order(key)
+    cluster.mangle = lambda source, target, message: isinstance(message, Members | Digest | Offered)
+    cluster.stop(backup)
+    ticket = cluster.write("a", key, y=2)
+    cluster.run(10)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.values(key)[third] == {"x": 1, "y": 2}
+
+
+def test_a_session_that_is_gone_when_it_is_denied_is_sent_to_nobody_else() -> None:
+    """Its record ran out of time meanwhile: there is nothing left for the next member."""
+    cluster = Cluster("abc", copies=2, second_target_ms=5_000, ack_timeout_ms=100)
+    key = cluster.first_key("a")
+    _, full, third = cluster.servers["a"].node.placement.order(key)
+    cluster.servers[full].table._sessions_max = 0
+    ticket = cluster.create("a", key, x=1)
+    cluster.servers["a"].table.drop(key)
+    cluster.run(150)
+    assert cluster.servers["a"].node.counts["denied_no_room"] == 1
+    assert cluster.values(key) == {} and not list(cluster.messages(Whole, "a", third))
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+
+
+def test_who_has_a_change_is_not_sent_it_again_when_members_change() -> None:
+    """Of all holders one is out of reach: neither a link that broke nor a newcomer makes the others get it twice."""
+    cluster = Cluster("abc", strategy="all-to-all", ack_timeout_ms=5_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.mangle = lambda source, target, message: target == "c" and isinstance(message, Changed | Whole)
+    ticket = cluster.write("a", key, ack="all", y=2)
+    cluster.run(10)
+    cluster.seen.clear()
+    cluster._addresses = tuple("abcd")
+    cluster.start("d")
+    cluster.close("a", "b")
+    cluster.run(300)
+    assert set(cluster.servers["a"].node.peers) == set("bcd")
+    assert not list(cluster.messages(Whole, "a", "b")) and list(cluster.messages(Whole, "a", "d"))
+    assert cluster.answer("a", ticket) is None
+    cluster.mangle = lambda source, target, message: False
+    cluster.close("a", "c")
+    cluster.run(300)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+
+
+def test_a_server_that_is_no_holder_keeps_a_copy_that_changed_again() -> None:
+    """Two quiet seconds count from the last change: somebody may rely on what came after the one that is held."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    (proxy,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    record = cluster.asked(proxy, key).record
+    assert record is not None
+    cluster.servers[proxy].table.put(key, record)
+    cluster.write(proxy, key, y=2)
+    cluster.run(1_500)
+    cluster.write(proxy, key, y=3)
+    cluster.run(1_000)
+    assert cluster.values(key)[proxy] == {"x": 1, "y": 3}
+    cluster.run(1_500)
+    assert cluster.held(proxy, key) is None

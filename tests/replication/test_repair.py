@@ -195,3 +195,87 @@ def test_a_pass_over_many_keys_takes_its_time() -> None:
 def test_buckets_are_first_bytes() -> None:
     """Every key has one, and a differing bucket is named by one byte."""
     assert BUCKETS == 256
+
+
+def test_a_pass_that_is_asked_for_during_another_follows_it() -> None:
+    """The one under way may be past what changed, so another one begins once it is over."""
+    cluster, _ = filled("ab", 1_200, copies=2)
+    node = cluster.servers["a"].node
+    cluster.run(1_000)
+    passes = node.counts["repair_passes"]
+    node._repair.start(announces=False)
+    cluster.run(3)
+    assert node.counts["repair_passes"] == passes + 1 and not node._repair.is_idle
+    node._repair.start(announces=False)
+    cluster.run(3)
+    assert node.counts["repair_passes"] == passes + 1, "not two at once"
+    cluster.run(50)
+    assert node.counts["repair_passes"] == passes + 2 and node._repair.is_idle
+
+
+def test_a_session_that_goes_between_offer_and_answer_is_left_out() -> None:
+    """What ran out of time before it was wanted is not sent; the others are."""
+    cluster, keys = filled("ab", 5)
+    for key in keys:
+        cluster.servers["b"].table.drop(key)
+
+    def forget(source: str, target: str, message: object) -> bool:
+        if isinstance(message, Wanted) and target == "a":
+            cluster.servers["a"].table.drop(keys[0])
+        return False
+
+    cluster.mangle = forget
+    cluster.run(13_000)
+    sent = {key for message in cluster.messages(Whole, "a", "b") for key, _ in message.items}
+    assert sent == set(keys[1:]) and cluster.values(keys[0]) == {}
+
+
+def test_what_the_queue_does_not_take_is_sent_later_and_once() -> None:
+    """Repair waits for acknowledgements where more is outstanding than may be; nothing is skipped or sent again."""
+    cluster, keys = filled("ab", 300, queue_bytes_max=1_000, repair_window_bytes=2**20)
+    large = {"z": b"\xc5\x04\x00" + bytes(1_024)}
+    for key in keys:
+        held = cluster.held("a", key)
+        assert held is not None
+        cluster.servers["a"].table.put(key, held.write(5, large, now_ms=cluster.now_ms)[0])
+    cluster.run(13_000)
+    assert same(cluster, keys)
+    sent = [key for message in cluster.messages(Whole, "a", "b") for key, _ in message.items]
+    assert len(sent) == len(set(sent)) == 300
+    assert cluster.servers["a"].node.counts["overflows"] >= 1
+
+
+def test_a_copy_that_changes_while_it_is_offered_is_offered_again() -> None:
+    """A server that is no holder drops its copy only when the holders have what it is now, and soon."""
+    cluster, (key,) = filled("abc", 1, copies=2)
+    (proxy,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    held = cluster.asked(proxy, key).record
+    assert held is not None
+    server = cluster.servers[proxy]
+    server.table.put(key, held)
+    changed, _ = held.write(5, {"z": b"\x05"}, now_ms=cluster.now_ms)
+
+    def change(source: str, target: str, message: object) -> bool:
+        if isinstance(message, Wanted) and target == proxy and server.table.get(key) == held.pack():
+            server.table.put(key, changed)
+        return False
+
+    cluster.mangle = change
+    server.node._repair.start(announces=False)
+    cluster.run(100)
+    assert cluster.held(proxy, key) is None
+    assert set(cluster.values(key)) == set(cluster.servers["a"].node.placement.holders(key))
+    assert all(values == {"n": 0, "z": 5} for values in cluster.values(key).values())
+
+
+def test_a_leaver_hands_over_what_it_knows_of_ends() -> None:
+    """An end that only it has heard of is with the others before it goes: nobody would be left who knows."""
+    cluster, (key,) = filled("abc", 1, copies=2)
+    held = cluster.held("a" if cluster.held("a", key) else "b", key)
+    assert held is not None
+    cluster.servers["c"].table.put(key, held.end(ENDED, cluster.now_ms))
+    ticket = cluster.stop("c")
+    while cluster.answer("c", ticket) is None:
+        cluster.run(1)
+    assert cluster.answer("c", ticket) is Acknowledged.YES
+    assert [cluster.servers[name].table.state(key) for name in "ab"] == [ENDED, ENDED]

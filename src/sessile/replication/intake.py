@@ -110,9 +110,9 @@ class Intake:
 
     def _tell(self, peer: Peer, key: SessionKey) -> None:
         packed = self._context.replica.table.get(key)
-        if packed is not None:
-            self._context.counts["told"] += 1
-            self._context.send(peer, Told(self._context.now_ms, ((key, packed),)))
+        assert packed is not None, "what was just taken is held"
+        self._context.counts["told"] += 1
+        self._context.send(peer, Told(self._context.now_ms, ((key, packed),)))
 
 
 def delta_of(message: Changed, announced: int) -> Delta:

@@ -30,7 +30,6 @@ from sessile.replication.events import (
     PullAsked,
     SessionTouched,
     StopAsked,
-    Woken,
 )
 from sessile.replication.intake import Intake
 from sessile.replication.links import Links
@@ -81,13 +80,17 @@ class Node:
         placement = Placement(config.name, self._placeable, config.copies_or_all)
         self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
         self.counts: Counter[str] = context.counts
-        self._pulls = Pulls(context)
+        self.directory = Directory(context)
+        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look)
         self._pushes = Pushes(context, self._drop)
         self._repair = Repair(
-            context, drop=self._drop, is_open=self._pushes.is_open, confirmed=self._pushes.confirmed_by_repair
+            context,
+            drop=self._drop,
+            is_open=self._pushes.is_open,
+            confirmed=self._pushes.confirmed_by_repair,
+            look=self.directory.look,
         )
         self._tombstones = Tombstones(context, self._changed, self._grow_sure)
-        self.directory = Directory(context)
         self._intake = Intake(context, self._changed)
         self._links = Links(context, self)
         self._touches: dict[SessionKey, int] = {}
@@ -127,6 +130,10 @@ class Node:
     def is_settled(self, key: SessionKey) -> bool:
         """Whether everything this node wrote to the session is held as was demanded."""
         return self._pushes.is_settled(key)
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        """Whether another node is known to hold everything that this one wrote to the session."""
+        return self._pushes.is_confirmed(key)
 
     @property
     def peers(self) -> dict[str, Peer]:
@@ -175,8 +182,6 @@ class Node:
                 self._membership.find(event.addresses, now_ms)
             case StopAsked():
                 self._stop(event.ticket)
-            case Woken():
-                pass
         context.ring()
         self._look_around()
         return context.take_effects()
@@ -219,7 +224,6 @@ class Node:
     def peer_went(self, peer: Peer) -> None:
         """What was sent over the link and not acknowledged may not have arrived."""
         self._context.handed.clear()
-        self._pushes.link_lost(peer)
         self._repair.link_lost(peer.name)
         self._pushes.view_changed()
         self._pulls.peers_changed()
@@ -286,7 +290,6 @@ class Node:
 
     def _message_handlers(self) -> dict[type[Message], Callable[[Peer, object], None]]:
         handlers: dict[type, Callable[..., None]] = {
-            Hello: self._hello_again,
             messages.Members: self._members,
             messages.Beat: self._beaten,
             messages.Writing: self._writing,
@@ -309,10 +312,6 @@ class Node:
             messages.Goodbye: self._goodbye,
         }
         return handlers
-
-    def _hello_again(self, peer: Peer, message: Hello) -> None:
-        del message
-        raise WireError(f"{peer.name} greets twice")
 
     def _beaten(self, peer: Peer, message: Beat) -> None:
         """Whatever arrives is a sign of life; a beat is nothing else."""
@@ -354,6 +353,12 @@ class Node:
         self.directory.look(key)
         if record.state != LIVE:
             self.counts["ends_learned"] += 1
+
+    def _adopt(self, key: SessionKey, record: Record) -> None:
+        """The last copy there is: hold it, and offer it to those who should."""
+        if self._context.replica.merge(key, record) is not None:
+            self._changed(key, record)
+            self._repair.start(announces=False)
 
     def _drop(self, key: SessionKey) -> None:
         """Every holder has what this node, which is none, still holds."""
@@ -406,9 +411,7 @@ class Node:
         context = self._context
         assert self._stopping is not None, "a node goes when it was asked to"
         table = context.replica.table
-        is_empty = self._repair.is_idle and all(
-            table.state(key) != LIVE or context.handed.get(key) is table.get(key) for key in table
-        )
+        is_empty = self._repair.is_idle and all(context.handed.get(key) is table.get(key) for key in table)
         if is_empty or context.now_ms >= until_ms or not context.peers:
             for peer in context.peers.values():
                 context.send(peer, Goodbye())

@@ -8,6 +8,7 @@ every member that is not confirmed dead has said so and those are most; that is 
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Pulled, PullStatus
@@ -17,6 +18,8 @@ from sessile.replication.events import Answer
 from sessile.replication.messages import Answered, Pull
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sessile.record import Heads
     from sessile.replication.context import Context
     from sessile.replication.peer import Peer
@@ -30,6 +33,8 @@ NONE: Final = 2
 NOT_SURE: Final = 3
 """What an answer says."""
 NEGATIVES_MAX: Final = 10_000
+ENTERED_MS: Final = 10
+"""By then the engine has entered what it was told."""
 WAITING_MAX: Final = 10_000
 """Questions that may be under way; more are answered with UNREACHABLE at once."""
 
@@ -54,8 +59,14 @@ class _Question:
 class Pulls:
     """The questions of this node, and its answers to those of others."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self, context: Context, *, adopt: Callable[[SessionKey, Record], None], look: Callable[[SessionKey], None]
+    ) -> None:
         self._context = context
+        self._adopt = adopt
+        """Called with a kept copy that turns out to be the last one: it is to be held."""
+        self._look = look
+        """Called when the engine may have entered what it was told into the table."""
         self._questions: dict[int, _Question] = {}
         self._by_key: dict[SessionKey, dict[Heads, int]] = {}
         self._numbers = 0
@@ -106,9 +117,7 @@ class Pulls:
 
     def _go_on(self, number: int) -> None:
         """Ask the next, unless somebody who was asked may still answer."""
-        question = self._questions.get(number)
-        if question is None:
-            return
+        question = self._questions[number]
         context = self._context
         held = context.replica.get(question.key)
         if held is not None and (question.have is None or not held.same_state(question.have)):
@@ -201,8 +210,12 @@ class Pulls:
             question.answered.get(name) == NONE for name in context.peers
         )
         if have is not None and have.state == LIVE:
-            # Held here, and nobody else has it: all that there is, unless those who may have it were not asked.
-            return Pulled(PullStatus.RECORD, have) if is_complete else Pulled(PullStatus.UNREACHABLE)
+            # Nobody else has it: all that there is, unless those who may have it were not asked.
+            if not is_complete:
+                return Pulled(PullStatus.UNREACHABLE)
+            if context.replica.table.get(question.key) is None:
+                context.alarm(0, partial(self._adopt, question.key, have))  # once this question is answered
+            return Pulled(PullStatus.RECORD, have)
         if have is not None:
             return Pulled(PullStatus.RECORD, have)
         if is_complete and context.membership.has_quorum():
@@ -230,6 +243,8 @@ class Pulls:
         self._context.counts[f"pulled_{pulled.status.value}"] += 1
         for ticket in question.tickets:
             self._context.do(Answer(ticket, pulled))
+        if pulled.record is not None and self._context.config.directory:
+            self._context.alarm(ENTERED_MS, partial(self._look, question.key))
 
     # -- what is remembered ------------------------------------------------------------------------------------------
 
@@ -262,8 +277,8 @@ class Pulls:
         """Hold the session no longer, but keep its state to ask with."""
         record = self._context.replica.get(key)
         self._context.replica.table.drop(key)
-        if record is not None:
-            self._keep(key, record)
+        assert record is not None, "only what is held is dropped"
+        self._keep(key, record)
 
     # -- answering ---------------------------------------------------------------------------------------------------
 
@@ -271,6 +286,8 @@ class Pulls:
         """Answer what this node holds beyond what the asker has."""
         context = self._context
         record = context.replica.get(message.key)
+        if record is None and message.key in self._kept:  # better than nothing, for one who has asked the holders
+            record = Record.unpack(self._kept[message.key])
         now_ms = context.now_ms
         if record is None:
             status, data = (NONE if self.is_trusting else NOT_SURE), b""

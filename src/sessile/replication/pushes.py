@@ -8,12 +8,12 @@ was denied for want of its base is followed by the whole record, and counts as h
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Acknowledged, Ended
 from sessile.backend import Whole as Born
 from sessile.delta import Delta
-from sessile.record import LIVE
 from sessile.replication.events import Answer
 from sessile.replication.intake import LEAVING, NEED, message_of
 from sessile.replication.membership import Standing
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sessile.backend import Change
     from sessile.replication.context import Context
     from sessile.replication.messages import Sequenced
-    from sessile.replication.peer import Peer
     from sessile.token import SessionKey
 
 __all__ = ["Pushes"]
@@ -70,6 +69,8 @@ class Pushes:
         self._drop = drop
         self._open: dict[SessionKey, list[_Push]] = {}
         self._open_count = 0
+        self._doubtful: OrderedDict[SessionKey, None] = OrderedDict()
+        """Sessions with a change that nobody confirmed and nobody is expected to."""
         self._waits: dict[SessionKey, list[_Wait]] = {}
 
     def __len__(self) -> int:
@@ -83,6 +84,10 @@ class Pushes:
     def is_open(self, key: SessionKey) -> bool:
         """Whether a change of this node to the session is not yet with everybody who should hold it."""
         return key in self._open
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        """Whether somebody holds every change of this node to the session."""
+        return key not in self._doubtful and all(push.confirmed for push in self._open.get(key, ()))
 
     # -- from the engine ---------------------------------------------------------------------------------------------
 
@@ -177,13 +182,17 @@ class Pushes:
                 self._one_more(push, again, self._context.config.second_target_ms)
 
     def view_changed(self) -> None:
-        """Members came or went: who should hold what is not held enough gets it, and nobody waits for who is gone."""
+        """Members or links came or went: who should hold what is not held enough gets it, nobody waits for who is gone.
+
+        What was sent over a link that is lost and not acknowledged may not have arrived, so it is sent anew.
+        """
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
                 push.sent_to = {name for name in push.sent_to if name in self._context.peers}
                 whole = self._whole(key)
                 if whole is None:  # it ran out of time
                     self._forget(push)
+                    self._doubt(key)
                     continue
                 if not self._is_satisfied(push):
                     for name in self._targets(push):
@@ -192,15 +201,9 @@ class Pushes:
                 self._close_if_held(push)
             self._answer(key)
 
-    def link_lost(self, peer: Peer) -> None:
-        """What was sent over the link and not acknowledged may not have arrived."""
-        for pushes in self._open.values():
-            for push in pushes:
-                if peer.name not in push.confirmed:
-                    push.sent_to.discard(peer.name)  # `view_changed`, which follows, sends it again or lets it be
-
     def confirmed_by_repair(self, key: SessionKey, name: str) -> None:
         """That node holds all that is held here of the session."""
+        self._doubtful.pop(key, None)
         for push in list(self._open.get(key, ())):
             self._held(push, name)
 
@@ -209,10 +212,12 @@ class Pushes:
     def _is_satisfied(self, push: _Push) -> bool:
         if push.ack == "none":
             return True
+        if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
+            return False
         if push.is_end or push.ack == "all":
             standing = self._context.membership.standing
             return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
-        return bool(push.confirmed) or not self._context.placement.others(push.key)
+        return True
 
     def _remember(self, push: _Push) -> None:
         self._open.setdefault(push.key, []).append(push)
@@ -235,16 +240,28 @@ class Pushes:
         if self._is_satisfied(push) and not push.sent_to - push.confirmed:
             self._forget(push)
             context = self._context
+            if not push.confirmed:
+                self._doubt(push.key)
             if not push.is_end and push.key not in self._open and not context.placement.is_holder(push.key):
-                context.alarm(QUIET_MS, lambda: self._quiet(push.key, push))
+                packed = context.replica.table.get(push.key)
+                context.alarm(QUIET_MS, lambda: self._quiet(push, packed))
 
-    def _quiet(self, key: SessionKey, push: _Push) -> None:
-        """All holders had the last change of this node, which is none of them: it need not hold the session."""
+    def _doubt(self, key: SessionKey) -> None:
+        """Nobody else is known to hold a change; of too many, the oldest are taken to be held."""
+        self._doubtful[key] = None
+        if len(self._doubtful) > OPEN_MAX:
+            self._doubtful.popitem(last=False)
+
+    def _quiet(self, push: _Push, packed: bytes | None) -> None:
+        """All holders had the last change of this node, which is none of them: it need not hold the session.
+
+        Unless the copy is another one by now: somebody may rely on this node to hold what changed.
+        """
         context = self._context
-        held = context.replica.get(key)
+        key = push.key
         if (
-            held is not None
-            and held.state == LIVE
+            packed is not None
+            and context.replica.table.get(key) is packed
             and key not in self._open
             and not context.placement.is_holder(key)
             and push.confirmed.issuperset(context.placement.others(key))

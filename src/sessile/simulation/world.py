@@ -236,13 +236,15 @@ class World:
 
     def asked(self, process: Process, request: Request, question: Pull | Push) -> None:
         """A request begins to wait."""
-        self.log(f"{process} asks for {request}: {question}")
+        if self.trace.show is not None:
+            self.log(f"{process} asks for {request}: {question}")
         for checker in self.checkers:
             checker.asked(request, question)
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         """What a request waited for is there."""
-        self.log(f"{request} is told {result}")
+        if self.trace.show is not None:
+            self.log(f"{request} is told {result}")
         if isinstance(result, Acknowledged):
             request.is_degraded = request.is_degraded or result is Acknowledged.NO
             kind = "wait" if isinstance(question, Push) and question.change is None else "push"
@@ -255,12 +257,14 @@ class World:
     def noted(self, process: Process, note: Note) -> None:
         """A node says something for the log."""
         self.coverage.counts[f"note {note.event} {note.about.get('after', '')}".strip()] += 1
-        self.log(f"{process}: {note.event} {note.about}")
+        if self.trace.show is not None:
+            self.log(f"{process}: {note.event} {note.about}")
 
     # -- what happens in requests ------------------------------------------------------------------------------------
 
     def opened(self, request: Request) -> None:
-        self.log(f"{request} sees {request.saw} {'of nobody' if request.record is None else request.record.version}")
+        if self.trace.show is not None:
+            self.log(f"{request} sees {request.saw} {'of nobody' if request.record is None else request.record.version}")
         for checker in self.checkers:
             checker.opened(request)
 
@@ -272,7 +276,8 @@ class World:
         process = request.process
         assert process is not None, "who responds is served"
         self.trace.add(self.now_ms, process.place, b"%d %d" % (request.number, status))
-        self.log(f"{request} is answered with {status} and {len(cookies)} cookies")
+        if self.trace.show is not None:
+            self.log(f"{request} is answered with {status} and {len(cookies)} cookies")
         for checker in self.checkers:
             checker.responded(request, status, cookies)
         self.traffic.respond(request, status, cookies)
