@@ -149,7 +149,7 @@ def draw(seed: int) -> Options:
 
 def _idle(seed: int) -> int:
     """The idle timeout of a seed; of chance of its own, so that it left what older seeds found as it was."""
-    return 2_000 if rng_of(seed, "idle").random() < _SHORT_CHANCE else 1_800_000
+    return 2_000 if rng_of(seed, "short").random() < _SHORT_CHANCE else 1_800_000
 
 
 def parse(text: str, onto: Options) -> Options:

@@ -264,7 +264,9 @@ class World:
 
     def opened(self, request: Request) -> None:
         if self.trace.show is not None:
-            self.log(f"{request} sees {request.saw} {'of nobody' if request.record is None else request.record.version}")
+            self.log(
+                f"{request} sees {request.saw} {'of nobody' if request.record is None else request.record.version}"
+            )
         for checker in self.checkers:
             checker.opened(request)
 
