@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Log", "serve"]
 
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RESPAWN_S: Final = 0.5
 """A worker that dies is replaced, but not faster than this."""
 
@@ -166,7 +167,7 @@ class _Parent:
         self._is_stopping = False
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         ready, told = os.pipe()
         for index in range(self._settings.workers):
@@ -181,16 +182,20 @@ class _Parent:
         return self._watch()
 
     def _spawn(self, index: int, told: int | None = None) -> None:
+        # Held back meanwhile, or the child could take one by this handler, which is its parent's, and never end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid:
             self._workers[pid] = index
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             if self._is_stopping:
                 os.kill(pid, signal.SIGTERM)
             return
         status = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             # All workers see the same servers; one of them tells.
             log = self._log if index == 0 else _quiet
             sock = bind_again(self._settings.listen)
