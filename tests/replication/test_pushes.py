@@ -307,6 +307,19 @@ def test_a_session_that_is_gone_when_it_is_denied_is_sent_to_nobody_else() -> No
     assert cluster.answer("a", ticket) is Acknowledged.NO
 
 
+def test_a_denial_that_comes_last_leaves_nothing_open() -> None:
+    """The backup has it; the second target, without room for it, says so when all else is done."""
+    cluster = Cluster("abc", copies=2, second_target_ms=2, delay_ms=5)
+    key = cluster.first_key("a")
+    _, backup, third = cluster.servers["a"].node.placement.order(key)
+    cluster.servers[third].table._sessions_max = 0
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(100)
+    assert cluster.servers["a"].node.counts["denied_no_room"] == 1, f"{third} was not asked, though {backup} took long"
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.servers["a"].node.waiting["pushes"] == 0
+
+
 def test_who_has_a_change_is_not_sent_it_again_when_members_change() -> None:
     """Of all holders one is out of reach: neither a link that broke nor a newcomer makes the others get it twice."""
     cluster = Cluster("abc", strategy="all-to-all", ack_timeout_ms=5_000)

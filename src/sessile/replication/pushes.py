@@ -180,6 +180,7 @@ class Pushes:
             again = self._whole(push.key)
             if again is not None:
                 self._one_more(push, again, self._context.config.second_target_ms)
+        self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
 
     def view_changed(self) -> None:
         """Members or links came or went: who should hold what is not held enough gets it, nobody waits for who is gone.
