@@ -84,6 +84,12 @@ class Faults:
                 due_ms = schedule.now_ms + rng.randrange(span_ms)
                 schedule.at(due_ms, partial(self._strike, kind, until_ms))
 
+    def strike_once(self, kinds: Iterable[str], rng: Random) -> None:
+        """Let one of these kinds come now, if any of them is switched on."""
+        candidates = [kind for kind in kinds if kind in self._rngs]
+        if candidates:
+            self._strike(rng.choice(candidates), self._world.schedule.now_ms)
+
     def heal(self) -> None:
         """Let everything be well."""
         for number in list(self._undo):

@@ -5,6 +5,7 @@ A run without findings proves nothing; a finding comes with its seed and options
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ LOOK_MS: Final = 150
 PROBES_MS_MAX: Final = 1_500
 EPILOGUE_REQUESTS: Final = 12
 EPILOGUE_MS: Final = 300
+COMINGS_AND_GOINGS: Final = ("joins", "drains", "crashes", "restarts")
 
 
 class Result(Struct, frozen=True):
@@ -90,12 +92,18 @@ def _live(world: World) -> None:
 
 
 def _go_on(world: World) -> None:
-    """Requests when all has been well for long: nothing may fail, and nothing be stale."""
+    """Requests when all has been well for long: nothing may fail, and nothing be stale.
+
+    One server may come or go meanwhile: that excuses nothing that the others do.
+    """
     world.quiet.is_on = False
     _rest(world, SETTLED_MS)
     until_ms = world.now_ms + EPILOGUE_MS
     world.traffic.open(EPILOGUE_REQUESTS, until_ms)
+    strike = partial(world.faults.strike_once, COMINGS_AND_GOINGS, rng_of(world.seed, "epilogue"))
+    world.schedule.after(EPILOGUE_MS // 3, strike)
     world.schedule.run_until(until_ms)
+    world.heal()
     _settle(world)
 
 
