@@ -307,6 +307,20 @@ def test_a_session_that_is_gone_when_it_is_denied_is_sent_to_nobody_else() -> No
     assert cluster.answer("a", ticket) is Acknowledged.NO
 
 
+def test_a_tombstone_is_not_let_go_of_with_what_was_written_before() -> None:
+    """A server that is no holder writes while another ends the session: it goes on knowing of the end."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    third = cluster.servers["a"].node.placement.order(key)[2]
+    cluster.create(third, key, x=1)
+    cluster.run(10)
+    cluster.end("a", key)
+    cluster.write(third, key, y=2)
+    cluster.run(3_000)
+    held = cluster.held(third, key)
+    assert held is not None and held.state == ENDED
+
+
 def test_a_denial_that_comes_last_leaves_nothing_open() -> None:
     """The backup has it; the second target, without room for it, says so when all else is done."""
     cluster = Cluster("abc", copies=2, second_target_ms=2, delay_ms=5)

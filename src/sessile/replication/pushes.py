@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sessile.backend import Acknowledged, Ended
 from sessile.backend import Whole as Born
 from sessile.delta import Delta
+from sessile.record import LIVE
 from sessile.replication.events import Answer
 from sessile.replication.intake import LEAVING, NEED, message_of
 from sessile.replication.membership import Standing
@@ -263,6 +264,7 @@ class Pushes:
         if (
             packed is not None
             and context.replica.table.get(key) is packed
+            and context.replica.table.state(key) == LIVE  # that it has ended, everybody remembers
             and key not in self._open
             and not context.placement.is_holder(key)
             and push.confirmed.issuperset(context.placement.others(key))
