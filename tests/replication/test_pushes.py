@@ -374,3 +374,35 @@ def test_a_server_that_is_no_holder_keeps_a_copy_that_changed_again() -> None:
     assert cluster.values(key)[proxy] == {"x": 1, "y": 3}
     cluster.run(1_500)
     assert cluster.held(proxy, key) is None
+
+
+def test_who_has_no_room_is_not_asked_again() -> None:
+    """Every other server is full: each refuses once, and that is all the traffic there is."""
+    cluster = Cluster("abc", copies=2, second_target_ms=2, ack_timeout_ms=200)
+    key = cluster.first_key("a")
+    for name in "bc":
+        cluster.servers[name].table._sessions_max = 0
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(300)
+    assert cluster.servers["a"].node.counts["denied_no_room"] == 2
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    cluster.close("a", cluster.servers["a"].node.placement.order(key)[1])
+    cluster.run(100)
+    assert cluster.servers["a"].node.counts["denied_no_room"] == 3, "over a new link it may be asked anew"
+
+
+def test_a_holder_that_was_started_again_has_confirmed_nothing() -> None:
+    """With ack=all and one holder cut off, the other is restarted: it counts again only when it has the change again."""
+    cluster = Cluster("abc", strategy="all-to-all", ack_timeout_ms=60_000)
+    key = cluster.first_key("a")
+    cluster.cut("a", "c")
+    ticket = cluster.create("a", key, ack="all", x=1)
+    cluster.run(10)
+    (push,) = cluster.servers["a"].node._pushes._open[key]
+    assert push.confirmed == {"b"}
+    cluster.kill("b")
+    cluster.start("b", incarnation=2)
+    cluster.mangle = lambda source, target, message: isinstance(message, Whole)
+    cluster.run(200)
+    assert "b" in cluster.servers["a"].node.peers and push.confirmed == set()
+    assert cluster.answer("a", ticket) is None

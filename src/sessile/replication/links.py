@@ -33,6 +33,9 @@ class Owner(Protocol):
     def peer_went(self, peer: Peer) -> None:
         """The link to this peer is gone, though the peer may not be."""
 
+    def peer_restarted(self, name: str) -> None:
+        """It has nothing of what it had; `peer_came` follows."""
+
     def start_over(self) -> None:
         """Drop the table: this node was apart for too long."""
 
@@ -122,6 +125,8 @@ class Links:
         if greeting.silent_ms > context.config.tombstone_keep_ms:
             self._reunite(link, hello)
             return
+        if greeting.is_restarted:
+            self._owner.peer_restarted(hello.me.name)
         peer = context.peers[hello.me.name] = self._peers[link] = Peer(
             hello.me.name, link, hello.writer, context.now_ms
         )

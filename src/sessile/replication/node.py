@@ -228,6 +228,9 @@ class Node:
         self._pushes.view_changed()
         self._pulls.peers_changed()
 
+    def peer_restarted(self, name: str) -> None:
+        self._pushes.restarted(name)
+
     def start_over(self) -> None:
         """Drop everything and greet everybody anew, as after a restart."""
         context = self._context

@@ -123,10 +123,13 @@ class Pulls:
         if held is not None and (question.have is None or not held.same_state(question.have)):
             question.have = held if question.have is None else merge(question.have, held)  # it came by another way
             question.gained = True
+        have = question.have
+        if have is not None and have.state != LIVE:  # nobody's answer changes that
+            self._finish(number, Pulled(PullStatus.RECORD, have))
+            return
         is_sure = self.is_trusting and held is not None and context.placement.is_holder(question.key)
         if is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values():
-            have = question.have
-            if have is not None and (have.state != LIVE or (have.covers(question.heads) and question.gained)):
+            if have is not None and have.covers(question.heads) and question.gained:
                 self._finish(number, self._found(question))
                 return
         waiting = [name for name in question.asked if name not in question.answered and name in context.peers]

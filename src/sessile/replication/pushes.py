@@ -16,7 +16,7 @@ from sessile.backend import Whole as Born
 from sessile.delta import Delta
 from sessile.record import LIVE
 from sessile.replication.events import Answer
-from sessile.replication.intake import LEAVING, NEED, message_of
+from sessile.replication.intake import NEED, message_of
 from sessile.replication.membership import Standing
 from sessile.replication.messages import Whole, Writing
 
@@ -40,7 +40,7 @@ QUIET_MS: Final = 2_000
 class _Push:
     """A change on its way."""
 
-    __slots__ = ("ack", "confirmed", "is_end", "key", "sent_to")
+    __slots__ = ("ack", "confirmed", "is_end", "key", "refused", "sent_to")
 
     def __init__(self, key: SessionKey, ack: str, *, is_end: bool) -> None:
         self.key = key
@@ -50,6 +50,8 @@ class _Push:
         """Who was sent it and has not refused it."""
         self.confirmed: set[str] = set()
         """Who holds it."""
+        self.refused: set[str] = set()
+        """Who has no room or is leaving; nobody is asked twice over one link."""
 
 
 class _Wait:
@@ -158,7 +160,7 @@ class Pushes:
             return
         context = self._context
         for name in context.placement.order(push.key):
-            if name not in push.sent_to and name in context.peers:
+            if name in context.peers and name not in push.sent_to | push.confirmed | push.refused:
                 context.counts["second_targets"] += 1
                 self._send_to(push, name, message)
                 context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
@@ -173,14 +175,14 @@ class Pushes:
 
     def _denied(self, push: _Push, name: str, why: int) -> None:
         self._context.counts[f"denied_{('need', 'no_room', 'leaving')[why]}"] += 1
-        whole = self._whole(push.key) if why == NEED else None
+        whole = self._whole(push.key)
         push.sent_to.discard(name)
-        if whole is not None:
+        if why != NEED:
+            push.refused.add(name)
+        if whole is not None and why == NEED:
             self._send_to(push, name, whole)
-        elif why == LEAVING or not push.sent_to - push.confirmed:
-            again = self._whole(push.key)
-            if again is not None:
-                self._one_more(push, again, self._context.config.second_target_ms)
+        elif whole is not None and not push.sent_to - push.confirmed:
+            self._one_more(push, whole, self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
 
     def view_changed(self) -> None:
@@ -190,7 +192,8 @@ class Pushes:
         """
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
-                push.sent_to = {name for name in push.sent_to if name in self._context.peers}
+                push.sent_to &= self._context.peers.keys()
+                push.refused &= self._context.peers.keys()
                 whole = self._whole(key)
                 if whole is None:  # it ran out of time
                     self._forget(push)
@@ -198,10 +201,16 @@ class Pushes:
                     continue
                 if not self._is_satisfied(push):
                     for name in self._targets(push):
-                        if name not in push.sent_to and name not in push.confirmed:
+                        if name not in push.sent_to | push.confirmed | push.refused:
                             self._send_to(push, name, whole)
                 self._close_if_held(push)
             self._answer(key)
+
+    def restarted(self, name: str) -> None:
+        """That node has nothing of what it had: what it confirmed as well does not count any more."""
+        for pushes in self._open.values():
+            for push in pushes:
+                push.confirmed.discard(name)
 
     def confirmed_by_repair(self, key: SessionKey, name: str) -> None:
         """That node holds all that is held here of the session."""

@@ -269,10 +269,11 @@ class Repair:
                 self._has(peer.name, key, digest)
             self.pump(peer)
 
-        self._context.counts["repaired"] += len(items)
-        return self._context.send_sequenced(
-            peer, Whole(self._context.now_ms, tuple(items)), held, lambda _: self.pump(peer)
-        )
+        whole = Whole(self._context.now_ms, tuple(items))
+        is_sent = self._context.send_sequenced(peer, whole, held, lambda _: self.pump(peer))
+        if is_sent:
+            self._context.counts["repaired"] += len(items)
+        return is_sent
 
     def link_lost(self, name: str) -> None:
         """Offers over a lost link are void."""
