@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile import kinds
+from sessile.addresses import Address, DnsName
 
 if TYPE_CHECKING:
     from sessile.kinds import Kind
@@ -18,6 +20,7 @@ NUMBER = kinds.number(100)
 TRI = kinds.choice("auto", True, False)
 WORD = kinds.choice("lax", "strict", "none")
 FLAG = kinds.choice(True, False)
+FEW = kinds.number(16, at_least=2)
 
 
 READ: list[tuple[Kind, Any, Any]] = [
@@ -47,6 +50,17 @@ READ: list[tuple[Kind, Any, Any]] = [
     (kinds.SECRETS, "é" * 8, (("é" * 8).encode(),)),
     (kinds.SECRETS, "\udcff" * 16, (b"\xff" * 16,)),
     (kinds.SECRETS, (), ()),
+    (FEW, "2", 2),
+    (FEW, 16, 16),
+    *((kinds.FILE, each, Path("/etc/a b.pem")) for each in ("/etc/a b.pem", Path("/etc/a b.pem"))),
+    *((kinds.FILE, each, None) for each in ("", None)),
+    *((kinds.MEMBERS, each, (Address("a", 7400),)) for each in ("a", ["a:7400"], Address("a", 7400))),
+    (kinds.MEMBERS, "a:1, dns:b", (Address("a", 1), DnsName("b", 7400))),
+    (kinds.MEMBERS, "", ()),
+    (kinds.MEMBERS, [], ()),
+    *((kinds.REACHABLE, each, "a:7400") for each in ("a", " A:7400 ")),
+    *((kinds.REACHABLE, each, "") for each in ("", None)),
+    (kinds.LISTENING, "[::]:7400", "[::]:7400"),
 ]
 
 
@@ -72,6 +86,11 @@ REFUSED: list[tuple[Kind, list[Any]]] = [
     (kinds.PREFIXES, ["static", "", None, 5, ["/a", "b"], ["/a", 5], {"/a"}, b"/a"]),
     (kinds.SECRETS, ["hush", "", b"x" * 15, ["s" * 16, "hush"], 5, None, ["s" * 16] * 9, {"s" * 16}]),
     (kinds.SECRETS, [[5], [["s" * 16]], "\ud800" * 16]),
+    (FEW, [1, 17, "1", 2.5, None]),
+    (kinds.FILE, ["a\nb", "a\0", 5, b"a", ["a"]]),
+    (kinds.MEMBERS, [None, 5, b"a", {"a"}, [5], ["a", ""], "a,", "a b"]),
+    (kinds.REACHABLE, ["a b", 5, ["a"], "0.0.0.0", "dns:a"]),
+    (kinds.LISTENING, ["a", "0.0.0.0", 5, "a:x"]),
 ]
 
 
@@ -106,6 +125,10 @@ def test_what_cannot_be_meant_is_refused(kind: Kind, given: Any) -> None:
         (NUMBER, 7, "7"),
         (kinds.PREFIXES, ("/a", "/b"), "/a,/b"),
         (kinds.SECRETS, (b"s" * 16,), ""),
+        (kinds.FILE, Path("/etc/a.pem"), "/etc/a.pem"),
+        (kinds.FILE, None, ""),
+        (kinds.MEMBERS, (Address("a", 1), Address("::1", 2), DnsName("b", 3)), "a:1,[::1]:2,dns:b:3"),
+        (kinds.REACHABLE, "a:1", "a:1"),
     ],
 )
 def test_a_value_is_shown_as_people_write_it(kind: Kind, value: Any, shown: str) -> None:
@@ -130,7 +153,9 @@ def test_a_shown_size_reads_as_itself(amount: int) -> None:
 def test_whatever_is_given(given: Any) -> None:
     """Any value is read or refused by each kind; nothing else happens."""
     text = kinds.text(r"[a-z]+", "is no word")
-    for kind in (DURATION, SIZE, NUMBER, TRI, WORD, FLAG, text, kinds.COOKIE_NAME, kinds.PREFIXES, kinds.SECRETS):
+    numbers, words = (DURATION, SIZE, NUMBER), (TRI, WORD, FLAG)
+    lists, places = (kinds.PREFIXES, kinds.SECRETS, kinds.MEMBERS), (kinds.FILE, kinds.REACHABLE, kinds.LISTENING)
+    for kind in (*numbers, *words, *lists, *places, text, kinds.COOKIE_NAME):
         try:
             found = kind.read(given)
         except ValueError:

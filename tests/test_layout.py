@@ -39,7 +39,10 @@ IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "th
 
 LAYERS = (
     {"clock", "counts", "errors", "forks", "keywords", "strategies"},
-    {"classes", "codec", "delta", "kinds", "record", "settings", "table", "token"},
+    {
+        *{"classes", "codec", "delta", "record", "table", "token"},
+        *{"addresses", "kinds", "relations", "settings", "sources", "urls"},
+    },
     {"backend", "changes", "cookies", "credentials", "session", "visit"},
     {"replication"},
     {"agent", "network", "stores"},

@@ -2,46 +2,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessile import codec
+from sessile.addresses import Address, DnsName
 from sessile.errors import SettingsError
-from sessile.settings import SCHEMES_TO_COME, Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-SECRET = "correct horse battery staple"
-OTHER = "another secret, long enough"
-
-
-def load(url: str | None = None, **given: Any) -> Settings:
-    """`Settings.load`, from an empty environment unless one is given."""
-    return Settings.load(url, **{"environ": {}, **given})
-
-
-def refusal(url: str | None = None, **given: Any) -> str:
-    """The message of the error that loading ends with: one line, and no secret in it."""
-    with pytest.raises(SettingsError) as caught:
-        load(url, **given)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert SECRET not in message
-    return message
-
-
-@pytest.fixture
-def toml(tmp_path: Path) -> Any:
-    """Writes a file of settings and gives its path."""
-
-    def write(text: str) -> Path:
-        path = tmp_path / "sessile.toml"
-        path.write_text(text)
-        return path
-
-    return write
+from sessile.settings import Settings
+from sessile.urls import CLUSTERS
+from tests.loading import ALL_TO_ALL, PRIMARY_BACKUP, SECRET, changed, load, refusal, toml
 
 
 def test_the_defaults() -> None:
@@ -60,6 +31,21 @@ def test_the_defaults() -> None:
     assert (settings.sessions_max, settings.bytes_max, settings.fields_max) == (1_000_000, 2**28, 256)
     assert (settings.session_bytes_max, settings.value_bytes_max) == (2**16, 2**16)
     assert (settings.exclude, settings.ack, settings.degraded, settings.stale) == ((), "one", "serve", "serve")
+    assert (settings.scheme, settings.is_cluster) == ("sticky", False)
+
+
+def test_the_defaults_of_a_cluster() -> None:
+    """With its members and a secret a cluster is whole: everything else has a default."""
+    settings = load("all-to-all://?members=a:7400,b:7400", secret=SECRET)
+    assert (settings.url, settings.scheme, settings.is_cluster) == ("all-to-all://", "all-to-all", True)
+    assert settings.members == (Address("a", 7400), Address("b", 7400))
+    assert (settings.me, settings.node_listen, settings.host_id) == ("", "", "")
+    assert (settings.directory, settings.tls, settings.tls_cert, settings.tls_key) == ("none", "secret", None, None)
+    assert (settings.drain_grace, settings.beat, settings.suspect_after, settings.dead_after) == (2, 0.25, 0.5, 1)
+    settings = load("primary-backup://?members=a,b,c&copies=3&directory=keys", secret=SECRET)
+    assert (settings.scheme, settings.is_cluster, len(settings.members)) == ("primary-backup", True, 3)
+    assert (settings.copies, settings.directory) == (3, "keys")
+    assert load(PRIMARY_BACKUP, secret=SECRET).copies == 2
 
 
 def test_every_setting_is_described() -> None:
@@ -70,7 +56,7 @@ def test_every_setting_is_described() -> None:
         assert row.type
         assert row.environment == f"SESSILE_{row.name.upper()}"
         assert re.fullmatch(r"[A-Z`].{20,}\.", row.description), row.name
-        if row.default:
+        if row.default and not row.description.endswith("://`."):
             assert load(environ={row.environment: row.default}) == Settings()
 
 
@@ -82,6 +68,16 @@ def test_the_defaults_as_documentation_shows_them() -> None:
     assert shown["secure"] == ("auto | true | false", "auto")
     assert shown["secret"] == ("secrets", "")
     assert shown["pull_timeout"] == ("duration", "250ms")
+    assert (shown["members"], shown["me"], shown["tls_cert"]) == (("addresses", ""), ("address", ""), ("file", ""))
+    assert (shown["copies"], shown["tls"]) == (("number", "2"), ("secret | files | off", "secret"))
+
+
+def test_a_setting_says_where_it_belongs() -> None:
+    """So nobody gives one where it would mean nothing."""
+    said = {row.name: row.description for row in Settings.describe()}
+    assert said["members"].endswith(" Only with `all-to-all://` and `primary-backup://`.")
+    assert said["copies"].endswith(" Only with `primary-backup://`.")
+    assert "Only with" not in said["ack"]
 
 
 # -- sources and their order ---------------------------------------------------------------------------------------------
@@ -111,18 +107,33 @@ EACH: dict[str, tuple[str, Any]] = {
 }
 
 
-def test_no_setting_is_missing_from_the_table_above() -> None:
+CLUSTERED: dict[str, tuple[str, Any]] = {
+    "members": ("web1, dns:web:7500", (Address("web1", 7400), DnsName("web", 7500))),
+    "me": ("[::1]", "[::1]:7400"),
+    "node_listen": ("0.0.0.0:7400", "0.0.0.0:7400"),
+    "host_id": ("rack 1", "rack 1"),
+    "copies": ("3", 3),
+    "directory": ("keys", "keys"),
+    "tls": ("files", "files"),
+    "tls_cert": ("/etc/cert.pem", Path("/etc/cert.pem")),
+    "tls_key": ("key.pem", Path("key.pem")),
+    "tls_ca": ("ca.pem", Path("ca.pem")),
+    "drain_grace": ("5s", 5.0),
+    "beat": ("100ms", 0.1),
+    "suspect_after": ("750ms", 0.75),
+    "dead_after": ("3s", 3.0),
+}
+"""Settings that belong to servers which hold sessions for each other."""
+FILES = {"tls": "files", "tls_cert": "c", "tls_key": "k", "tls_ca": "a"}
+
+
+def test_no_setting_is_missing_from_the_tables_above() -> None:
     """A new setting is entered there too."""
-    assert {*EACH, "url", "secret"} == {field.name for field in dataclasses.fields(Settings)}
-
-
-def changed(name: str, value: Any) -> Any:
-    """The keyword arguments that set one setting."""
-    return {name: value}
+    assert {*EACH, *CLUSTERED, "url", "secret"} == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_each_setting_from_each_source(name: str, toml: Any) -> None:
+def test_each_setting_from_each_source(name: str, tmp_path: Path) -> None:
     """A setting reads the same from a keyword, the URL, the environment and a file, typed or as text."""
     text, value = EACH[name]
     typed = list(value) if isinstance(value, tuple) else value
@@ -131,72 +142,103 @@ def test_each_setting_from_each_source(name: str, toml: Any) -> None:
         load(**changed(name, typed)),
         load(f"sticky://?{name}={text}"),
         load(environ={f"SESSILE_{name.upper()}": text}),
-        load(config=toml(f"{name} = {written}")),
-        load(config=toml(f"[sessile]\n{name} = {written}\n[other]\nunknown = 1")),
+        load(config=toml(tmp_path, f"{name} = {written}")),
+        load(config=toml(tmp_path, f"[sessile]\n{name} = {written}\n[other]\nunknown = 1")),
         Settings(**changed(name, typed)),
     ):
         assert settings == dataclasses.replace(Settings(), **changed(name, value))
         assert type(getattr(settings, name)) is type(value)
 
 
-def test_of_two_sources_the_nearer_one_counts(toml: Any) -> None:
-    """Keywords, then the URL's query, then the environment, then the file, then the default."""
+@pytest.mark.parametrize("name", CLUSTERED)
+def test_each_setting_of_a_cluster_from_each_source(name: str, tmp_path: Path) -> None:
+    """The same under `primary-backup://`: as text, as a number where it is one, and as what it has been read as."""
+    text, value = CLUSTERED[name]
+    base: dict[str, Any] = {"url": "primary-backup://", "secret": SECRET, "members": "a,b"}
+    base |= FILES if name.startswith("tls") else {}
+    base.pop(name, None)
+    query = f"primary-backup://?{name}={text}"
+    number = value if isinstance(value, int | float) else text
+    for settings in (
+        load(**base, **changed(name, text)),
+        load(**base, **changed(name, number)),
+        load(**base, **changed(name, value)),
+        load(**{**base, "url": query}),
+        load(**base, environ={f"SESSILE_{name.upper()}": text}),
+        load(**base, config=toml(tmp_path, f"{name} = {number!r}")),
+    ):
+        assert settings == Settings(**base, **changed(name, value))
+        assert getattr(settings, name) == value
+        assert type(getattr(settings, name)) is type(value)
+
+
+def test_members_are_a_list_where_a_source_has_lists(tmp_path: Path) -> None:
+    """Text with commas, a list of texts, or addresses; the query escapes nothing that people would have to know of."""
+    members = (Address("a", 7400), Address("2001:db8::1", 7401), DnsName("web.svc", 7400))
+    written = ["a", "[2001:db8::1]:7401", "dns:web.svc"]
     sources: list[dict[str, Any]] = [
-        {"config": toml("cluster = 'file'")},
-        {"environ": {"SESSILE_CLUSTER": "variable"}},
-        {"url": "sticky://?cluster=query"},
-        {"cluster": "keyword"},
+        {"members": written},
+        {"members": ",".join(written)},
+        {"members": members},
+        {"config": toml(tmp_path, f"members = {written!r}")},
+        {"environ": {"SESSILE_MEMBERS": ", ".join(written)}},
+        {"url": f"all-to-all://?members={','.join(written)}"},
     ]
-    given: dict[str, Any] = {}
-    for source, expected in zip(sources, ("file", "variable", "query", "keyword"), strict=True):
-        given |= source
-        assert load(**given).cluster == expected
+    for given in sources:
+        assert load(**{"url": "all-to-all://", "secret": SECRET, **given}).members == members
 
 
-def test_the_query_counts_wherever_the_url_comes_from(toml: Any) -> None:
-    """The query of a URL in the environment or a file stands above both; a nearer URL replaces the query too."""
-    file = toml("url = 'sticky://?cluster=file-query'\ncookie_name = 'file'")
-    environ = {"SESSILE_URL": "sticky://?cluster=variable-query", "SESSILE_CLUSTER": "variable"}
-    assert load(config=file).cluster == "file-query"
-    assert load(config=file, environ=environ).cluster == "variable-query"
-    assert load("sticky://", config=file, environ=environ).cluster == "variable"
-    assert load("sticky://", config=file).cookie_name == "file"
-    assert load(environ=environ).url == "sticky://"
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"members": "a"},
+            "members='a' belongs to all-to-all:// and primary-backup://, but url is sticky://: change url, ",
+        ),
+        ({"url": "sticky://?copies=2"}, "copies (in the URL)='2' belongs to primary-backup://, but url is sticky://"),
+        ({"environ": {"SESSILE_BEAT": "1s"}}, "SESSILE_BEAT='1s' belongs to all-to-all:// and primary-backup://"),
+        (
+            {"url": ALL_TO_ALL, "secret": SECRET, "copies": 2},
+            "copies=2 belongs to primary-backup://, but url is all-to-all",
+        ),
+        ({"tls": "off"}, "tls='off' belongs to all-to-all:// and primary-backup://, but url is sticky://"),
+    ],
+)
+def test_a_setting_that_belongs_to_another_scheme(given: dict[str, Any], message: str) -> None:
+    """Whoever gives it, even as its default is, believes that it does something."""
+    assert refusal(**given).startswith(message)
 
 
-def test_the_real_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without being given one, it is the environment of the process at the time of the call."""
-    monkeypatch.setenv("SESSILE_CLUSTER", "from-the-process")
-    assert Settings.load().cluster == "from-the-process"
+def test_a_setting_of_another_scheme_is_refused_however_settings_are_made(tmp_path: Path) -> None:
+    """From a file, by the class itself and by a copy; an empty one in the environment was not given."""
+    assert "copies (in sessile.toml)=2 belongs to" in refusal(config=toml(tmp_path, "copies = 2"))
+    with pytest.raises(SettingsError, match="copies='3' belongs to primary-backup://"):
+        Settings(copies=3)
+    with pytest.raises(SettingsError, match="members='a:7400,b:7400' belongs to"):
+        dataclasses.replace(load(ALL_TO_ALL, secret=SECRET), url="sticky://")
+    empty = {f"SESSILE_{name}": "" for name in ("MEMBERS", "ME", "NODE_LISTEN", "HOST_ID", "TLS_CERT")}
+    assert load(environ=empty) == Settings()
 
 
-def test_variables_of_others() -> None:
-    """What Kubernetes sets for a Service of the same name, and the demo for its servers, is nobody's typing error."""
-    others = {
-        "SESSILE_SERVICE_HOST": "10.0.0.1",
-        "SESSILE_SERVICE_PORT": "80",
-        "SESSILE_SERVICE_PORT_HTTP": "80",
-        "SESSILE_PORT": "tcp://10.0.0.1:80",
-        "SESSILE_PORT_80_TCP": "tcp://10.0.0.1:80",
-        "SESSILE_PORT_80_TCP_ADDR": "10.0.0.1",
-        "SESSILE_DEMO_SERVER": "s1",
-        "OTHER_IDLE_TIMEOUT": "x",
-    }
-    assert load(environ=others) == Settings()
+@pytest.mark.parametrize("scheme", CLUSTERS)
+def test_members_that_are_many_do_not_fill_an_error(scheme: str) -> None:
+    """A line stays a line."""
+    many = ",".join(f"web{number}" for number in range(500))
+    assert len(refusal(f"{scheme}://?members={many}&tls=off", secret=SECRET)) < 300
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_secret_or_several(toml: Any) -> None:
+def test_one_secret_or_several(tmp_path: Path) -> None:
     """Text is one secret, a list several; commas separate only in the environment."""
     both = (SECRET.encode(), b"second secret, whole")
     assert load(secret=SECRET).secrets == (SECRET.encode(),)
     assert load(secret="one, two: a single passphrase").secrets == (b"one, two: a single passphrase",)
     assert load(secret=SECRET.encode()).secrets == (SECRET.encode(),)
     assert load(secret=[SECRET, b"second secret, whole"]).secrets == both
-    assert load(config=toml(f"secret = '{SECRET}'")).secrets == both[:1]
-    assert load(config=toml(f"secret = ['{SECRET}', 'second secret, whole']")).secrets == both
+    assert load(config=toml(tmp_path, f"secret = '{SECRET}'")).secrets == both[:1]
+    assert load(config=toml(tmp_path, f"secret = ['{SECRET}', 'second secret, whole']")).secrets == both
     assert load(environ={"SESSILE_SECRET": f"{SECRET} ,second-secret-whole\n"}).secrets == (
         both[0],
         b"second-secret-whole",
@@ -268,117 +310,40 @@ def test_an_error_names_the_setting_the_value_and_the_remedy(given: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("given", "message"),
     [
-        ("idle_timeot = 5", "'idle_timeot' in sessile.toml is no setting; did you mean idle_timeout?"),
-        ("[sessile]\nack = 'two'", "ack (in sessile.toml)='two' is none of"),
-        ("sessile = 5", "has `sessile` as a value: write a table, [sessile]"),
-        ("ack =", "is no TOML file: "),
-        ("exclude = '/a,/b'\nsecure = 1", "secure (in sessile.toml)=1 is none of"),
-    ],
-)
-def test_a_mistake_in_the_file(text: str, message: str, toml: Any) -> None:
-    """The error names the file."""
-    found = refusal(config=toml(text))
-    assert message in found
-    assert "sessile.toml" in found
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """A missing file, a directory and one that is no text are settings errors."""
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for path, message in (
-        (tmp_path / "no", "cannot be read"),
-        (tmp_path, "cannot be read"),
-        (tmp_path / "binary", "is no TOML"),
-    ):
-        assert message in refusal(config=path)
-
-
-@pytest.mark.parametrize("scheme", SCHEMES_TO_COME)
-def test_a_strategy_to_come_says_so(scheme: str) -> None:
-    """The other strategies have their schemes, and are not in this version."""
-    assert (
-        refusal(f"{scheme}://host/x?members=a")
-        == f"url has the scheme {scheme}, which is not in this version: write sticky://"
-    )
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("stiky://", "url has an unknown scheme; did you mean sticky://?"),
-        ("reddis://h", "url has an unknown scheme; did you mean redis://?"),
-        ("primary_backup://", "url has an unknown scheme; did you mean primary-backup://?"),
-        ("", "url is no URL with a scheme: write sticky://"),
-        ("sticky", "url is no URL with a scheme: write sticky://"),
-        ("sticky:", "url is no URL with a scheme: write sticky://"),
-        ("sticky://host", "url names a host, path or fragment"),
-        ("sticky:///path", "url names a host, path or fragment"),
-        ("sticky://#part", "url names a host, path or fragment"),
-        ("sticky://[", "url is malformed"),
-        ("sticky://?idle_timeout", "url is malformed"),
-        ("sticky://?ack=one&ack=all", "url gives a parameter twice"),
-        ("sticky://?url=sticky://", "url may not stand in the URL"),
-        ("sticky://?ack=", "ack (in the URL)='' is none of"),
-    ],
-)
-def test_a_url_that_is_wrong(url: str, message: str) -> None:
-    """Scheme, host, path, fragment and query are each looked at; the URL itself is not repeated."""
-    assert refusal(url).startswith(message)
-    if message.startswith(("url is", "url has")):
-        assert refusal(environ={"SESSILE_URL": url}) == refusal(url).replace("url", "SESSILE_URL", 1)
-
-
-def test_a_url_that_is_no_text() -> None:
-    """Something else for a URL is refused, and so is a query where nobody reads it."""
-    assert refusal(url=5).startswith("url is no URL")  # type: ignore[arg-type]  # what is wrong here
-    assert load("STICKY://").url == "sticky://"
-    with pytest.raises(SettingsError, match=r"url carries parameters, which only Settings\.load reads"):
-        Settings(url="sticky://?ack=all")
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ({"idle_timeout": "13h"}, {"idle_timeout=13h", "absolute_timeout=12h"}),
-        ({"absolute_timeout": 60}, {"idle_timeout=30m", "absolute_timeout=1m"}),
+        ({"members": "a,b:x"}, "members='a,b:x' holds 'b:x', which is no address: give a host name or an IP address"),
+        ({"members": "a,A:7400"}, "members='a,A:7400' holds a:7400 twice: leave one out"),
         (
-            {"tombstone_keep": "10s"},
-            {"tombstone_keep=10s", "rotation_grace=10s", "ack_timeout=1s", "pull_timeout=250ms"},
+            {"url": "all-to-all://?members=::1"},
+            "members (in the URL)='::1' holds '::1', which is an IPv6 address without",
         ),
-        ({"ack_timeout": 30, "pull_timeout": 60, "tombstone_keep": 100}, {"tombstone_keep=100s", "pull_timeout=1m"}),
-        ({"value_bytes_max": "65KiB"}, {"value_bytes_max=65KiB", "session_bytes_max=64KiB"}),
-        ({"session_bytes_max": 1_000}, {"value_bytes_max=64KiB", "session_bytes_max=1000B"}),
-        ({"bytes_max": "10KiB"}, {"session_bytes_max=64KiB", "bytes_max=10KiB"}),
-        ({"samesite": "none", "secure": False}, {"samesite=none", "secure=false"}),
-        ({"partitioned": True, "secure": "no"}, {"partitioned=true", "secure=false"}),
+        (
+            {"environ": {"SESSILE_MEMBERS": "dns:10.0.0.1"}},
+            "SESSILE_MEMBERS='dns:10.0.0.1' holds 'dns:10.0.0.1', which is",
+        ),
+        ({"me": "0.0.0.0:7400"}, "me='0.0.0.0:7400' is every interface of this machine: give the address at which"),
+        ({"me": "http://a"}, "me='http://a' is no address: give a host name or an IP address"),
+        (
+            {"node_listen": "0.0.0.0"},
+            "node_listen='0.0.0.0' is an address without a port: give both, as in 0.0.0.0:7400",
+        ),
+        ({"node_listen": "a:0"}, "node_listen='a:0' is an address without a port from 1 to 65535"),
+        ({"host_id": "é"}, "host_id='é' is no name: give up to 253 printable ASCII characters"),
+        ({"directory": "key"}, "directory='key' is none of none, keys; did you mean keys?"),
+        ({"tls": "auto"}, "tls='auto' is none of secret, files, off; did you mean "),
+        ({"tls_cert": "a\nb"}, "tls_cert='a\\nb' is no path of a file"),
+        ({"beat": 0}, "beat=0 is no duration from 10ms to 1m"),
+        ({"drain_grace": "1h"}, "drain_grace='1h' is no duration from 0s to 10m"),
+        ({"copies": 17}, "copies=17 is no whole number from 2 to 16"),
+        ({"copies": 1}, "copies=1 is no whole number from 2 to 16"),
     ],
 )
-def test_settings_that_contradict_each_other(given: dict[str, Any], names: set[str]) -> None:
-    """Each relation names the settings with their values, and where defaults are part of it, these too."""
-    message = refusal(**given)
-    assert all(name in message for name in names)
-    assert "{" not in message
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"idle_timeout": "12h"},
-        {"idle_timeout": 5},
-        {"tombstone_keep": "11.3s"},
-        {"value_bytes_max": "1MiB", "session_bytes_max": "1MiB", "bytes_max": "1MiB"},
-        {"samesite": "none"},
-        {"samesite": "none", "secure": True},
-        {"partitioned": True},
-        {"rotation_grace": 0},
-        {"path": "/app/v1"},
-    ],
-)
-def test_settings_at_the_edge_of_a_relation(given: dict[str, Any]) -> None:
-    """What is equal, or only just enough, is allowed."""
-    load(**given)
+def test_an_error_about_a_setting_of_a_cluster(given: dict[str, Any], message: str) -> None:
+    """The same under `primary-backup://`, where all of them may be given."""
+    found = refusal(**{"url": "primary-backup://", "secret": SECRET, **given})
+    assert found.startswith(message)
+    assert len(found) < 300
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -42,3 +42,17 @@ class Keywords(TypedDict, total=False):
     degraded: Literal["serve", "refuse"]
     pull_timeout: float | str
     stale: Literal["serve", "refuse"]
+    members: str | Sequence[str]
+    me: str
+    node_listen: str
+    host_id: str
+    copies: int
+    directory: Literal["none", "keys"]
+    tls: Literal["secret", "files", "off"]
+    tls_cert: str | os.PathLike[str]
+    tls_key: str | os.PathLike[str]
+    tls_ca: str | os.PathLike[str]
+    drain_grace: float | str
+    beat: float | str
+    suspect_after: float | str
+    dead_after: float | str

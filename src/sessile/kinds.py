@@ -2,7 +2,7 @@
 
 A `Kind` reads keywords and text alike (1800, "1800", "30m"), always into one form (seconds, bytes, `bool`, tuples), and
 reads what it has read as itself. A refusal is a `ValueError` that ends the sentence which began with the setting's name
-and value: it says what is wanted and the remedy, and never repeats the value, which may be a secret.
+and value: it says what is wanted and the remedy, and never repeats a value that may be a secret.
 
 This module knows no setting by name and no source.
 """
@@ -14,11 +14,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from sessile import addresses
 
 __all__ = [
     "COOKIE_NAME",
+    "FILE",
+    "LISTENING",
+    "MEMBERS",
     "PREFIXES",
+    "REACHABLE",
     "SECRETS",
     "SECRET_BYTES_MIN",
     "Kind",
@@ -92,13 +100,13 @@ def size(at_most: int) -> Kind:
     return Kind("size", read, _show_size)
 
 
-def number(at_most: int) -> Kind:
-    """A whole number from 1 to `at_most`."""
+def number(at_most: int, at_least: int = 1) -> Kind:
+    """A whole number from `at_least` to `at_most`."""
 
     def read(value: object) -> int:
         amount = _amount(value, {})
-        if not (1 <= amount <= at_most and amount.is_integer()):
-            raise ValueError(f"is no whole number from 1 to {at_most}")
+        if not (at_least <= amount <= at_most and amount.is_integer()):
+            raise ValueError(f"is no whole number from {at_least} to {at_most}")
         return int(amount)
 
     return Kind("number", read)
@@ -197,7 +205,32 @@ def _secret_bytes(secret: str | bytes) -> bytes:
         raise ValueError("is no Unicode text: draw one with `sessile keygen`") from None
 
 
+def _read_file(value: object) -> Path | None:
+    path = fspath(value) if isinstance(value, PathLike) else value
+    if path is None or path == "":
+        return None
+    if not isinstance(path, str) or not path.isprintable():
+        raise ValueError("is no path of a file: give one in printable text")
+    return Path(path)
+
+
+def _show_file(path: Path | None) -> str:
+    return "" if path is None else str(path)
+
+
+def _show_members(members: Sequence[object]) -> str:
+    return ",".join(map(str, members))
+
+
 COOKIE_NAME: Final = Kind("text", _read_cookie_name)
+FILE: Final = Kind("file", _read_file, _show_file)
+"""A path, None for none; nobody looks whether the file is there."""
+MEMBERS: Final = Kind("addresses", addresses.read_members, _show_members)
+"""Servers, as a tuple of `Address` and `DnsName`. Commas separate them in text from any source."""
+REACHABLE: Final = Kind("address", addresses.read_reachable)
+"""`host:port` as text, empty for none."""
+LISTENING: Final = Kind("address", addresses.read_listening)
+"""The same, every interface allowed."""
 PREFIXES: Final = Kind("paths", _read_prefixes, ",".join, is_list=True)
 """Path prefixes, as a tuple."""
 SECRETS: Final = Kind("secrets", _read_secrets, lambda _: "", is_list=True, is_hidden=True)

@@ -11,57 +11,30 @@ file read is the TOML file that was named.
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
 
 from sessile import codec, kinds
 from sessile.errors import SettingsError
-from sessile.kinds import Kind, nearest
-from sessile.strategies import STRATEGIES
+from sessile.kinds import Kind
+from sessile.relations import RELATIONS
+from sessile.sources import Given, from_environment, from_file, from_keywords, from_url, read, variable
+from sessile.urls import CLUSTERS, split_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from sessile.addresses import Address, DnsName
 
 __all__ = ["Described", "Settings"]
 
-ENVIRONMENT_PREFIX: Final = "SESSILE_"
-SCHEMES: Final = tuple(scheme for it in STRATEGIES if it.is_available for scheme in it.schemes)
-SCHEMES_TO_COME: Final = ("agent", *(scheme for it in STRATEGIES if not it.is_available for scheme in it.schemes))
-_NOT_OURS: Final = re.compile(r"SESSILE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?|DEMO_\w+)")
-"""What Kubernetes sets for a Service named `sessile`, and what the demo tells its servers."""
-
-
-def _split_url(value: object) -> tuple[str, dict[str, str]]:
-    """The URL without its query, and the query's parameters.
-
-    Raises ValueError as a reader of `sessile.kinds` does: never with the URL, which may hold a password.
-    """
-    scheme, separator, _ = value.partition("://") if isinstance(value, str) else ("", "", "")
-    scheme = scheme.lower()
-    if not separator or not isinstance(value, str):
-        raise ValueError("is no URL with a scheme: write sticky://")
-    if scheme in SCHEMES_TO_COME:
-        raise ValueError(f"has the scheme {scheme}, which is not in this version: write sticky://")
-    if scheme not in SCHEMES:
-        raise ValueError(f"has an unknown scheme; did you mean {nearest(scheme, SCHEMES + SCHEMES_TO_COME)}://?")
-    try:
-        parts = urlsplit(value)
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
-    except ValueError:
-        raise ValueError("is malformed: write sticky://, or sticky://?name=value&name=value") from None
-    if parts.netloc or parts.path or parts.fragment:
-        raise ValueError("names a host, path or fragment, but a sticky session is nowhere but here: write sticky://")
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("gives a parameter twice: leave one out")
-    return f"{scheme}://", dict(pairs)
+SHOWN_CHARS: Final = 80
+"""So much of a value goes into an error."""
 
 
 def _read_url(value: object) -> str:
-    url, parameters = _split_url(value)
+    url, parameters = split_url(value)
     if parameters:
         raise ValueError("carries parameters, which only Settings.load reads")
     return url
@@ -70,9 +43,9 @@ def _read_url(value: object) -> str:
 URL: Final = Kind("URL", _read_url, is_hidden=True)
 
 
-def _about(kind: Kind, description: str) -> dict[str, Any]:
-    """The metadata of a setting's field."""
-    return {"kind": kind, "description": description}
+def _about(kind: Kind, description: str, schemes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The metadata of a setting's field; one that names schemes may be given with no other."""
+    return {"kind": kind, "description": description, "schemes": schemes}
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -240,18 +213,132 @@ class Settings:
             "503.",
         ),
     )
+    members: tuple[Address | DnsName, ...] = field(
+        default=(),
+        metadata=_about(
+            kinds.MEMBERS,
+            "The servers, as `host:port` with commas between them, this one too or not; the port is 7400 unless given, "
+            "and IPv6 addresses stand in brackets. `dns:name:port` is every address that the name has, now and later.",
+            CLUSTERS,
+        ),
+    )
+    me: str = field(
+        default="",
+        metadata=_about(
+            kinds.REACHABLE,
+            "The `host:port` at which the others reach this server. Needed only where it cannot be found out.",
+            CLUSTERS,
+        ),
+    )
+    node_listen: str = field(
+        default="",
+        metadata=_about(
+            kinds.LISTENING,
+            "The `host:port` at which this server takes the others' connections. Not given: the port of `me`, on every "
+            "interface, or on loopback alone if `me` is there.",
+            CLUSTERS,
+        ),
+    )
+    host_id: str = field(
+        default="",
+        metadata=_about(
+            kinds.text(r"([!-~]([ -~]{0,251}[!-~])?)?", "is no name: give up to 253 printable ASCII characters"),
+            "The name of the machine: copies of a session go to distinct ones first. Not given: its host name.",
+            CLUSTERS,
+        ),
+    )
+    copies: int = field(
+        default=2,
+        metadata=_about(
+            kinds.number(16, at_least=2), "How many servers hold a session, its primary included.", ("primary-backup",)
+        ),
+    )
+    directory: Literal["none", "keys"] = field(
+        default="none",
+        metadata=_about(
+            kinds.choice("none", "keys"),
+            "Whether every server also knows the keys of all sessions, to list them anywhere. Nothing else needs it.",
+            CLUSTERS,
+        ),
+    )
+    tls: Literal["secret", "files", "off"] = field(
+        default="secret",
+        metadata=_about(
+            kinds.choice("secret", "files", "off"),
+            "How servers prove themselves to each other: by certificates derived from the secret, by files of yours, or, "
+            "where all are on loopback, not at all.",
+            CLUSTERS,
+        ),
+    )
+    tls_cert: Path | None = field(
+        default=None,
+        metadata=_about(kinds.FILE, "With `tls=files`: this server's certificate, and its chain, as PEM.", CLUSTERS),
+    )
+    tls_key: Path | None = field(
+        default=None, metadata=_about(kinds.FILE, "With `tls=files`: the certificate's private key, as PEM.", CLUSTERS)
+    )
+    tls_ca: Path | None = field(
+        default=None,
+        metadata=_about(
+            kinds.FILE, "With `tls=files`: who must have signed the others' certificates, as PEM.", CLUSTERS
+        ),
+    )
+    drain_grace: float = field(
+        default=2.0,
+        metadata=_about(
+            kinds.duration("0s", "10m"),
+            "How long a server that is told to stop hands over what only it holds, at the most.",
+            CLUSTERS,
+        ),
+    )
+    beat: float = field(
+        default=0.25,
+        metadata=_about(
+            kinds.duration("10ms", "1m"), "How often a server with nothing to say to another is heard.", CLUSTERS
+        ),
+    )
+    suspect_after: float = field(
+        default=0.5,
+        metadata=_about(
+            kinds.duration("10ms", "10m"), "A server that was not heard for so long is not waited for.", CLUSTERS
+        ),
+    )
+    dead_after: float = field(
+        default=1.0,
+        metadata=_about(
+            kinds.duration("10ms", "1h"),
+            "A server that was not heard for so long is no holder: others take its place.",
+            CLUSTERS,
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Read every field, then check how they fit together."""
-        for name, setting in _SETTINGS.items():
-            object.__setattr__(self, name, _read(setting, _Given(name, getattr(self, name))))
-        for relation in _RELATIONS:
+        for name, kind in _KINDS.items():
+            object.__setattr__(self, name, read(kind, Given(name, getattr(self, name))))
+        changed = [name for name, setting in _SETTINGS.items() if getattr(self, name) != setting.default]
+        shown = self._shown()
+        _refuse_foreign(self.url, {name: Given(name, shown[name]) for name in changed})
+        for relation in RELATIONS:
             if relation.is_broken(self):
-                raise SettingsError(relation.message.format_map(self._shown()))
+                raise SettingsError(relation.message.format_map(shown))
 
     def _shown(self) -> dict[str, str]:
-        """Every setting as people write it; a secret as nothing."""
-        return {name: setting.metadata["kind"].show(getattr(self, name)) for name, setting in _SETTINGS.items()}
+        """Every setting as people write it, in a few words; a secret as nothing."""
+        shown = {name: kind.show(getattr(self, name)) for name, kind in _KINDS.items()}
+        return {
+            name: text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..." for name, text in shown.items()
+        }
+
+    @property
+    def scheme(self) -> str:
+        """The URL's scheme: which strategy it is."""
+        return self.url.partition(":")[0]
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether servers hold sessions for each other: `members` and a secret are there, and what else nodes need."""
+        return self.scheme in CLUSTERS
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -280,14 +367,15 @@ class Settings:
         Raises:
             SettingsError: a setting is unknown, malformed, or contradicts another; the file cannot be read.
         """
-        file = {} if config is None else _from_file(Path(config))
-        environment = _from_environment(environ)
+        file = {} if config is None else from_file(Path(config), _KINDS)
+        environment = from_environment(environ, _KINDS)
         first = {name: value for name, value in (("url", url), ("secret", secret)) if value is not None}
-        named = _from_keywords(first | keywords)
+        named = from_keywords(first | keywords, _KINDS)
         given = file | environment | named
-        base, parameters = _from_url(given.get("url", _Given("url", "sticky://")))
-        given = file | environment | parameters | named | {"url": _Given("url", base)}
-        return cls(**{name: _read(_SETTINGS[name], value) for name, value in given.items()})
+        base, parameters = from_url(given.get("url", Given("url", "sticky://")), _KINDS)
+        given = file | environment | parameters | named | {"url": Given("url", base)}
+        _refuse_foreign(base, given)
+        return cls(**{name: read(_KINDS[name], value) for name, value in given.items()})
 
     @classmethod
     def describe(cls) -> tuple[Described, ...]:
@@ -297,129 +385,29 @@ class Settings:
                 each.name,
                 each.metadata["kind"].words,
                 each.metadata["kind"].show(each.default),
-                _variable(each.name),
-                each.metadata["description"],
+                variable(each.name),
+                each.metadata["description"] + _only_with(each.metadata["schemes"]),
             )
             for each in fields(cls)
         )
 
 
-# -- how settings must fit together, and where they come from ------------------------------------------------------------
+def _refuse_foreign(url: str, given: Mapping[str, Given]) -> None:
+    """A setting that means nothing under this URL was given by somebody who believes it does."""
+    scheme = url.partition(":")[0]
+    for name, (label, value) in given.items():
+        schemes = _SETTINGS[name].metadata["schemes"]
+        if schemes and scheme not in schemes and value is not None and value != "":
+            belongs = " and ".join(f"{each}://" for each in schemes)
+            raise SettingsError(
+                f"{label}={value!r:.80} belongs to {belongs}, but url is {url}: change url, or leave it out"
+            )
 
 
-class _Relation(NamedTuple):
-    """What two or more settings must not be together."""
-
-    is_broken: Callable[[Settings], bool]
-    message: str
-    """With the names of settings in braces where their values stand."""
-
-
-_RELATIONS: Final = (
-    _Relation(
-        lambda it: it.idle_timeout > it.absolute_timeout,
-        "idle_timeout={idle_timeout} is longer than absolute_timeout={absolute_timeout}: shorten it or lengthen the other",
-    ),
-    _Relation(
-        lambda it: it.tombstone_keep <= it.rotation_grace + it.ack_timeout + it.pull_timeout,
-        "tombstone_keep={tombstone_keep} is not longer than rotation_grace={rotation_grace}, ack_timeout={ack_timeout} "
-        "and pull_timeout={pull_timeout} together, so a late message could bring an ended session back: lengthen it",
-    ),
-    _Relation(
-        lambda it: it.value_bytes_max > it.session_bytes_max,
-        "value_bytes_max={value_bytes_max} is more than session_bytes_max={session_bytes_max}: lower it or raise the "
-        "other",
-    ),
-    _Relation(
-        lambda it: it.session_bytes_max > it.bytes_max,
-        "session_bytes_max={session_bytes_max} is more than bytes_max={bytes_max}: lower it or raise the other",
-    ),
-    _Relation(
-        lambda it: it.samesite == "none" and it.secure is False,
-        "samesite=none with secure=false gives cookies that browsers refuse: set secure=auto",
-    ),
-    _Relation(
-        lambda it: it.partitioned and it.secure is False,
-        "partitioned=true with secure=false gives cookies that browsers refuse: set secure=auto",
-    ),
-)
-
-
-class _Given(NamedTuple):
-    """A value as a source gives it, and the name it has there."""
-
-    label: str
-    value: object
-
-
-def _read(setting: Field[Any], given: _Given) -> Any:
-    kind: Kind = setting.metadata["kind"]
-    try:
-        return kind.read(given.value)
-    except ValueError as error:
-        shown = "" if kind.is_hidden else f"={given.value!r:.80}"
-        raise SettingsError(f"{given.label}{shown} {error}") from None
-
-
-def _from_keywords(keywords: Mapping[str, object]) -> dict[str, _Given]:
-    for name in keywords:
-        _refuse_unknown(name)
-    return {name: _Given(name, value) for name, value in keywords.items()}
-
-
-def _from_url(given: _Given) -> tuple[str, dict[str, _Given]]:
-    """The URL without its query, and the settings in the query."""
-    try:
-        url, parameters = _split_url(given.value)
-    except ValueError as error:
-        raise SettingsError(f"{given.label} {error}") from None
-    for name in parameters:
-        _refuse_unknown(name, of=" in the URL")
-        if _SETTINGS[name].metadata["kind"].is_hidden:
-            raise SettingsError(f"{name} may not stand in the URL, which is logged: give it by name")
-    return url, {name: _from_text(name, f"{name} (in the URL)", text) for name, text in parameters.items()}
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    given = {}
-    for label in environ:
-        if label.startswith(ENVIRONMENT_PREFIX) and not _NOT_OURS.fullmatch(label):
-            name = label.removeprefix(ENVIRONMENT_PREFIX).lower()
-            _refuse_unknown(name, spell=_variable)
-            given[name] = _from_text(name, label, environ[label])
-    return given
-
-
-def _variable(name: str) -> str:
-    return ENVIRONMENT_PREFIX + name.upper()
-
-
-def _from_file(path: Path) -> dict[str, _Given]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"config={str(path)!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"config={str(path)!r} is no TOML file: {error}") from None
-    table = document.get("sessile", document)
-    if not isinstance(table, dict):
-        raise SettingsError(f"config={str(path)!r} has `sessile` as a value: write a table, [sessile]")
-    for name in table:
-        _refuse_unknown(name, of=f" in {path.name}")
-    return {name: _Given(f"{name} (in {path.name})", value) for name, value in table.items()}
-
-
-def _from_text(name: str, label: str, text: str) -> _Given:
-    """A setting from a source that has only text: there, commas separate the items of a list."""
-    is_list = _SETTINGS[name].metadata["kind"].is_list
-    return _Given(label, [item.strip() for item in text.split(",")] if is_list else text)
-
-
-def _refuse_unknown(name: str, *, of: str = "", spell: Callable[[str], str] = str) -> None:
-    if name not in _SETTINGS:
-        raise SettingsError(
-            f"{spell(name)!r:.80}{of} is no setting; did you mean {spell(nearest(name, [*_SETTINGS]))}?"
-        )
+def _only_with(schemes: tuple[str, ...]) -> str:
+    """What documentation adds to the description of a setting."""
+    return f" Only with {' and '.join(f'`{each}://`' for each in schemes)}." if schemes else ""
 
 
 _SETTINGS: Final[Mapping[str, Field[Any]]] = {each.name: each for each in fields(Settings)}
+_KINDS: Final[Mapping[str, Kind]] = {name: each.metadata["kind"] for name, each in _SETTINGS.items()}

@@ -1,0 +1,49 @@
+"""The URL of a strategy: which schemes there are, and how a URL and its query are told apart.
+
+A refusal is a ValueError as in `sessile.kinds`, and never repeats the URL: a wrong one may hold a password.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from sessile.kinds import nearest
+from sessile.strategies import STRATEGIES
+
+__all__ = ["CLUSTERS", "SCHEMES", "SCHEMES_TO_COME", "split_url"]
+
+CLUSTERS: Final = ("all-to-all", "primary-backup")
+"""The schemes under which servers hold sessions for each other. Their settings are there before `is_available` is said."""
+SCHEMES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it.is_available or scheme in CLUSTERS)
+SCHEMES_TO_COME: Final = ("agent", *(scheme for it in STRATEGIES for scheme in it.schemes if scheme not in SCHEMES))
+
+
+def split_url(value: object) -> tuple[str, dict[str, str]]:
+    """The URL without its query, and the query's parameters.
+
+    Raises:
+        ValueError: it is no URL of a strategy that there is.
+    """
+    scheme, separator, _ = value.partition("://") if isinstance(value, str) else ("", "", "")
+    scheme = scheme.lower()
+    if not separator or not isinstance(value, str):
+        raise ValueError("is no URL with a scheme: write sticky://")
+    if scheme in SCHEMES_TO_COME:
+        raise ValueError(f"has the scheme {scheme}, which is not in this version: write sticky://")
+    if scheme not in SCHEMES:
+        raise ValueError(f"has an unknown scheme; did you mean {nearest(scheme, SCHEMES + SCHEMES_TO_COME)}://?")
+    try:
+        parts = urlsplit(value)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    except ValueError:
+        raise ValueError(f"is malformed: write {scheme}://, or {scheme}://?name=value&name=value") from None
+    if parts.netloc or parts.path or parts.fragment:
+        if scheme in CLUSTERS:
+            where, remedy = "the servers stand in its query", f"{scheme}://?members=web1:7400,web2:7400"
+        else:
+            where, remedy = "a sticky session is nowhere but here", f"{scheme}://"
+        raise ValueError(f"names a host, path or fragment, but {where}: write {remedy}")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("gives a parameter twice: leave one out")
+    return f"{scheme}://", dict(pairs)
