@@ -24,9 +24,13 @@ NOTES = [
 def run(progress: Progress) -> Shown:
     """Run them on all cores."""
     told = 0.0
+    findings = 0
 
     def tell(done: Campaign) -> None:
-        nonlocal told
+        nonlocal told, findings
+        for found in done.found[findings:]:
+            progress(f"{found.findings[0].checker}: {found.findings[0].problem}\n  {found.command}")
+        findings = len(done.found)
         if done.seconds - told >= 10:
             told = done.seconds
             progress(f"{done.runs} of {RUNS} runs, {done.runs_per_s:.0f} a second, {len(done.found)} found something")

@@ -180,20 +180,19 @@ def _() -> Iterator[None]:
 
 @planting("a stamp is given twice")
 def _() -> Iterator[None]:
-    """A process keeps its tag though its copies have left."""
+    """A process draws its tag once and keeps it, whatever leaves its table."""
 
-    def make(current: Any) -> Any:
-        def kept(self: Engine, visit: Any, opened: Record, packed: Any, now_ms: int) -> Record:
-            writer = self._writer
-            try:
-                found: Record = current(self, visit, opened, packed, now_ms)
-            finally:
-                self._writer = writer
-            return found
+    class Tag:
+        """Holds the first tag that is drawn."""
 
-        return kept
+        def __get__(self, engine: Engine | None, owner: object = None) -> int:
+            return 0 if engine is None else int(vars(engine).get("_tag", 0))
 
-    with method(Engine, "_current", make):
+        def __set__(self, engine: Engine, writer: int) -> None:
+            if writer:
+                vars(engine)["_tag"] = writer
+
+    with patch.object(Engine, "_writer", Tag(), create=True):
         yield
 
 
@@ -390,12 +389,13 @@ def _() -> Iterator[None]:
 
 @planting("the first that has nothing is believed")
 def _() -> Iterator[None]:
-    """One holder that has nothing of a session is enough to say that there is none."""
+    """One holder that has nothing of a session is enough to say, and to remember, that there is none."""
 
     def make(go_on: Any) -> Any:
         def quick(self: Pulls, number: int) -> None:
             question = self._questions.get(number)
-            if question is not None and NONE in question.answered.values() and question.have is None:
+            if question is not None and NONE in question.answered.values():
+                self._remember_none(question.key)
                 self._finish(number, Pulled(PullStatus.NONE))
                 return
             go_on(self, number)

@@ -41,3 +41,11 @@ def test_bursts_are_several_at_once() -> None:
     assert {Tab(1, Jar(1), Options(behaviours=()), seed=1).burst() for _ in range(50)} == {1}
     tab = Tab(1, Jar(1), Options(behaviours=("bursts",)), seed=1)
     assert max(tab.burst() for _ in range(100)) > 1
+
+
+def test_readers_read_once_they_have_a_session() -> None:
+    """Nearly always; whoever has none writes as often as anybody."""
+    tab = Tab(1, Jar(1), Options(reads=95), seed=1)
+    without = sum(tab.work().is_repeatable for _ in range(300))
+    tab.jar.keep([b"sid=a"])
+    assert without < 150 and sum(tab.work().is_repeatable for _ in range(300)) > 250

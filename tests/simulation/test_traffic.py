@@ -46,3 +46,17 @@ def test_a_probe_looks_at_one_server() -> None:
     assert not world.traffic.is_idle
     world.schedule.run_until(world.now_ms + 100)
     assert world.traffic.is_idle and world.coverage.counts["request status 200"] == 1
+
+
+def test_a_glance_is_given_up() -> None:
+    """It may be at a server that is gone, or that dies before it has answered."""
+    world = calm_world()
+    first, second, _ = world.living()
+    second.pause()
+    world.traffic.glance(b"", second)
+    world.crash(first, is_silent=False)
+    world.crash(second, is_silent=False)
+    world.traffic.glance(b"", first)
+    assert not world.traffic.is_idle
+    world.schedule.run_until(world.now_ms + 1_600)
+    assert world.traffic.is_idle and not world.coverage.counts["request status 200"]

@@ -58,3 +58,15 @@ def test_engines_are_told_the_options() -> None:
     assert (settings.ack, settings.stale, settings.idle_timeout) == ("all", "refuse", 2.0)
     assert settings_of(options) is settings
     assert World(1, options).settings is settings
+
+
+def test_every_session_is_looked_at_when_a_server_comes() -> None:
+    """From every server and soon, where glances are switched on."""
+    for glances in (False, True):
+        world = calm_world(glances=glances)
+        world.traffic.open(4, world.now_ms + 800)
+        world.schedule.run_until(world.now_ms + 800)
+        before, sessions = world.traffic.requests, len(world.history.chronicles)
+        world.join()
+        world.schedule.run_until(world.now_ms + 100)
+        assert sessions and world.traffic.requests - before == (4 * sessions if glances else 0)

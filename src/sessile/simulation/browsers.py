@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sessile.simulation.options import rng_of
+from sessile.simulation.options import READS, rng_of
 from sessile.simulation.serving import Op, Verb, Work
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Tab:
         self.under_way = 0
         self._rng: Random = rng_of(seed, f"tab/{number}")
         self._has = frozenset(options.behaviours)
+        self._reads = options.reads
         self._writes = 0
         self._verbs = self._choices()
 
@@ -78,7 +79,8 @@ class Tab:
     def work(self) -> Work:
         """What the handler of its next request does."""
         rng = self._rng
-        if rng.random() < 0.35:
+        reads = self._reads if self.jar.cookies else min(self._reads, READS)
+        if rng.random() * 100 < reads:
             return Work()
         ops = self._ops()
         think_ms = late_ms = 0

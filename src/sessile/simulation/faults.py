@@ -223,8 +223,12 @@ class Faults:
     def _slow(self, rng: Random) -> None:
         process = self._somebody(rng)
         if process is not None and not process.slow_ms:
-            process.slow_ms = rng.choice((1, 5, 20, 60))
-            self._begin("slow", (process.place,), rng.randrange(50, 800), process.hurry, is_rough=True)
+            self.slow_down(process, rng.choice((1, 5, 20, 60)), rng.randrange(50, 800))
+
+    def slow_down(self, process: Process, slow_ms: int, lasts_ms: int) -> None:
+        """Let a process take so long for everything it does."""
+        process.slow_ms = slow_ms
+        self._begin("slow", (process.place,), lasts_ms, process.hurry, is_rough=True)
 
     def _jumps(self, rng: Random) -> None:
         process = self._somebody(rng)

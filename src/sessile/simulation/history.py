@@ -103,7 +103,7 @@ class Chronicle:
         self.writes: dict[Stamp, Write] = {}
         self.ends: list[End] = []
         self.used_ms = born_ms
-        """When it was last used by a request that was answered."""
+        """When a request that was answered last opened or made it."""
         self.revived_ms = -1_000_000
         """When it was used after it had nearly run out of time: word of that may come too late to others."""
         self.cookies: dict[str, str] = {}

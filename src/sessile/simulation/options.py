@@ -54,6 +54,11 @@ _CALM_CHANCE: Final = 0.1
 _BEHAVIOUR_CHANCE: Final = 0.55
 _SHORT_CHANCE: Final = 0.15
 """How often sessions are short, so that they are touched, and expire, while everything else goes on."""
+_READERS_CHANCE: Final = 0.6
+"""How often nearly all requests only read then: what is written to all the time need not be touched."""
+_GLANCES_CHANCE: Final = 0.4
+READS: Final = 35
+READS_OF_READERS: Final = 95
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -72,6 +77,8 @@ class Options(Struct, frozen=True, kw_only=True):
     browsers: int = 2
     requests: int = 40
     """So many requests are made at the most, those of the end not counted."""
+    reads: int = READS
+    """How many of a hundred requests with a session only read it."""
     duration: int = 1_500
     """How long faults and requests go on."""
     latency: int = 2
@@ -86,6 +93,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """How long ended sessions are remembered."""
     epilogue: bool = False
     """Whether browsers go on for a while when all has long been well, and nothing excuses anything."""
+    glances: bool = False
+    """Whether, whenever a server has come, every session is looked at from everywhere at once."""
     encore: bool = False
     """Whether one more node is killed when all is quiet, which must lose nothing."""
 
@@ -123,7 +132,7 @@ def draw(seed: int) -> Options:
     is_calm = rng.random() < _CALM_CHANCE
     faults = tuple(kind for kind in FAULTS if rng.random() < _FAULT_CHANCE and not is_calm)
     behaviours = tuple(kind for kind in BEHAVIOURS if rng.random() < _BEHAVIOUR_CHANCE)
-    return Options(
+    drawn = Options(
         nodes=nodes,
         hosts=max(1, nodes - rng.randrange(3)),
         strategy=rng.choices(STRATEGIES, (4, 6))[0],
@@ -145,6 +154,14 @@ def draw(seed: int) -> Options:
         epilogue=rng.random() < 0.3,
         encore=rng.random() < 0.15,
     )
+    # What came later is of chance of its own, so that it left what older seeds found as it was.
+    glances = rng_of(seed, "glances").random() < _GLANCES_CHANCE
+    return drawn.but(glances=glances, reads=READS if drawn.idle > 100_000 else _reads(seed))
+
+
+def _reads(seed: int) -> int:
+    """How much is read where sessions are short."""
+    return READS_OF_READERS if rng_of(seed, "readers").random() < _READERS_CHANCE else READS
 
 
 def _idle(seed: int) -> int:

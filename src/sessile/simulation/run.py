@@ -101,7 +101,7 @@ def _go_on(world: World) -> None:
     until_ms = world.now_ms + EPILOGUE_MS
     world.traffic.open(EPILOGUE_REQUESTS, until_ms)
     strike = partial(world.faults.strike_once, COMINGS_AND_GOINGS, rng_of(world.seed, "epilogue"))
-    world.schedule.after(EPILOGUE_MS // 3, strike)
+    world.schedule.after(EPILOGUE_MS // 3, world.join if world.options.glances else strike)
     world.schedule.run_until(until_ms)
     world.heal()
     _settle(world)

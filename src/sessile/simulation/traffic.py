@@ -85,13 +85,20 @@ class Traffic:
         """No browser begins another request."""
         self._left = 0
 
-    def probe(self, header: bytes, process: Process) -> None:
+    def probe(self, header: bytes, process: Process) -> Request:
         """One request that only looks, with these cookies, at this server."""
         jar = Jar(-1)
         request = self._make(jar, header, Work())
         request.process = process
         self._by_request[request] = (None, TRIES_MAX)
         process.enqueue(partial(process.serve, request))
+        return request
+
+    def glance(self, header: bytes, process: Process) -> None:
+        """A probe in the midst of everything: the server may be gone, or never answer."""
+        if not process.is_dead:
+            request = self.probe(header, process)
+            self._world.schedule.after(PATIENCE_MS, partial(self._give_up, request))
 
     # -- tabs --------------------------------------------------------------------------------------------------------
 

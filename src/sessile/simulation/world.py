@@ -60,6 +60,9 @@ REPAIR_MS: Final = 3_000
 SWEEP_MS: Final = 700
 REVIVE_CHANCE: Final = 0.6
 """How many of those that died are there again when the world is healed."""
+GLANCES_MAX: Final = 8
+GLANCE_MS_MAX: Final = 100
+"""So many sessions are looked at when a server comes, and within so long."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Bounds)
 
 
@@ -97,6 +100,7 @@ class World:
         self._make_node = make_node or _real_node
         self._rng = rng_of(seed, "world")
         self._clocks = rng_of(seed, "clocks")
+        self._glances = rng_of(seed, "when to glance")
         self._processes: list[Process] = []
         """By place: whoever stands there, or stood there last."""
         self._names: list[str] = []
@@ -163,6 +167,7 @@ class World:
             self.faults.trouble((place,))
             process.start(tuple(self._names))
             self.faults.relief((place,))
+            self._glance(process)
 
     def join(self) -> None:
         """Start a process with a new name."""
@@ -176,6 +181,20 @@ class World:
         for other in self.living():
             if other is not process and self._rng.random() < 0.7:
                 other.enqueue_input(AddressesFound(tuple(self._names)))
+        self._glance(process)
+
+    def _glance(self, newcomer: Process) -> None:
+        """Look at the last sessions from every server, while the one that has just come may not have its copies yet."""
+        if not self.options.glances:
+            return
+        rng = self._glances
+        if rng.random() < 0.5:
+            self.faults.slow_down(newcomer, rng.choice((2, 5, 10)), GLANCE_MS_MAX)
+        known = [chronicle for chronicle in self.history.chronicles.values() if chronicle.cookies]
+        for chronicle in known[-GLANCES_MAX:]:
+            for process in self.living():
+                look = partial(self.traffic.glance, chronicle.header, process)
+                self.schedule.after(rng.randrange(1, GLANCE_MS_MAX), look)
 
     def heal(self) -> None:
         """Let everything be well again, and some of the dead come back."""

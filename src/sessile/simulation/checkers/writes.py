@@ -52,9 +52,9 @@ class Writes(Checker):
         if chronicle is None:
             self.find(f"{request} answers with a session that nobody made")
             return
-        if self.scene.now_ms - chronicle.used_ms > self.scene.options.idle * 8 // 10:
+        if request.opened_ms - chronicle.used_ms > self.scene.options.idle * 8 // 10:
             chronicle.revived_ms = self.scene.now_ms
-        chronicle.used_ms = self.scene.now_ms
+        chronicle.used_ms = max(chronicle.used_ms, request.opened_ms)  # its answer may have waited long
         for cookie in cookies:
             name, _, value = cookie.decode().partition(";")[0].partition("=")
             chronicle.cookies[name] = value
