@@ -10,6 +10,7 @@ from sessile.backend import PullStatus
 from sessile.delta import Delta
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
+from sessile.replication.events import SessionTouched
 from sessile.replication.messages import Answered, Pull
 from sessile.replication.pulls import CURRENT, NOT_SURE, RECORD
 from tests.replication.cluster import Cluster, fields_of, key_number
@@ -247,6 +248,19 @@ def test_a_kept_copy_for_which_there_is_no_room_is_served_all_the_same() -> None
     assert cluster.values(key) == {}
     assert cluster.servers[proxy].node.counts["no_room"] == 1
     assert fields_of(cluster.asked(proxy, key).record) == {"x": 1}
+
+
+def test_a_kept_copy_is_as_old_as_its_session_was_last_used() -> None:
+    """By whoever was served here with it: the holders may go before they hear of the use."""
+    cluster, key, backup, proxy = with_session()
+    cluster.asked(proxy, key)
+    cluster.run(1_000)
+    used_ms = cluster.now_ms
+    cluster.handle(proxy, SessionTouched(key, used_ms))
+    for name in ("a", backup):
+        cluster.servers[name].table.drop(key)
+    record = cluster.asked(proxy, key).record
+    assert record is not None and record.touched_ms == used_ms
 
 
 def test_an_end_that_is_known_here_is_the_answer_though_nobody_else_remembers_it() -> None:

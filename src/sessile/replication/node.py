@@ -379,6 +379,7 @@ class Node:
         if not self._touches:
             self._context.alarm(self._config.flush_ms, self._tell_touches)
         self._touches[key] = touched_ms
+        self._pulls.touch(key, touched_ms)
 
     def _tell_touches(self) -> None:
         context = self._context

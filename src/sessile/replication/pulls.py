@@ -128,10 +128,10 @@ class Pulls:
             self._finish(number, Pulled(PullStatus.RECORD, have))
             return
         is_sure = self.is_trusting and held is not None and context.placement.is_holder(question.key)
-        if is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values():
-            if have is not None and have.covers(question.heads) and question.gained:
-                self._finish(number, self._found(question))
-                return
+        has_news = is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values()
+        if has_news and have is not None and have.covers(question.heads) and question.gained:
+            self._finish(number, self._found(question))
+            return
         waiting = [name for name in question.asked if name not in question.answered and name in context.peers]
         if waiting:
             return
@@ -268,6 +268,13 @@ class Pulls:
         self._kept_bytes += len(packed)
         while self._kept_bytes > context.config.kept_bytes_max:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
+
+    def touch(self, key: SessionKey, touched_ms: int) -> None:
+        """The session was used here: should what is kept of it be the last copy one day, it is no older than that."""
+        packed = self._kept.get(key)
+        if packed is not None:
+            self._kept[key] = touched = Record.unpack(packed).touch(touched_ms).pack()
+            self._kept_bytes += len(touched) - len(packed)
 
     def forget(self, key: SessionKey) -> None:
         """The session is held here now, or over: what was kept or said of it is void."""

@@ -51,11 +51,14 @@ class Presence(Checker):
             self.find(f"{request} is answered with 500")
 
     def _living(self, request: Request) -> Chronicle | None:
-        """The session that a request names, if nobody ended it and it has time left."""
+        """The session that a request names, if nobody ended it, it has time left, and crashes have not taken it.
+
+        What others kept for their own questions may bring it back even then, but not when it was last used.
+        """
         chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
         if chronicle is None or chronicle.ends or may_have_expired(self.scene, chronicle):
             return None
-        return chronicle
+        return None if all(write.is_lost for write in chronicle.writes.values()) else chronicle
 
     def _holder(self, request: Request, chronicle: Chronicle, heads: Heads) -> Process | None:
         """Somebody with a copy that covers these heads, whom the request's process could have asked."""
