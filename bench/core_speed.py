@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from random import Random
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sessile import codec
 from sessile.backend import Acknowledged, Pulled, PullStatus, Whole
@@ -149,6 +149,20 @@ class _Holder:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+
+    is_running = True
+
+    async def start(self) -> None:
+        """It has no life of its own."""
+
+    def start_in_thread(self) -> None:
+        """Nor a thread."""
+
+    async def stop(self) -> None:
+        """Nor an end."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
 
     def holds(self, key: SessionKey) -> bool:
         return self._node.placement.is_holder(key)

@@ -14,7 +14,7 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sessile import codec
 from sessile.backend import Acknowledged, Change, Ended, Pulled, PullStatus, Whole
@@ -140,6 +140,20 @@ class FakeBackend:
     outcomes: list[Outcome] = field(default_factory=list)
     """What became of each delta that arrived."""
 
+    is_running: ClassVar[bool] = True
+
+    async def start(self) -> None:
+        """It has no life of its own."""
+
+    def start_in_thread(self) -> None:
+        """Nor a thread."""
+
+    async def stop(self) -> None:
+        """Nor an end."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def holds(self, key: SessionKey) -> bool:
         return self.is_holder(key)
 
@@ -234,7 +248,9 @@ class FakeBrowser:
     @property
     def key(self) -> SessionKey:
         """The key of its session, which is held by its engine."""
-        return bytes.fromhex(self.engine.open((self.header,), is_https=self.is_https).key)
+        visitor = self.engine._identify(self.engine.open((self.header,), is_https=self.is_https).visit)
+        assert visitor is not None, "it is in a session"
+        return visitor.identity.key
 
     def open(self, engine: Engine | None = None) -> Session:
         """Begin a request: what the other holders have to say is asked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -19,6 +19,20 @@ class OneOther:
 
     def __init__(self) -> None:
         self.records: dict[bytes, Record] = {}
+
+    is_running = True
+
+    async def start(self) -> None:
+        """It is there."""
+
+    def start_in_thread(self) -> None:
+        """It is there."""
+
+    async def stop(self) -> None:
+        """It stays."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
 
     def holds(self, key: bytes) -> bool:
         return True

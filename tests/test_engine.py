@@ -314,18 +314,6 @@ def test_a_plain_cookie_over_https_does_not_count() -> None:
     assert cookie_names(browser.finish(session)) == ["__Host-sid", "__Host-sid_v"]
 
 
-@pytest.mark.parametrize(("is_https", "name"), [(False, "sid"), (True, "__Host-sid")])
-def test_a_session_may_be_issued(is_https: bool, name: str) -> None:  # noqa: FBT001  # a parameter of the test
-    """Stored outside of any request: the cookies by name, with which a browser is in it."""
-    engine = make_engine()
-    browser = FakeBrowser(engine, is_https=is_https)
-    browser.cookies = engine.issue({"cart": ["book"]}, subject="ann", is_https=is_https)
-    assert sorted(browser.cookies) == [name, f"{name}_v"]
-    session = browser.open()
-    assert (dict(session), session.subject, session.new) == ({"cart": ["book"]}, "ann", False)
-    assert browser.finish(session) == []
-
-
 def test_a_late_commit_is_counted_and_kept() -> None:
     """What changes after the head has left is stored; a late commit without changes is none."""
     engine = make_engine()

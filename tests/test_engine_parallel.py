@@ -340,7 +340,7 @@ def test_a_child_has_a_lock_of_its_own() -> None:
             session.increment("n")
         return b"done"
 
-    with engine._lock:
+    with engine.lock:
         assert in_a_child(work) == b"done"
 
 
@@ -355,7 +355,7 @@ def test_a_child_sweeps() -> None:
     settled(engine, n=1)
 
     def work() -> bytes:
-        engine._clock_ms = lambda: 10**15
+        engine.clock_ms = lambda: 10**15
         deadline = time.monotonic() + DEADLINE_S
         while len(engine.table) and time.monotonic() < deadline:
             time.sleep(0.01)

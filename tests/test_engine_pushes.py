@@ -317,14 +317,6 @@ def test_drawing_ids_is_bounded() -> None:
     assert list(backend.records) == asked[-1:]
 
 
-def test_no_session_is_issued_where_others_should_be_told() -> None:
-    """Storing outside of any request waits for nobody, so it refuses and stores nothing."""
-    backend, engine = make_pair()
-    with pytest.raises(SettingsError, match="sticky://"):
-        engine.issue({"a": 1})
-    assert len(engine.table) == len(backend.pushes) == 0
-
-
 def test_a_change_waits_for_its_confirmation() -> None:
     """`settle` returns when the others have answered, and takes its steps one after the other."""
     backend, engine = make_pair()

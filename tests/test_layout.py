@@ -38,7 +38,7 @@ NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (
-    {"clock", "counts", "errors", "forks", "keywords", "strategies"},
+    {"blocking", "clock", "counts", "errors", "forks", "keywords", "strategies"},
     {
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},
@@ -46,9 +46,9 @@ LAYERS = (
     {"backend", "changes", "cookies", "credentials", "session", "visit"},
     {"replication"},
     {"agent", "network", "stores"},
-    {"engine", "sweeper"},
+    {"connect", "engine", "sweeper"},
     {"balancer"},
-    {"answers", "asgi", "wsgi"},
+    {"answers", "asgi", "lifespan", "wsgi"},
     {"testing"},
     {"simulation"},
     {"cli", "dashboard", "lab"},

@@ -13,9 +13,9 @@ from starlette.routing import Route
 
 from sessile.asgi import SessionMiddleware as AsgiMiddleware
 from sessile.errors import SettingsError
-from sessile.testing import engine_of, flask_client, session_cookies, starlette_client
+from sessile.testing import engine_of, flask_client, issue, session_cookies, starlette_client
 from sessile.wsgi import SessionMiddleware as WsgiMiddleware
-from tests.fakes import SECRET, make_engine
+from tests.fakes import SECRET, FakeBrowser, make_engine, make_pair
 from tests.wsgi_client import WsgiBrowser
 
 MIDDLEWARE: Any = AsgiMiddleware
@@ -193,3 +193,23 @@ def test_a_session_that_is_put_in_place_has_no_limits_lifted() -> None:
     """What a test stores is refused where an app's would be."""
     with pytest.raises(ValueError, match="fields_max"):
         session_cookies(an_app(fields_max=1), {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize(("is_https", "name"), [(False, "sid"), (True, "__Host-sid")])
+def test_a_session_may_be_issued(is_https: bool, name: str) -> None:  # noqa: FBT001  # a parameter of the test
+    """Stored outside of any request: the cookies by name, with which a browser is in it."""
+    engine = make_engine()
+    browser = FakeBrowser(engine, is_https=is_https)
+    browser.cookies = issue(engine, {"cart": ["book"]}, subject="ann", is_https=is_https)
+    assert sorted(browser.cookies) == [name, f"{name}_v"]
+    session = browser.open()
+    assert (dict(session), session.subject, session.new) == ({"cart": ["book"]}, "ann", False)
+    assert browser.finish(session) == []
+
+
+def test_no_session_is_issued_where_others_should_be_told() -> None:
+    """Storing outside of any request waits for nobody, so it refuses and stores nothing."""
+    backend, engine = make_pair()
+    with pytest.raises(SettingsError, match="sticky://"):
+        issue(engine, {"a": 1})
+    assert len(engine.table) == len(backend.pushes) == 0

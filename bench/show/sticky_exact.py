@@ -8,21 +8,18 @@ fails here, failed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import random
-import re
-import socket
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.show import CannotShow, Figure, Progress, Shown
+from bench.browser import Browser
+from bench.running import demo
+from bench.show import Figure, Progress, Shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
 SUMMARY = "200 users stay on their server and count exactly; a killed server costs its own users their session, and no one else."
 
@@ -32,79 +29,13 @@ SERVERS: Final = 4
 BEFORE_KILL: Final = 10
 """So many answers every user has before a server is killed, and again afterwards."""
 REQUESTS_MAX: Final = 5_000
-ANSWER_S: Final = 30.0
-START_S: Final = 90.0
-STOP_S: Final = 30.0
-HOST: Final = "127.0.0.1"
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
-_CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-_COOKIE: Final = re.compile(rb"\r\nset-cookie: *([^=;\r]+)=([^;\r]*)([^\r]*)", re.IGNORECASE)
-_EXPIRED: Final = re.compile(rb"max-age=0|01[ -]jan[ -]1970", re.IGNORECASE)
-
-
-class Client:
-    """One browser: a connection that is kept alive, and cookies. Never repeats a request."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._cookies: dict[bytes, bytes] = {}
-        self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, method: str, path: str, *headers: str) -> tuple[int, Any]:
-        """The status and the JSON of the answer; status 0 when the connection broke or nothing came in time."""
-        cookies = b"; ".join(b"%b=%b" % pair for pair in self._cookies.items())
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{self._port}", "Content-Length: 0", *headers]
-        head = "\r\n".join(lines).encode() + (b"\r\nCookie: " + cookies if cookies else b"") + b"\r\n\r\n"
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await self._exchange(head)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            self.close()
-            return 0, None
-
-    def close(self) -> None:
-        if self._link is not None:
-            self._link[1].transport.abort()
-            self._link = None
-
-    async def _exchange(self, request: bytes) -> tuple[int, Any]:
-        if self._link is None:
-            self._link = await asyncio.open_connection(HOST, self._port)
-        reader, writer = self._link
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await _body(reader, head)
-        for name, value, attributes in _COOKIE.findall(head):
-            if _EXPIRED.search(attributes):
-                self._cookies.pop(name, None)
-            else:
-                self._cookies[name] = value
-        if _CLOSE.search(head):
-            self.close()
-        try:
-            return int(head[9:12]), json.loads(body)
-        except ValueError:
-            return int(head[9:12]), None
-
-
-async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    """RFC 9112 §6: by chunks, by length, or none."""
-    if _CHUNKED.search(head):
-        body = b""
-        while size := int(await reader.readuntil(b"\r\n"), 16):
-            body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readexactly(2)
-        return body
-    length = _LENGTH.search(head)
-    return await reader.readexactly(int(length.group(1))) if length else b""
 
 
 @dataclass(slots=True)
 class User:
     """One user, and what became of their session."""
 
-    client: Client
+    browser: Browser
     rng: random.Random
     model: dict[str, Any] = field(default_factory=dict)
     """What the session must hold."""
@@ -124,7 +55,7 @@ class User:
         """Send one request, and compare the answer with the model."""
         method, path, change = self._next()
         began = time.monotonic()
-        status, told = await self.client.ask(method, path)
+        status, told = await self.browser.ask(method, path)
         if status != 200 or told is None:
             self.failed[method] += 1
             return
@@ -156,7 +87,7 @@ class User:
 
 def make_users(port: int) -> list[User]:
     """Users who have not been here before; each draws the same requests in every run."""
-    return [User(Client(port), random.Random(number)) for number in range(USERS)]
+    return [User(Browser(port), random.Random(number)) for number in range(USERS)]
 
 
 async def play(users: list[User]) -> None:
@@ -206,56 +137,10 @@ async def play_and_kill(users: list[User], kill: Callable[[str], Awaitable[None]
     return striking.result()
 
 
-@contextlib.asynccontextmanager
-async def demo(routing: str) -> AsyncIterator[int]:
-    """The demo, started by its public command; gives the port of its balancer."""
-    port = free_pair()
-    options = ("--servers", str(SERVERS), "--port", str(port), "--routing", routing, "--json")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sessile", "demo", *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    assert process.stdout is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), START_S)
-        if not line:
-            raise CannotShow(f"the demo did not start; try: sessile {' '.join(options)}")
-        yield port
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-def free_pair() -> int:
-    """A port that is free, and so is the one after it, which the dashboard takes."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind((HOST, 0))
-            port = int(first.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind((HOST, port + 1))
-                return port
-
-
-async def kill_by_control(port: int, name: str) -> None:
-    """SIGKILL for one server, by the control API."""
-    control = Client(port + 1)
-    status, told = await control.ask("POST", f"/api/servers/{name}/kill", "X-Sessile: 1")
-    control.close()
-    if status != 200:
-        raise CannotShow(f"{name} could not be killed: {told}")
-
-
 def close_all(users: list[User]) -> None:
     """Everybody goes home."""
     for user in users:
-        user.client.close()
+        user.browser.close()
 
 
 def exactly(name: str, value: float, wanted: int) -> Figure:
@@ -307,19 +192,19 @@ async def show(progress: Progress) -> Shown:
     """One run after the other, on fresh processes where the routing changes."""
     figures: list[Figure] = []
     progress(f"sticky routing: {USERS} users, {REQUESTS} requests each, {SERVERS} servers")
-    async with demo("sticky") as port:
-        users = make_users(port)
+    async with demo(routing="sticky", servers=SERVERS) as running:
+        users = make_users(running.port)
         await play(users)
         close_all(users)
         figures += judge_sticky(users)
         progress("sticky routing again: a server is killed under load")
-        users = make_users(port)
-        kill = await play_and_kill(users, lambda name: kill_by_control(port, name))
+        users = make_users(running.port)
+        kill = await play_and_kill(users, running.kill)
         close_all(users)
         figures_of_kill = judge_kill(users, kill)
     progress("the same without affinity: round robin")
-    async with demo("round-robin") as port:
-        users = make_users(port)
+    async with demo(routing="round-robin", servers=SERVERS) as running:
+        users = make_users(running.port)
         await play(users)
         close_all(users)
         figures += judge_round_robin(users)

@@ -16,6 +16,7 @@ from sessile.answers import answer_to
 from sessile.cookies import add_headers
 from sessile.engine import Engine
 from sessile.errors import SessionError
+from sessile.lifespan import live
 
 if TYPE_CHECKING:
     from sessile.keywords import Keywords
@@ -55,6 +56,10 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         engine = self.engine
+        backend = engine.backend
+        if kind == "lifespan" and backend is not None:
+            await live(engine, self.app, scope, receive, send)
+            return
         if (
             kind not in _KINDS
             or scope.get("sessile.engine") is engine  # a middleware further out shares it
@@ -74,7 +79,9 @@ class SessionMiddleware:
         session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
         scope["session"] = session
         scope["sessile.engine"] = engine
-        if engine.backend is not None:
+        if backend is not None:
+            if not backend.is_running:
+                await backend.start()
             await engine.prepare(session)
         exchange = _Exchange(engine, session, send, is_websocket=kind == "websocket")
         try:
@@ -111,6 +118,8 @@ class _Exchange:
             if session.may_have_changed and (self._is_websocket or not message.get("more_body", False)):
                 return self._send_late(message)
         elif message["type"] in _HEADS:
+            if self._engine.is_draining and not self._is_websocket:
+                message = {**message, "headers": [*(message.get("headers") or ()), (b"connection", b"close")]}
             if session.may_have_changed:
                 return self._commit_and_send_head(message)
             if session.accessed:

@@ -7,7 +7,7 @@ this host, or nobody. Every answer is a value: a holder that does not answer is 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sessile.delta import Delta
 
@@ -65,6 +65,19 @@ class Acknowledged(enum.Enum):
 class Backend(Protocol):
     """The other holders. Whatever does not wait answers from what this process knows, in microseconds."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the other holders may be asked; if not, somebody calls `start`."""
+
+    async def start(self) -> None:
+        """Get into touch with them, on the running loop; whoever calls meanwhile waits for the same. Raises SettingsError."""
+
+    def start_in_thread(self) -> None:
+        """The same for a program without an event loop; questions of threads then wait in them."""
+
+    async def stop(self) -> None:
+        """Leave them in good order: nothing that only this process holds is lost."""
+
     def holds(self, key: SessionKey) -> bool:
         """Whether this process is a holder of the session."""
 
@@ -76,6 +89,9 @@ class Backend(Protocol):
 
         They may not while this process, just back from a pause, may have missed the end of sessions.
         """
+
+    def status(self) -> dict[str, Any]:
+        """How it is with the other holders, as plain values for people and logs."""
 
     def is_first_holder(self, key: SessionKey) -> bool:
         """Whether this process is the one that serves the session with the fewest messages."""

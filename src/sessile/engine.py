@@ -18,8 +18,10 @@ from weakref import WeakValueDictionary
 
 from sessile import codec
 from sessile.backend import Acknowledged, Ended, PullStatus, Whole
+from sessile.blocking import run_blocking
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.clock import boot_clock_ms
+from sessile.connect import connect
 from sessile.counts import COUNTED
 from sessile.credentials import Credentials
 from sessile.delta import Delta
@@ -34,7 +36,7 @@ from sessile.token import HEADS_MAX, Identity, SessionKey, Visitor
 from sessile.visit import Given, Step, Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sessile.backend import Backend
     from sessile.keywords import Keywords
@@ -55,7 +57,7 @@ class Engine:
 
     Args:
         settings: what `Settings.load` gives; without it, `keywords` are given to `Settings.load`.
-        backend: the other holders; None when there are none.
+        backend: the other holders; without it those that the URL names, if any.
         clock_ms: whole milliseconds, never going back.
         draw: draws so many random bytes.
         sweeps: whether a thread lets expired sessions leave memory; if not, somebody calls `sweep`.
@@ -75,24 +77,27 @@ class Engine:
         if settings is not None and keywords:
             raise SettingsError(f"give Engine either settings or keywords, not both: {', '.join(sorted(keywords))}")
         self.settings = settings = Settings.load(**keywords) if settings is None else settings
-        self.backend = backend
+        self.backend = connect(self) if backend is None else backend
         self.counts: Counter[str] = Counter()
         self.table = Table(
             sessions_max=settings.sessions_max,
             bytes_max=settings.bytes_max,
             rotation_grace_ms=_ms(settings.rotation_grace),
             tombstone_keep_ms=_ms(settings.tombstone_keep),
-            idle_slack=0.0 if backend is None else IDLE_SLACK,
+            idle_slack=0.0 if self.backend is None else IDLE_SLACK,
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = _ms(settings.idle_timeout)
         self._absolute_ms = _ms(settings.absolute_timeout)
-        self._clock_ms = clock_ms
+        self.clock_ms = clock_ms
         self._draw = draw
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held by whoever works on the table; its backend's node does as well."""
+        self.is_draining = False
+        """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
         self._writer = 0
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
-        self.table.on_expired = None if backend is None else self._on_expired
+        self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
@@ -126,10 +131,10 @@ class Engine:
         if self.backend is None or visitor is None:
             return
         key, seen = visitor.identity.key, visitor.seen
-        with self._lock:
+        with self.lock:
             visit.given = self._given.setdefault(key, Given())
             visit.pulled = held = self._held(key)
-        is_alive = held is not None and held.state == LIVE and held.expires_ms() > self._clock_ms()
+        is_alive = held is not None and held.state == LIVE and held.expires_ms() > self.clock_ms()
         if held is not None and (held.state != LIVE or (is_alive and held.covers(seen) and self.backend.is_sure(key))):
             return
         pulled = await self.backend.pull(key, held, seen)
@@ -162,7 +167,7 @@ class Engine:
         if is_late:
             self.counts["late"] += 1
         try:
-            with self._lock:
+            with self.lock:
                 steps = self._apply(session, visit, changes)
         except SessionConflict:
             if not changes:
@@ -207,10 +212,14 @@ class Engine:
             self._writer = int.from_bytes(self._draw(WRITER_BITS // 8), "big") or 1
         return self._writer
 
+    def draw_writer(self) -> None:
+        """Write under a new tag from now on: what was written under the present one may come back."""
+        self._writer = 0
+
     def sweep(self) -> bool:
         """Drop some of what has run out of time; returns whether there is more to do at once."""
-        with self._lock:
-            return self.table.sweep(self._clock_ms())
+        with self.lock:
+            return self.table.sweep(self.clock_ms())
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges, by name."""
@@ -228,21 +237,6 @@ class Engine:
         if sweeper is not None:
             sweeper.stop()
 
-    def issue(self, values: Mapping[str, Any], *, subject: str = "", is_https: bool = False) -> dict[str, str]:
-        """Store a session outside of any request, for tests and for other front doors.
-
-        Returns:
-            The cookies, by name, that a browser must present to be in it.
-        """
-        if self.backend is not None:
-            raise SettingsError("Engine.issue stores where no other holder need be told: use it with sticky://")
-        session = self.open((), is_https=is_https)
-        session.update(values)
-        if subject:
-            session.login(subject)
-        self.commit(session)
-        return dict(cookie.decode().split(";", 1)[0].split("=", 1) for cookie in self.cookies(session))
-
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def load(self, session: Session) -> Opened:
@@ -253,6 +247,8 @@ class Engine:
                 `refuse`.
         """
         visit: Visit = session.visit
+        if visit.presented is None and self.backend is not None:  # an adapter that may block asks at the first touch
+            run_blocking(self.prepare(session))
         visitor = visit.visitor if visit.presented is not None else self._identify(visit)
         if visitor is None:
             return _NOTHING
@@ -273,7 +269,7 @@ class Engine:
 
     def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
         """What may be shown of a record: all of it, a look back, or nothing."""
-        now_ms = self._clock_ms()
+        now_ms = self.clock_ms()
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
         if record.state != LIVE:
@@ -319,7 +315,7 @@ class Engine:
 
     def _touch(self, visit: Visit, key: SessionKey, record: Record, now_ms: int) -> Record:
         record = record.touch(now_ms)
-        with self._lock:
+        with self.lock:
             if visit.packed is not None and visit.packed is self.table.get(key):
                 visit.packed = self.table.put(key, record, is_touch=True)
             self.counts["touches"] += 1
@@ -333,7 +329,7 @@ class Engine:
 
     def _merge_in(self, key: SessionKey, record: Record) -> Record:
         """Merge what another holder gave with what is held; keep it where this server is a holder, or it has ended."""
-        with self._lock:
+        with self.lock:
             held = self._held(key)
             merged = record if held is None else merge(held, record)
             if held is not None or record.state != LIVE or (self.backend is not None and self.backend.holds(key)):
@@ -346,7 +342,7 @@ class Engine:
     def _apply(self, session: Session, visit: Visit, changes: Changes) -> list[Step]:
         """Apply the changes, under the lock, and let the session go on from there."""
         opened = session.opened
-        now_ms = self._clock_ms()
+        now_ms = self.clock_ms()
         if opened.is_read_only:
             raise SessionRotated("this request came with the id of before a rotation: what it changed was not stored")
         if opened.record is None or changes.ends:
@@ -421,8 +417,8 @@ class Engine:
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
         def end_old() -> Ended:
-            with self._lock:
-                return Ended(old.key, self._end(old, ROTATED, self._clock_ms()))
+            with self.lock:
+                return Ended(old.key, self._end(old, ROTATED, self.clock_ms()))
 
         self.counts["rotated"] += 1
         if self.backend is None:
@@ -488,7 +484,7 @@ class Engine:
 
     def _after_fork(self) -> None:
         """What must not be shared with the parent process: its tag, its thread, and a lock it may have held."""
-        self._lock, self._writer = threading.Lock(), 0
+        self.lock, self._writer = threading.Lock(), 0
         self._credentials.after_fork()
         self._sweeper = Sweeper(self) if len(self.table) and self._sweeps else None
 

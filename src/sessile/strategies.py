@@ -67,6 +67,7 @@ STRATEGIES: Final = (
         routing="none: any server answers",
         partition="both sides serve, and merge when it heals; an end takes effect on the other side then",
         suits="up to about four servers",
+        is_available=True,
     ),
     Guarantees(
         name="primary-backup",
@@ -80,6 +81,7 @@ STRATEGIES: Final = (
         routing="none; affinity spares trips",
         partition="as all-to-all, among the holders that are reachable",
         suits="up to some dozens of servers",
+        is_available=True,
     ),
     Guarantees(
         name="store",

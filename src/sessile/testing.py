@@ -19,7 +19,7 @@ from sessile.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["engine_of", "flask_client", "session_cookies", "starlette_client"]
+__all__ = ["engine_of", "flask_client", "issue", "session_cookies", "starlette_client"]
 
 _LAYERS_MAX = 64
 
@@ -57,7 +57,26 @@ def session_cookies(
     Returns:
         The cookies, by name, with which a client is in it.
     """
-    return engine_of(app).issue(values, subject=subject, is_https=is_https)
+    return issue(engine_of(app), values, subject=subject, is_https=is_https)
+
+
+def issue(engine: Engine, values: Mapping[str, Any], *, subject: str = "", is_https: bool = False) -> dict[str, str]:
+    """Store a session outside of any request.
+
+    Returns:
+        The cookies, by name, that a browser must present to be in it.
+
+    Raises:
+        SettingsError: the engine has other holders, which would have to be told.
+    """
+    if engine.backend is not None:
+        raise SettingsError("a session is stored for tests where no other holder need be told: use sticky://")
+    session = engine.open((), is_https=is_https)
+    session.update(values)
+    if subject:
+        session.login(subject)
+    engine.commit(session)
+    return dict(cookie.decode().split(";", 1)[0].split("=", 1) for cookie in engine.cookies(session))
 
 
 def starlette_client(app: Any, values: Mapping[str, Any], *, subject: str = "", **options: Any) -> Any:

@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from sessile.answers import answer_to
+from sessile.blocking import run_blocking
 from sessile.cookies import add_headers
 from sessile.engine import Engine
-from sessile.errors import SessionError, SettingsError
+from sessile.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,16 +46,15 @@ class SessionMiddleware:
     def __init__(self, app: WSGIApplication, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
         self.app = app
         self.engine = Engine(**settings) if engine is None else engine
-        if self.engine.backend is not None:
-            raise SettingsError(
-                "url names other holders, which a WSGI app cannot wait for in this version: use sticky://"
-            )
         self._exclude = self.engine.settings.exclude
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._is_left_alone(environ):
             return self.app(environ, start_response)
         engine = self.engine
+        backend = engine.backend
+        if backend is not None and not backend.is_running:
+            backend.start_in_thread()
         cookie = environ.get("HTTP_COOKIE")
         session = engine.open(
             (cookie.encode("latin-1"),) if cookie else (),
@@ -103,7 +103,7 @@ class _Exchange:
         stays committed, and its cookies go with the new head.
         """
         if not self._is_started and self._session.accessed:
-            self._engine.commit(self._session)
+            self._commit()
             self._cookies = self._engine.cookies(self._session)
         self._is_started = True
         if self._session.accessed:
@@ -127,7 +127,12 @@ class _Exchange:
 
     def commit_late(self) -> None:
         if self._is_started and not self._is_refused and self._session.accessed:
-            self._engine.commit(self._session, is_late=True)
+            self._commit(is_late=True)
+
+    def _commit(self, *, is_late: bool = False) -> None:
+        steps = self._engine.commit(self._session, is_late=is_late)
+        if steps:
+            run_blocking(self._engine.settle(steps))
 
     def refuse(self, error: SessionError) -> Iterable[bytes] | None:
         """Answer for the app when a session could not be kept or told; None when it is too late for that."""

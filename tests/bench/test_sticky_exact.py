@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter
 from typing import Any
 
 import pytest
 
-from bench.show import CannotShow, sticky_exact
-from bench.show.sticky_exact import Client, Kill, User, judge_kill, judge_round_robin, judge_sticky
+from bench.browser import Browser
+from bench.show import sticky_exact
+from bench.show.sticky_exact import Kill, User, judge_kill, judge_round_robin, judge_sticky
 
 
 def user(answers: int = 50, servers: str = "a", wrong: int = 0, losses: int = 0, failed: str = "") -> User:
-    made = User(Client(1), random.Random(0))
+    made = User(Browser(1), random.Random(0))
     made.answers, made.servers, made.wrong, made.losses = answers, set(servers), wrong, losses
     made.failed = Counter(failed.split())
     return made
@@ -83,65 +83,6 @@ def test_an_answer_is_compared_with_what_the_session_must_hold(
     for one in told:
         someone._judge({"server": "a", **one}, lambda model: model.update(count=model.get("count", 0) + 1))
     assert (someone.answers, someone.wrong, someone.losses) == (2, wrong, losses)
-
-
-async def served(*answers: bytes) -> tuple[list[tuple[int, Any]], list[bytes]]:
-    """What a client makes of these answers, one request each, and what it sent. An empty answer closes."""
-    requests: list[bytes] = []
-    coming = iter(answers)
-    ended = asyncio.Event()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while answer := next(coming, b""):
-                requests.append(await reader.readuntil(b"\r\n\r\n"))
-                writer.write(answer)
-        except asyncio.IncompleteReadError:
-            pass
-        writer.transport.abort()
-        ended.set()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        client = Client(server.sockets[0].getsockname()[1])
-        told = [await client.ask("GET", "/") for _ in answers]
-        client.close()
-        await asyncio.wait_for(ended.wait(), 30)
-    return told, requests
-
-
-def test_a_client_reads_both_framings_and_keeps_cookies() -> None:
-    """On one connection; an expired cookie is forgotten."""
-    told, requests = asyncio.run(
-        served(
-            b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/\r\nset-cookie: b=2\r\nContent-Length: 2\r\n\r\n{}",
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=; Max-Age=0\r\n\r\n2\r\n[1\r\n1\r\n]\r\n0\r\n\r\n",
-            b"HTTP/1.1 502 Bad\r\nContent-Length: 3\r\n\r\nno\n",
-        )
-    )
-    assert told == [(200, {}), (200, [1]), (502, None)]
-    assert b"Cookie" not in requests[0]
-    assert b"\r\nCookie: a=1; b=2\r\n" in requests[1]
-    assert b"\r\nCookie: b=2\r\n" in requests[2]
-
-
-def test_a_broken_connection_is_a_failed_request() -> None:
-    """It is not sent again: what the balancer hides is for the balancer to hide."""
-    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    told, requests = asyncio.run(served(whole, b""))
-    assert told == [(200, {}), (0, None)]
-    assert len(requests) == 1
-
-
-def test_a_demo_that_does_not_start_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said that nothing could be shown."""
-    monkeypatch.setattr(sticky_exact, "SERVERS", 0)
-
-    async def start() -> None:
-        async with sticky_exact.demo("sticky"):
-            pass
-
-    with pytest.raises(CannotShow, match="the demo did not start"):
-        asyncio.run(start())
 
 
 def test_the_promise_holds_for_a_few_users(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_what_is_reported_is_what_was_done(demo: RunningDemo) -> None:
 
 def test_a_server_that_does_not_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are ended with it by `stop`, and the error is one line with its last words."""
-    plan = FleetPlan(20_000, "sticky", "sticky", "sticky://", "short", "t" * 32, "http://127.0.0.1:20001/")
+    plan = FleetPlan(20_000, "sticky", "sticky", "short", "t" * 32, "http://127.0.0.1:20001/")
 
     async def main() -> None:
         fleet = Fleet(plan, lambda _: None)

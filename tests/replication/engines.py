@@ -49,6 +49,20 @@ class _Backend:
     def _node(self) -> Node:
         return self._cluster.servers[self._name].node
 
+    is_running = True
+
+    async def start(self) -> None:
+        """It has no life of its own."""
+
+    def start_in_thread(self) -> None:
+        """Nor a thread."""
+
+    async def stop(self) -> None:
+        """Nor an end."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def holds(self, key: SessionKey) -> bool:
         return self._node.placement.is_holder(key)
 

@@ -17,6 +17,7 @@ from sessile.dashboard import files
 from sessile.lab.replies import Message, Receive, Send, begin_json, json_bytes, send_json, send_whole
 
 if TYPE_CHECKING:
+    from sessile.engine import Engine
     from sessile.session import Session
 
 __all__ = ["About", "DemoApp"]
@@ -64,7 +65,7 @@ class DemoApp:
         name = "demo.html" if path == "/" else path.removeprefix("/static/")
         if path == "/api/session":
             session = scope["session"]
-            await send_json(send, 200, self._telling(session, dict(session), was_new=session.new))
+            await send_json(send, 200, self._telling(scope, dict(session), was_new=session.new))
         elif path == "/api/about":
             await send_json(send, 200, asdict(self._about))
         elif name in self._files and name != path:
@@ -82,20 +83,28 @@ class DemoApp:
             return
         fields, was_new = dict(session), session.new
         await begin_json(send)
-        body = json_bytes(self._telling(session, fields, was_new=was_new))
+        body = json_bytes(self._telling(scope, fields, was_new=was_new))
         await send({"type": "http.response.body", "body": body})
 
-    def _telling(self, session: Session, fields: dict[str, object], *, was_new: bool) -> dict[str, object]:
+    def _telling(self, scope: Message, fields: dict[str, object], *, was_new: bool) -> dict[str, object]:
+        session: Session = scope["session"]
         is_kept = not session.new
         return {
             "server": self._about.server,
-            # Under sticky:// the server that holds a session is the only one that does, and so its primary.
-            "role": "primary" if is_kept else "none",
+            "role": _role(scope["sessile.engine"], session) if is_kept else "none",
             "key": session.key if is_kept else "",
             "new": was_new or not is_kept,
             "stale": session.stale,
             "fields": fields,
         }
+
+
+def _role(engine: Engine, session: Session) -> str:
+    """What this server is to a session: its primary, a backup, or a proxy that holds no copy of its own."""
+    key, backend = bytes.fromhex(session.key), engine.backend
+    if backend is None or backend.is_first_holder(key):  # under sticky:// the server that made it is the only one
+        return "primary"
+    return "backup" if backend.holds(key) else "proxy"
 
 
 async def _set(session: Session, given: Parameters) -> None:

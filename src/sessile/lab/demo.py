@@ -79,7 +79,6 @@ class Demo:
                 port=plan.port,
                 strategy=plan.strategy,
                 routing=plan.routing,
-                url=next(it.url for it in STRATEGIES if it.name == plan.strategy),
                 secret=secret,
                 token=secrets.token_urlsafe(32),
                 dashboard=plan.dashboard,

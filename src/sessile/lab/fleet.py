@@ -34,6 +34,8 @@ SERVERS_MAX: Final = 32
 WATCH_EVERY_S: Final = 0.25
 START_S: Final = 30.0
 STOP_S: Final = 3.0
+RESTART_S: Final = 15.0
+"""A server of a cluster that is told to stop drains first, and hands over what it holds."""
 SETTLE_S: Final = 3.0
 """How long an action may take to show."""
 REBIND_S: Final = 3.0
@@ -48,10 +50,14 @@ class FleetPlan:
     """The balancer's: the demo goes by it."""
     strategy: str
     routing: str
-    url: str
     secret: str
     token: str
     dashboard: str
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether the servers talk to each other."""
+        return self.strategy != "sticky"
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class Member:
 
     name: str
     port: int
+    node_port: int = 0
+    """Where the other servers reach it; 0 where servers do not talk."""
     child: Child | None = None
     is_stopped: bool = False
     phase: Phase | None = None
@@ -78,6 +86,7 @@ class Member:
         """What the control API tells of it. A dead server holds nothing; a silent one what it last said."""
         state = self.state
         stats: dict[str, int] = {} if state is State.DEAD else self.figures.get("stats", {})
+        cluster = {} if state is State.DEAD else self.figures.get("cluster", {})
         is_running = self.child is not None and self.child.is_alive
         return {
             "name": self.name,
@@ -86,14 +95,15 @@ class Member:
             "state": state,
             "detail": self.child.how_it_ended() if self.child is not None else "",
             "sessions": stats.get("sessions", 0),
-            "copies": 0,  # sticky:// gives nobody a copy
+            "copies": cluster.get("backup", 0) + cluster.get("other", 0),
             "bytes": stats.get("bytes", 0),
-            "bytes_sent": 0,  # nor sends anything to anybody
-            "bytes_received": 0,
+            "bytes_sent": cluster.get("bytes_sent", 0),
+            "bytes_received": cluster.get("bytes_received", 0),
             "requests": 0 if state is State.DEAD else self.figures.get("requests", 0),
             "uptime_s": 0 if state is State.DEAD else self.figures.get("uptime_s", 0),
             "starts": self.starts,
             "stats": stats,
+            "cluster": cluster,
         }
 
 
@@ -181,16 +191,31 @@ class Fleet:
     async def stop(self) -> None:
         """End all processes; none is left when this returns."""
         children = [member.child for member in self.members.values() if member.child is not None]
-        await asyncio.gather(*(child.stop(STOP_S) for child in children))
+        if self._plan.is_cluster:  # they all go: there is nobody to hand over to
+            await asyncio.gather(*(child.kill() for child in children))
+        else:
+            await asyncio.gather(*(child.stop(STOP_S) for child in children))
 
     # -- one server ------------------------------------------------------------------------------------------------
 
     def _next_member(self) -> tuple[Member, socket.socket]:
-        listener = ports.bind_near(self._plan.port, self.ports().values())
+        taken = [port for member in self.members.values() for port in (member.port, member.node_port)]
+        listener = ports.bind_near(self._plan.port, taken)
         number = 1 + max((int(name[1:]) for name in self.members), default=0)
         member = Member(f"s{number}", listener.getsockname()[1])
+        if self._plan.is_cluster:
+            with ports.bind_near(self._plan.port, [*taken, member.port]) as reserved:
+                member.node_port = reserved.getsockname()[1]
         self.members[member.name] = member
         return member, listener
+
+    def _url(self, member: Member) -> str:
+        """Where this server's sessions are; every server names all that there are when it starts."""
+        if not self._plan.is_cluster:
+            return "sticky://"
+        members = ",".join(f"{ports.HOST}:{each.node_port}" for each in self.members.values())
+        more = "&directory=keys" if self._plan.strategy == "primary-backup" else ""
+        return f"{self._plan.strategy}://?members={members}&me={ports.HOST}:{member.node_port}{more}"
 
     async def _start(self, member: Member, listener: socket.socket) -> None:
         """Start the process behind a member; returns once it is ready."""
@@ -199,7 +224,7 @@ class Fleet:
             name=member.name,
             descriptor=listener.fileno(),
             parent_pid=os.getpid(),
-            url=plan.url,
+            url=self._url(member),
             secret=plan.secret,
             cookie_name=f"sid-{plan.port}",
             token=plan.token,
@@ -278,7 +303,7 @@ class Fleet:
 
     async def _restart(self, member: Member) -> bool:
         """A new process under the same name, on the same port; the one before ends in good order if it can."""
-        await _child_of(member).stop(STOP_S)
+        await _child_of(member).stop(RESTART_S if self._plan.is_cluster else STOP_S)
         with await self._bind_again(member.port) as listener:
             await self._start(member, listener)
         return True

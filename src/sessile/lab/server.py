@@ -28,7 +28,7 @@ class ServerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the bound socket."""
     parent_pid: int
     url: str
-    """Where its sessions are: `sticky://`."""
+    """Where its sessions are."""
     secret: str
     cookie_name: str
     token: str

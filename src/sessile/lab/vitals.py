@@ -43,7 +43,8 @@ class Vitals:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["path"] == HEALTH_PATH:
-            await send_json(send, 200 if self.phase is Phase.READY else 503, {"state": self.phase})
+            phase = self._phase()
+            await send_json(send, 200 if phase is Phase.READY else 503, {"state": phase})
         elif scope["type"] == "http" and self._is_supervisor(scope):
             await self._obey(scope["method"], scope["path"], send)
         else:
@@ -51,6 +52,9 @@ class Vitals:
             await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
+        if self._engine.backend is not None:
+            await self._app({"type": "lifespan"}, receive, self._sending(send))
+            return
         await receive()
         self.phase = Phase.READY
         await send({"type": "lifespan.startup.complete"})
@@ -58,6 +62,20 @@ class Vitals:
         self.phase = Phase.DRAINING
         self._engine.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    def _sending(self, send: Send) -> Send:
+        """`send` that notices when the server has joined its cluster."""
+
+        async def send_(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self.phase = Phase.READY
+            await send(message)
+
+        return send_
+
+    def _phase(self) -> Phase:
+        """What it says of itself; on SIGTERM the engine says so first."""
+        return Phase.DRAINING if self._engine.is_draining else self.phase
 
     def _is_supervisor(self, scope: Message) -> bool:
         wanted = TOKEN_HEADER.lower().encode()
@@ -77,8 +95,9 @@ class Vitals:
     def _figures(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
-            "phase": self.phase,
+            "phase": self._phase(),
             "requests": self._requests,
             "uptime_s": round(time.monotonic() - self._started, 1),
             "stats": self._engine.stats(),
+            "cluster": {} if self._engine.backend is None else self._engine.backend.status(),
         }

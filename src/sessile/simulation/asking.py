@@ -77,6 +77,20 @@ class SimBackend:
     def __init__(self, process: Process) -> None:
         self._process = process
 
+    is_running = True
+
+    async def start(self) -> None:
+        """It runs as long as its process."""
+
+    def start_in_thread(self) -> None:
+        """There are no threads here."""
+
+    async def stop(self) -> None:
+        """It ends with its process."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
     def holds(self, key: SessionKey) -> bool:
         return self._process.node.placement.is_holder(key)
 

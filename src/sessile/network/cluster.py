@@ -1,0 +1,347 @@
+"""This process as a member of a cluster: the engine's other holders, however they are reached.
+
+Nothing happens when one is made. `start` finds out who this server is, binds the node's port, joins, and returns when
+requests may come; it runs on the loop of whoever calls it, or on one in a thread of its own (`start_in_thread`). Questions of
+that loop are asked at once; those of other loops and of threads cross over to it, and a thread waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from sessile.addresses import Address, split
+from sessile.backend import Acknowledged, Pulled, PullStatus
+from sessile.errors import SettingsError
+from sessile.forks import call_after_fork
+from sessile.network.config import node_config
+from sessile.network.discovery import Discovery, find_me
+from sessile.network.portal import Portal
+from sessile.network.runtime import Runtime
+from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from sessile.backend import Change
+    from sessile.network.runtime import Owner as Engine
+    from sessile.network.tls import TlsContexts
+    from sessile.record import Heads, Record
+    from sessile.replication.events import Input
+    from sessile.replication.node import Node
+    from sessile.settings import Settings
+    from sessile.table import Table
+    from sessile.token import SessionKey
+
+    class Owner(Engine, Protocol):
+        """The engine, as far as its cluster needs it."""
+
+        settings: Settings
+
+
+__all__ = ["Cluster"]
+
+_LOG: Final = logging.getLogger("sessile.cluster")
+CROSSING_S: Final = 5.0
+"""What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
+SAMPLED: Final = 2_000
+"""So many sessions are looked at to tell how many of them are whose."""
+RESOLVE_S: Final = 5.0
+"""So long the first answer of a name service is waited for."""
+
+
+class Cluster:
+    """The other servers, as a `Backend` of the engine.
+
+    Args:
+        owner: the engine. Its settings name the members.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._settings = owner.settings
+        self._runtime: Runtime | None = None
+        self._node: Node
+        self._starting: asyncio.Task[None] | None = None
+        self._discovering: asyncio.Task[None] | None = None
+        self._portal: Portal | None = None
+        self._portal_lock = threading.Lock()
+        call_after_fork(self._after_fork)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this process takes part: it was started, on a loop that still runs."""
+        runtime = self._runtime
+        return runtime is not None and not runtime.loop.is_closed()
+
+    async def start(self) -> None:
+        """Join the cluster from the running loop; once, whoever asks.
+
+        Raises:
+            SettingsError: it cannot be found out which member this is, or the node's port cannot be had.
+        """
+        if self.is_running:
+            return
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.get_loop() is not loop:
+            self._starting = loop.create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        finally:
+            if self._starting is not None and self._starting.done():
+                self._starting = None
+
+    def start_in_thread(self) -> None:
+        """Join the cluster from a program without a loop. Raises as `start` does."""
+        with self._portal_lock:
+            if not self.is_running:
+                self._portal = self._portal or Portal()
+                self._portal.run(self.start())
+
+    async def _start(self) -> None:
+        settings = self._settings
+        if self._runtime is not None:
+            self._runtime.abandon()
+            self._runtime = None
+        contexts = self._contexts()
+        addresses: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        runtime: Runtime | None = None
+
+        def found(named: tuple[str, ...]) -> None:
+            if not addresses.done():
+                addresses.set_result(named)
+            elif runtime is not None:
+                runtime.found(named)
+
+        members = [str(member) for member in settings.members]
+        discovering = asyncio.create_task(Discovery(members, found).run())
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                named = await addresses
+        except TimeoutError:
+            named = ()
+            addresses.cancel()
+        try:
+            me = split(settings.me or find_me(named))
+            given = settings.node_listen
+            listener = _bind(split(given) if given else _where(me), "node_listen" if given else "me")
+            config = node_config(
+                settings,
+                name=str(me),
+                host=settings.host_id or socket.gethostname(),
+                incarnation=time.time_ns() // 1_000_000,
+            )
+            runtime = Runtime(self._owner, config, contexts)
+            try:
+                await runtime.listen(listener)
+            except BaseException:
+                listener.close()
+                raise
+        except BaseException:
+            discovering.cancel()
+            raise
+        self._discovering = discovering
+        runtime.found(named)
+        await runtime.joined()
+        self._node = runtime.node
+        self._runtime = runtime
+        _LOG.info("%s: joined %d other members", me, len(runtime.node.peers))
+
+    def _contexts(self) -> TlsContexts | None:
+        settings = self._settings
+        if settings.tls == "off":
+            return None
+        from sessile.network import tls  # noqa: PLC0415  # cryptography takes a while, and is not always needed
+
+        if settings.tls == "files":
+            cert, key, ca = settings.tls_cert, settings.tls_key, settings.tls_ca
+            assert cert and key and ca, "settings see to that"  # noqa: PT018
+            return tls.contexts_from_files(cert, key, ca)
+        return tls.contexts(settings.secrets, settings.cluster, str(settings.me or socket.gethostname()))
+
+    async def stop(self) -> None:
+        """Leave in good order: hand over what only this server holds, say goodbye, close every connection."""
+        runtime = self._runtime
+        if runtime is None or runtime.loop.is_closed():
+            return
+        if asyncio.get_running_loop() is not runtime.loop:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.stop(), runtime.loop))
+            return
+        await runtime.leave()
+        if self._discovering is not None:
+            self._discovering.cancel()
+            await asyncio.gather(self._discovering, return_exceptions=True)
+        await runtime.close()
+        self._runtime = None
+
+    def stop_in_thread(self) -> None:
+        """The same for a program without a loop."""
+        with self._portal_lock:
+            portal, self._portal = self._portal, None
+            if portal is not None:
+                portal.run(self.stop())
+                portal.close()
+
+    def _after_fork(self) -> None:
+        """The node stays the parent's: a child that wants one starts its own."""
+        self._runtime = self._starting = self._discovering = self._portal = None
+        self._portal_lock = threading.Lock()
+
+    # -- what does not wait ------------------------------------------------------------------------------------------
+
+    def holds(self, key: SessionKey) -> bool:
+        return self._node.placement.is_holder(key)
+
+    def is_sure(self, key: SessionKey) -> bool:
+        return self._node.is_sure(key)
+
+    def is_trusting(self) -> bool:
+        return self._node.is_trusting
+
+    def is_first_holder(self, key: SessionKey) -> bool:
+        return self._node.placement.is_first(key)
+
+    def is_settled(self, key: SessionKey) -> bool:
+        return self._node.is_settled(key)
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        return self._node.is_confirmed(key)
+
+    def touched(self, key: SessionKey, touched_ms: int) -> None:
+        runtime = self._runtime
+        if runtime is None:
+            return
+        event = SessionTouched(key, touched_ms)
+        if _is_on(runtime.loop):
+            runtime.feed(event)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                runtime.loop.call_soon_threadsafe(runtime.feed, event)
+
+    # -- what waits --------------------------------------------------------------------------------------------------
+
+    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        del have  # the node looks into the same table
+        answer = await self._ask(partial(_pull_asked, key, heads), self._settings.pull_timeout)
+        return answer if isinstance(answer, Pulled) else Pulled(PullStatus.UNREACHABLE)
+
+    async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        answer = await self._ask(partial(_change_pushed, key, change, ack), self._settings.ack_timeout)
+        return answer if isinstance(answer, Acknowledged) else Acknowledged.NO
+
+    async def _ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:
+        """Ask the node, wherever its loop runs; None where that loop is gone."""
+        runtime = self._runtime
+        if runtime is None or runtime.loop.is_closed():
+            return None
+        loop = _running_loop()
+        if loop is runtime.loop:
+            return await runtime.ask(make)
+        crossing = asyncio.run_coroutine_threadsafe(runtime.ask(make), runtime.loop)
+        try:
+            if loop is not None:
+                return await asyncio.wait_for(asyncio.wrap_future(crossing), timeout_s + CROSSING_S)
+            return crossing.result(timeout_s + CROSSING_S)
+        except TimeoutError:
+            crossing.cancel()
+            return None
+
+    # -- what can be looked at ---------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """This member and how it sees the others; plain values, for `sessile status`, dashboards and logs."""
+        runtime = self._runtime
+        if runtime is None:
+            return {"state": "stopped"}
+        node = runtime.node
+        membership, placement = node.membership, node.placement
+        with self._owner.lock:
+            roles = _roles(node, self._owner.table)
+        return {
+            "state": "leaving" if node.is_leaving else "ready",
+            "name": node.name,
+            "members": {name: membership.standing(name).name.lower() for name in _names(node)},
+            "holders": placement.number,
+            "linked": len(node.peers),
+            **roles,
+            "bytes_sent": runtime.bytes_sent,
+            "bytes_received": runtime.bytes_received,
+            "lag_ms": max((round(peer.usual_ms, 1) for peer in node.peers.values()), default=0.0),
+            **node.waiting,
+            "directory": len(node.directory) if self._settings.directory == "keys" else None,
+            "counts": dict(sorted(node.counts.items())),
+        }
+
+
+def _pull_asked(key: SessionKey, heads: Heads, ticket: int) -> Input:
+    return PullAsked(ticket, key, heads)
+
+
+def _change_pushed(key: SessionKey, change: Change | None, ack: str, ticket: int) -> Input:
+    return ChangePushed(ticket, key, change, ack)
+
+
+def _names(node: Node) -> list[str]:
+    return sorted(info.name for info in node.membership.infos() if info.name != node.name)
+
+
+def _roles(node: Node, table: Table) -> dict[str, int]:
+    """Of how many sessions this server is the primary, a backup, or holds a copy for the moment; of many, by a sample."""
+    keys = list(islice(table, SAMPLED))
+    primary = sum(node.placement.is_first(key) for key in keys)
+    backup = sum(node.placement.is_holder(key) for key in keys) - primary
+    share = len(table) / len(keys) if keys else 0.0
+    primary, backup = round(primary * share), round(backup * share)
+    return {"primary": primary, "backup": backup, "other": len(table) - primary - backup}
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _is_on(loop: asyncio.AbstractEventLoop) -> bool:
+    return _running_loop() is loop
+
+
+def _where(me: Address) -> Address:
+    """Where a node that is reached at this address listens: there if that is loopback, else on every interface."""
+    return me if me.is_loopback else Address("::" if ":" in me.host else "0.0.0.0", me.port)  # noqa: S104  # peers come from anywhere
+
+
+def _bind(address: Address, setting: str) -> socket.socket:
+    """A socket bound to the node's port.
+
+    Raises:
+        SettingsError: the port is taken, mostly by a sibling worker, or may not be used.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise SettingsError(f"{setting}={address} cannot be resolved: {error.strerror or error}") from None
+    family, kind, protocol, _, where = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"{setting}={address}: the node's port cannot be had ({error.strerror}); another process has it, such as a "
+            "sibling worker: run one worker for each server (--workers 1), or give every process a me= of its own"
+        ) from None
+    listener.setblocking(False)
+    return listener

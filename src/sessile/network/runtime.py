@@ -1,0 +1,272 @@
+"""A node at work on one event loop: what happens goes in, what it wants done is done.
+
+The node is pure; here are its sockets, its one timer, and the futures of those who wait for its answers. All that one turn
+of the loop sends to a peer leaves in one write. Everything here runs on the loop that started it, except what says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final
+
+from sessile.network.connection import Connection
+from sessile.replication.events import (
+    AddressesFound,
+    Answer,
+    Dial,
+    DialFailed,
+    DrawWriter,
+    FramesReceived,
+    HangUp,
+    LinkDown,
+    LinkUp,
+    Note,
+    Send,
+    StopAsked,
+    Woken,
+)
+from sessile.replication.node import Node
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    import threading
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from sessile.replication.config import NodeConfig
+    from sessile.replication.events import Effect, Input
+    from sessile.table import Table
+
+    class Owner(Protocol):
+        """The engine, as far as a node needs it."""
+
+        table: Table
+        lock: threading.Lock
+        """Held by whoever works on the table."""
+        clock_ms: Callable[[], int]
+        """The time by which sessions expire."""
+
+        def draw_writer(self) -> None:
+            """Write under a new tag from now on."""
+
+
+__all__ = ["Runtime"]
+
+_LOG: Final = logging.getLogger("sessile.cluster")
+DIAL_S: Final = 1.0
+STRANGERS_MAX: Final = 64
+"""So many connections may be up on which nobody has greeted yet; a flood of strangers costs no more."""
+JOIN_S: Final = 0.5
+_WARNED: Final = frozenset({"refused", "protocol error", "starting over"})
+"""What somebody should look at; other notes are for who wants to know more."""
+
+
+class Runtime:
+    """One node, running.
+
+    Args:
+        owner: its engine.
+        config: who it is.
+        tls: the contexts for links that it dials and that it accepts; None for links in the clear.
+    """
+
+    def __init__(self, owner: Owner, config: NodeConfig, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.node = Node(config, owner.table, rng=SystemRandom(), now_ms=owner.clock_ms())
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._owner = owner
+        self._dialling: ssl.SSLContext | None = None if tls is None else tls[0]
+        self._accepting: ssl.SSLContext | None = None if tls is None else tls[1]
+        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._connections: dict[int, Connection] = {}
+        self._link_numbers = 0
+        self._dials: set[asyncio.Task[None]] = set()
+        self._tickets = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._outbox: dict[int, list[bytes]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._is_over = False
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def listen(self, listener: socket.socket) -> None:
+        """Take connections on a bound socket."""
+        self._listener = listener
+        tls: dict[str, Any] = {} if self._accepting is None else {"ssl": self._accepting, "ssl_handshake_timeout": 2.0}
+        self._server = await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=128, **tls)
+
+    def found(self, addresses: tuple[str, ...]) -> None:
+        """Discovery names these."""
+        self.feed(AddressesFound(addresses))
+
+    async def joined(self) -> None:
+        """Wait until every member that answers has greeted, and no longer than that takes where nobody is in the way."""
+        until = self.loop.time() + JOIN_S
+        while self.node.membership.has_missing(self._owner.clock_ms()) and self.loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+    async def leave(self) -> None:
+        """Leave the cluster in good order: hand over what only this node holds, and say goodbye."""
+        await self.ask(StopAsked)
+
+    async def close(self) -> None:
+        """Close every connection; nothing is left on the loop when this returns."""
+        self._is_over = True
+        self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._dials):
+            task.cancel()
+        for connection in list(self._connections.values()):
+            connection.hang_up(self.loop)
+        for future in self._waiting.values():
+            future.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while any(connection.is_open for connection in self._connections.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+        for connection in list(self._connections.values()):
+            connection.abort()
+
+    def abandon(self) -> None:
+        """Its loop is gone: nobody can be told, and nothing may be left that takes connections."""
+        self._is_over = True
+        if self._listener is not None:
+            self._listener.close()
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    async def ask(self, make: Callable[[int], Input]) -> Any:
+        """Tell the node of somebody who waits, and wait for its answer; `make` gets the ticket."""
+        self._tickets += 1
+        ticket = self._tickets
+        future = self._waiting[ticket] = self.loop.create_future()
+        try:
+            self.feed(make(ticket))
+            return await future
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def feed(self, event: Input) -> None:
+        """Something happened: do what follows from it."""
+        if self._is_over:
+            return
+        owner = self._owner
+        with owner.lock:
+            now_ms = owner.clock_ms()
+            effects = self.node.handle(event, now_ms)
+            due_ms = self.node.next_wakeup(now_ms)
+        if effects:
+            self._perform(effects)
+        if due_ms is not None and (self._timer is None or due_ms < self._timer_ms):
+            self._arm(due_ms, now_ms)
+
+    def _arm(self, due_ms: int, now_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = due_ms
+        self._timer = self.loop.call_later(max(due_ms - now_ms, 0) / 1000, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self.feed(Woken())
+
+    # -- effects -----------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                self._post(effect)  # type: ignore[arg-type]
+            elif kind is Answer:
+                future = self._waiting.get(effect.ticket)  # type: ignore[union-attr]
+                if future is not None and not future.done():
+                    future.set_result(effect.result)  # type: ignore[union-attr]
+            else:
+                self._perform_rare(effect)
+
+    def _post(self, effect: Send) -> None:
+        outbox = self._outbox
+        if not outbox:
+            self.loop.call_soon(self._flush)
+        waiting = outbox.get(effect.link)
+        if waiting is None:
+            outbox[effect.link] = [effect.frame]
+        else:
+            waiting.append(effect.frame)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        for link, frames in outbox.items():
+            connection = self._connections.get(link)
+            if connection is not None:
+                data = frames[0] if len(frames) == 1 else b"".join(frames)
+                self.bytes_sent += len(data)
+                connection.write(data)
+
+    def _perform_rare(self, effect: Effect) -> None:
+        match effect:
+            case Dial():
+                task = self.loop.create_task(self._dial(effect.address))
+                self._dials.add(task)
+                task.add_done_callback(self._dials.discard)
+            case HangUp():
+                self._flush()
+                connection = self._connections.pop(effect.link, None)
+                if connection is not None:
+                    connection.hang_up(self.loop)
+            case DrawWriter():
+                self._owner.draw_writer()
+            case Note():
+                level = logging.WARNING if effect.event in _WARNED else logging.DEBUG
+                about = " ".join(f"{name}={value}" for name, value in effect.about.items())
+                _LOG.log(level, "%s: %s %s", self.node.name, effect.event, about)
+
+    async def _dial(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        tls: dict[str, Any] = {}
+        if self._dialling is not None:
+            tls = {"ssl": self._dialling, "server_hostname": "", "ssl_handshake_timeout": DIAL_S}
+        try:
+            async with asyncio.timeout(DIAL_S):
+                await self.loop.create_connection(lambda: Connection(self, address), host.strip("[]"), int(port), **tls)
+        except (OSError, TimeoutError, ValueError) as error:
+            self.feed(DialFailed(address, is_refused=isinstance(error, ConnectionRefusedError)))
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def came_up(self, connection: Connection) -> int:
+        """A connection is up; returns the number of its link, 0 if there are too many strangers already."""
+        if self._is_over or (not connection.address and self._strangers() >= STRANGERS_MAX):
+            return 0
+        self._link_numbers += 1
+        number = self._link_numbers
+        self._connections[number] = connection
+        connection.link = number
+        self.feed(LinkUp(number, connection.address))
+        return number
+
+    def frames_came(self, connection: Connection, frames: tuple[bytes, ...], size: int) -> None:
+        """Frames of one link, in order."""
+        self.bytes_received += size
+        if connection.link in self._connections:
+            self.feed(FramesReceived(connection.link, frames))
+
+    def went_down(self, connection: Connection) -> None:
+        """A connection is gone; one that was hung up from here is known to be."""
+        if self._connections.pop(connection.link, None) is not None:
+            self.feed(LinkDown(connection.link))
+
+    def _strangers(self) -> int:
+        """How many connections are up on which nobody has greeted."""
+        return len(self._connections) - len(self.node.peers)

@@ -1,0 +1,292 @@
+"""Members of a cluster on real sockets: one session for all, whoever answers, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessile.backend import Acknowledged, PullStatus
+from sessile.blocking import run_blocking
+from sessile.engine import Engine
+from sessile.errors import SettingsError
+from tests.fakes import SECRET
+from tests.network.clusters import Tab, backend_of, cluster_of, engines_of, free_ports, kill, ran, until
+
+if TYPE_CHECKING:
+    from sessile.session import Session
+
+
+def count(session: Session) -> int:
+    session["n"] = session.get("n", 0) + 1
+    value: int = session["n"]
+    return value
+
+
+def test_making_an_engine_does_nothing() -> None:
+    """No thread, no socket, no loop: it is started by who serves."""
+    threads = threading.active_count()
+    engine = engines_of(1)[0]
+    assert (threading.active_count(), backend_of(engine).is_running) == (threads, False)
+    assert backend_of(engine).status() == {"state": "stopped"}
+
+
+@pytest.mark.parametrize("strategy", ["all-to-all", "primary-backup"])
+@pytest.mark.parametrize("tls", ["off", "secret"])
+def test_any_member_answers_exactly(strategy: str, tls: str) -> None:
+    """One request after the other, each at another member: every one sees all before it."""
+
+    async def run() -> None:
+        async with cluster_of(3, strategy, tls=tls) as engines:
+            tab = Tab(engines[0])
+            seen = [await tab.ask(engines[number % 3], count) for number in range(60)]
+            assert seen == list(range(1, 61))
+            assert all(engine.counts["stale"] == engine.counts["degraded"] == 0 for engine in engines)
+
+    ran(run())
+
+
+def test_parallel_requests_lose_nothing() -> None:
+    """Eight fields of one session at once, over three members: all there, everywhere, a moment later."""
+
+    async def run() -> None:
+        async with cluster_of(3) as engines:
+            first = Tab(engines[0])
+            await first.ask(engines[0], lambda session: session.update(begun=True))
+            tabs = [first.copy() for _ in range(8)]
+
+            def write(number: int) -> Any:
+                return lambda session: session.update({f"f{number}": number})
+
+            await asyncio.gather(
+                *(Tab.ask(tab, engines[at % 3], write(at)) for at, tab in enumerate(tabs))  # type: ignore[arg-type]
+            )
+            wanted = {"begun": True, **{f"f{at}": at for at in range(8)}}
+            for engine in engines:
+                await until(lambda engine=engine: len(engine.table) == 1)  # type: ignore[misc]
+                assert await first.look(engine) == wanted
+
+    ran(run())
+
+
+def test_what_was_acknowledged_survives_a_member_that_is_killed() -> None:
+    """Its session goes on at the others at once, with the last change in it."""
+
+    async def run() -> None:
+        async with cluster_of(3, "primary-backup") as engines:
+            tab = Tab(engines[0])
+            for _ in range(5):
+                await tab.ask(engines[0], count)
+            await kill(engines[0])
+            assert [await tab.ask(engines[1], count), await tab.ask(engines[2], count)] == [6, 7]
+
+    ran(run())
+
+
+def test_a_member_that_stops_hands_over() -> None:
+    """With nobody left but a newcomer, the newcomer has everything."""
+
+    async def run() -> None:
+        async with cluster_of(2, "primary-backup") as engines:
+            tabs = [Tab(engines[0]) for _ in range(50)]
+            for number, tab in enumerate(tabs):
+                await tab.ask(engines[number % 2], count)
+            await backend_of(engines[0]).stop()
+            assert not backend_of(engines[0]).is_running
+            for tab in tabs:
+                assert await tab.ask(engines[1], count) == 2
+            await backend_of(engines[0]).start()
+            await until(lambda: len(engines[0].table) >= 50)
+
+    ran(run())
+
+
+def test_an_end_is_known_everywhere_when_it_is_answered() -> None:
+    """The cookie of a session that has ended opens nothing, at any member."""
+
+    async def run() -> None:
+        async with cluster_of(3, "primary-backup") as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            stolen = Tab(engines[0])
+            stolen.cookies = dict(tab.cookies)
+            await tab.ask(engines[1], lambda session: session.logout())
+            for engine in engines:
+                assert await stolen.look(engine) == {}
+
+    ran(run())
+
+
+def test_a_touch_reaches_the_other_holders() -> None:
+    """Reading keeps a session alive where it is not read."""
+
+    async def run() -> None:
+        async with cluster_of(2, idle_timeout=5) as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            before = engines[1].table.get(tab.key)
+            await asyncio.sleep(0.6)
+            await tab.look(engines[0])
+            await until(lambda: engines[1].table.get(tab.key) != before)
+
+    ran(run())
+
+
+# -- threads and loops ---------------------------------------------------------------------------------------------------
+
+
+def test_threads_are_served_by_one_portal() -> None:
+    """Programs without a loop: started in a thread, asked from any, stopped, started again."""
+    one, other = engines_of(2)
+    for engine in (one, other):
+        backend_of(engine).start_in_thread()
+        backend_of(engine).start_in_thread()
+    tab = Tab(one)
+
+    def ask(engine: Engine) -> int:
+        session = engine.open((tab.header,) if tab.cookies else (), is_https=False)
+        value = count(session)
+        run_blocking(engine.settle(engine.commit(session)))
+        tab.keep(engine.cookies(session))
+        return value
+
+    assert [ask((one, other)[number % 2]) for number in range(20)] == list(range(1, 21))
+    backend_of(one).stop_in_thread()
+    assert not backend_of(one).is_running
+    assert ask(other) == 21
+    backend_of(one).start_in_thread()
+    assert ask(one) == 22
+    for engine in (one, other):
+        backend_of(engine).stop_in_thread()
+
+
+def test_another_loop_may_ask() -> None:
+    """A test client's loop, or a second server's, in the same process: it crosses over."""
+    one, other = engines_of(2)
+    backend_of(one).start_in_thread()
+    backend_of(other).start_in_thread()
+    tab = Tab(one)
+
+    async def run() -> list[int]:
+        return [await tab.ask((one, other)[number % 2], count) for number in range(10)]
+
+    assert asyncio.run(run()) == list(range(1, 11))
+    backend_of(one).stop_in_thread()
+    backend_of(other).stop_in_thread()
+
+
+def test_it_starts_anew_when_its_loop_is_gone() -> None:
+    """State belongs to no loop: what is held is still there, and is served, on the next one."""
+    (engine,) = engines_of(1)
+    tab = Tab(engine)
+
+    async def ask() -> int:
+        if not backend_of(engine).is_running:
+            await backend_of(engine).start()
+        value: int = await tab.ask(engine, count)
+        return value
+
+    assert [asyncio.run(ask()), asyncio.run(ask())] == [1, 2]
+    backend_of(engine)._runtime.abandon()  # type: ignore[union-attr]
+
+
+def test_a_closed_loop_is_unreachable_and_nothing_hangs() -> None:
+    """Questions to a node whose loop is gone are answered: nobody is there."""
+    (engine,) = engines_of(1)
+    backend = backend_of(engine)
+    asyncio.run(backend.start())
+    assert not backend.is_running
+    assert asyncio.run(backend.pull(b"k" * 16, None, ())).status is PullStatus.UNREACHABLE
+    assert asyncio.run(backend.push(b"k" * 16, None, "one")) is Acknowledged.NO
+    backend._runtime.abandon()  # type: ignore[union-attr]
+
+
+def test_whoever_starts_it_at_once_starts_it_once() -> None:
+    """A hundred first requests: one node, one port."""
+
+    async def run() -> None:
+        (engine,) = engines_of(1)
+        await asyncio.gather(*(backend_of(engine).start() for _ in range(100)))
+        assert backend_of(engine).is_running
+        await backend_of(engine).stop()
+
+    ran(run())
+
+
+# -- what cannot be ------------------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_a_sibling_has_is_one_clear_error() -> None:
+    """Two workers of one server: the second says what to do."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        members = [f"127.0.0.1:{port}"]
+        one, other = (
+            Engine(url="all-to-all://", secret=SECRET, members=members, me=members[0], tls="off") for _ in "ab"
+        )
+        await backend_of(one).start()
+        with pytest.raises(SettingsError, match=rf"me=127.0.0.1:{port}: .*--workers 1"):
+            await backend_of(other).start()
+        with pytest.raises(SettingsError, match="--workers 1"):
+            await backend_of(other).start()
+        await backend_of(one).stop()
+
+    ran(run())
+
+
+def test_it_is_found_out_which_member_this_is() -> None:
+    """Of addresses of which one is this machine's, that one is me; of several, somebody has to say."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        engine = Engine(url="all-to-all://", secret=SECRET, members=[f"127.0.0.1:{port}"], tls="off")
+        await backend_of(engine).start()
+        assert backend_of(engine).status()["name"] == f"127.0.0.1:{port}"
+        await backend_of(engine).stop()
+        several = [f"127.0.0.1:{each}" for each in free_ports(2)]
+        with pytest.raises(SettingsError, match="me="):
+            await backend_of(Engine(url="all-to-all://", secret=SECRET, members=several, tls="off")).start()
+
+    ran(run())
+
+
+def test_a_stranger_without_the_secret_is_no_member() -> None:
+    """Each goes on alone; nothing of a session passes."""
+
+    async def run() -> None:
+        async with cluster_of(2, tls="secret") as engines:
+            members = [str(member) for member in engines[0].settings.members]
+            (port,) = free_ports(1)
+            stranger = Engine(
+                url="all-to-all://", secret="another secret, of somebody else", me=f"127.0.0.1:{port}", members=members
+            )
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            await backend_of(stranger).start()
+            await asyncio.sleep(0.3)
+            assert len(stranger.table) == 0
+            assert [len(backend_of(engine).status()["members"]) for engine in engines] == [1, 1]
+            assert backend_of(stranger).status()["linked"] == 0
+            await kill(stranger)
+
+    ran(run())
+
+
+def test_status_tells_of_members_copies_and_traffic() -> None:
+    """Plain values, true at both ends."""
+
+    async def run() -> None:
+        async with cluster_of(3, "primary-backup", directory="keys") as engines:
+            tabs = [Tab(engines[0]) for _ in range(30)]
+            for number, tab in enumerate(tabs):
+                await tab.ask(engines[number % 3], count)
+            await until(lambda: all(backend_of(each).status()["directory"] == 30 for each in engines))
+            told = [backend_of(each).status() for each in engines]
+            assert sum(each["primary"] for each in told) == sum(each["backup"] for each in told) == 30
+            assert [sorted(each["members"].values()) for each in told] == [["alive", "alive"]] * 3
+            assert all(each["bytes_sent"] > 0 < each["bytes_received"] for each in told)
+
+    ran(run())

@@ -1,0 +1,150 @@
+"""A node on an event loop: what its sockets, its timer and its waiting callers see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessile.backend import Acknowledged
+from sessile.network.runtime import STRANGERS_MAX, Runtime
+from sessile.replication.config import NodeConfig
+from sessile.replication.events import ChangePushed, Note
+from tests.fakes import make_engine
+from tests.network.clusters import backend_of, cluster_of, free_ports, ran, until
+
+if TYPE_CHECKING:
+    from sessile.engine import Engine
+
+
+def runtime_of(engine: Engine) -> Runtime:
+    runtime = backend_of(engine)._runtime
+    assert runtime is not None
+    return runtime
+
+
+async def alone(port: int) -> Runtime:
+    """A node without peers, listening."""
+    runtime = Runtime(make_engine(), NodeConfig(name=f"127.0.0.1:{port}", host="here"), None)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", port))
+    await runtime.listen(listener)
+    return runtime
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side closes within a few seconds; whatever it says before is read."""
+    try:
+        async with asyncio.timeout(5):
+            while await reader.read(4096):
+                pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_strangers_are_bounded_and_do_not_stay() -> None:
+    """A flood of connections on which nobody greets: so many are kept, for a moment, and members get in all the same."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            port = int(backend_of(engines[0]).status()["name"].rpartition(":")[2])
+            links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(STRANGERS_MAX + 20)]
+            await until(lambda: len(runtime_of(engines[0])._connections) == STRANGERS_MAX + 1)
+            closed = await asyncio.gather(*(is_closed(reader) for reader, _ in links))
+            assert all(closed)
+            await until(lambda: len(runtime_of(engines[0])._connections) == 1)
+            for _, writer in links:
+                writer.close()
+            assert backend_of(engines[0]).status()["linked"] == 1
+
+    ran(run())
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\0\0\1\xc1", b"\0\0\0", b"\0\0\2\x93\1"])
+def test_who_does_not_greet_is_hung_up(said: bytes) -> None:
+    """Another protocol, or garbage: the link is closed and the node goes on."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        runtime = await alone(port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        assert await is_closed(reader)
+        writer.close()
+        assert await runtime.ask(lambda ticket: ChangePushed(ticket, b"k" * 16, None)) is Acknowledged.YES
+        await runtime.close()
+
+    ran(run())
+
+
+def test_a_question_that_nobody_waits_for_any_more_is_no_trouble() -> None:
+    """A request that was cancelled leaves nothing behind."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            runtime = runtime_of(engines[0])
+            asking = asyncio.create_task(backend_of(engines[0]).pull(b"k" * 16, None, ()))
+            await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert not runtime._waiting
+            await asyncio.sleep(0.05)
+            assert backend_of(engines[0]).status()["linked"] == 1
+
+    ran(run())
+
+
+def test_all_that_a_turn_sends_to_a_peer_leaves_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred requests of one turn: not a hundred packets."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            runtime = runtime_of(engines[0])
+            (connection,) = runtime._connections.values()
+            writes: list[int] = []
+            write = connection.write
+
+            def noted(data: bytes) -> None:
+                writes.append(len(data))
+                write(data)
+
+            monkeypatch.setattr(connection, "write", noted)
+            await asyncio.gather(*(backend_of(engines[0]).pull(bytes([n]) * 16, None, ()) for n in range(100)))
+            assert len(writes) <= 2 and sum(writes) > 2_000
+
+    ran(run())
+
+
+def test_what_a_person_may_want_to_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Refusals as warnings, the rest for those who ask for it."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        runtime = await alone(port)
+        with caplog.at_level(logging.DEBUG, "sessile.cluster"):
+            runtime._perform([Note("refused", {"name": "x", "reason": "y"}), Note("member", {"name": "x"})])
+        await runtime.close()
+
+    ran(run())
+    assert [(each.levelname, each.message.partition(": ")[2]) for each in caplog.records] == [
+        ("WARNING", "refused name=x reason=y"),
+        ("DEBUG", "member name=x"),
+    ]
+
+
+def test_closing_leaves_nothing_on_the_loop() -> None:
+    """No task, no timer that still does something, no open socket."""
+
+    async def run() -> None:
+        async with cluster_of(3):
+            pass
+        await asyncio.sleep(0.05)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
