@@ -29,8 +29,8 @@ JITTER: Final = 0.2
 """Servers that were started together do not go on asking together."""
 LISTED: Final = 8
 """So many addresses are named in a message."""
-EAGER: Final = 16
-"""So much sooner a name is asked for again at first, when it has had no answer yet; then twice as late each time."""
+EAGER: Final = 8
+"""So many times sooner a name that has had no answer yet is asked for again; then twice as late each time."""
 
 
 async def resolve_name(name: str) -> list[str]:
@@ -91,8 +91,10 @@ class Discovery:
                 self._tell()
                 if not self._known:
                     return
-                pause_s = self._every_s if all(self._known.values()) else min(2 * pause_s, self._every_s)
+                if all(self._known.values()):
+                    pause_s = self._every_s
                 await asyncio.sleep(pause_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - no secret
+                pause_s = min(2 * pause_s, self._every_s)
         finally:
             asking, self._asking = self._asking.values(), {}
             for task in asking:
@@ -144,7 +146,10 @@ class Discovery:
 
 
 def is_mine(address: str) -> bool:
-    """Whether `host:port` is an address of this machine: only such an IP address can be bound. Looks a host name up."""
+    """Whether `host:port` is an address of this machine: only such an IP address can be bound. Looks a host name up.
+
+    A machine that lets processes bind any address (`ip_nonlocal_bind`) cannot be asked so: there, all seem to be its own.
+    """
     try:
         found = socket.getaddrinfo(split(address).host, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
