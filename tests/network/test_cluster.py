@@ -290,3 +290,18 @@ def test_status_tells_of_members_copies_and_traffic() -> None:
             assert all(each["bytes_sent"] > 0 < each["bytes_received"] for each in told)
 
     ran(run())
+
+
+def test_an_ended_session_is_no_copy() -> None:
+    """Every member remembers that it ended; none counts it among those it holds."""
+
+    async def run() -> None:
+        async with cluster_of(3, "primary-backup") as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            await tab.ask(engines[0], lambda session: session.logout())
+            await until(lambda: all(each.table.tombstones == 1 for each in engines))
+            told = [backend_of(each).status() for each in engines]
+            assert [(each["primary"], each["backup"], each["other"]) for each in told] == [(0, 0, 0)] * 3
+
+    ran(run())

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.addresses import Address, split
@@ -24,7 +23,8 @@ from sessile.forks import call_after_fork
 from sessile.network.config import node_config
 from sessile.network.discovery import Discovery, find_me
 from sessile.network.portal import Portal
-from sessile.network.runtime import Runtime
+from sessile.network.runtime import JOIN_S, Runtime
+from sessile.record import LIVE
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ __all__ = ["Cluster"]
 _LOG: Final = logging.getLogger("sessile.cluster")
 CROSSING_S: Final = 5.0
 """What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
-SAMPLED: Final = 2_000
-"""So many sessions are looked at to tell how many of them are whose."""
+SAMPLED: Final = 500
+"""So many sessions are looked at, at the most, to tell how many of them are whose."""
 RESOLVE_S: Final = 5.0
-"""So long the first answer of a name service is waited for."""
+"""So long the first answer of a name service is waited for, where this server is to be found in it."""
 
 
 class Cluster:
@@ -126,13 +126,13 @@ class Cluster:
         members = [str(member) for member in settings.members]
         discovering = asyncio.create_task(Discovery(members, found).run())
         try:
-            async with asyncio.timeout(RESOLVE_S):
+            async with asyncio.timeout(JOIN_S if settings.me else RESOLVE_S):
                 named = await addresses
         except TimeoutError:
             named = ()
             addresses.cancel()
         try:
-            me = split(settings.me or find_me(named))
+            me = split(settings.me or await asyncio.to_thread(find_me, named))
             given = settings.node_listen
             listener = _bind(split(given) if given else _where(me), "node_listen" if given else "me")
             config = node_config(
@@ -265,22 +265,21 @@ class Cluster:
             return {"state": "stopped"}
         node = runtime.node
         membership, placement = node.membership, node.placement
-        with self._owner.lock:
-            roles = _roles(node, self._owner.table)
-        return {
-            "state": "leaving" if node.is_leaving else "ready",
-            "name": node.name,
-            "members": {name: membership.standing(name).name.lower() for name in _names(node)},
-            "holders": placement.number,
-            "linked": len(node.peers),
-            **roles,
-            "bytes_sent": runtime.bytes_sent,
-            "bytes_received": runtime.bytes_received,
-            "lag_ms": max((round(peer.usual_ms, 1) for peer in node.peers.values()), default=0.0),
-            **node.waiting,
-            "directory": len(node.directory) if self._settings.directory == "keys" else None,
-            "counts": dict(sorted(node.counts.items())),
-        }
+        with self._owner.lock:  # the node's loop may be another thread's
+            return {
+                "state": "leaving" if node.is_leaving else "ready",
+                "name": node.name,
+                "members": {name: membership.standing(name).name.lower() for name in _names(node)},
+                "holders": placement.number,
+                "linked": len(node.peers),
+                **_roles(node, self._owner.table),
+                "bytes_sent": runtime.bytes_sent,
+                "bytes_received": runtime.bytes_received,
+                "lag_ms": max((round(peer.usual_ms, 1) for peer in node.peers.values()), default=0.0),
+                **node.waiting,
+                "directory": len(node.directory) if self._settings.directory == "keys" else None,
+                "counts": dict(sorted(node.counts.items())),
+            }
 
 
 def _pull_asked(key: SessionKey, heads: Heads, ticket: int) -> Input:
@@ -297,12 +296,13 @@ def _names(node: Node) -> list[str]:
 
 def _roles(node: Node, table: Table) -> dict[str, int]:
     """Of how many sessions this server is the primary, a backup, or holds a copy for the moment; of many, by a sample."""
-    keys = list(islice(table, SAMPLED))
+    keys = list(table)
+    keys = [key for key in keys[:: len(keys) // SAMPLED + 1] if table.state(key) == LIVE]
     primary = sum(node.placement.is_first(key) for key in keys)
     backup = sum(node.placement.is_holder(key) for key in keys) - primary
-    share = len(table) / len(keys) if keys else 0.0
+    share = table.sessions / len(keys) if keys else 0.0
     primary, backup = round(primary * share), round(backup * share)
-    return {"primary": primary, "backup": backup, "other": len(table) - primary - backup}
+    return {"primary": primary, "backup": backup, "other": max(table.sessions - primary - backup, 0)}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
