@@ -185,3 +185,29 @@ def test_what_is_not_there_is_404_and_what_takes_another_method_405() -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
 
     play(scenario)
+
+
+def test_a_handler_may_let_its_whole_answer_leave_and_go_on() -> None:
+    """`answer=early`: the length is known before, the change is kept, and the next request sees it."""
+
+    async def scenario(browser: httpx2.AsyncClient) -> None:
+        await told(browser, "/api/count?name=n")
+        answer = await browser.post("/api/count?name=n&answer=early")
+        assert int(answer.headers["content-length"]) == len(answer.content)
+        assert answer.json()["fields"] == (await told(browser))["fields"] == {"n": 2}
+
+    play(scenario)
+
+
+def test_a_change_after_the_head_is_kept_and_no_cookie_tells_of_it() -> None:
+    """`answer=late`: what is wrong with the request is told in the body then."""
+
+    async def scenario(browser: httpx2.AsyncClient) -> None:
+        await told(browser, "/api/count?name=n")
+        answer = await browser.post("/api/count?name=n&answer=late")
+        assert "set-cookie" not in answer.headers
+        assert answer.json()["fields"] == (await told(browser))["fields"] == {"n": 2}
+        assert "name" in (await browser.post("/api/count?answer=late")).json()["error"]
+        assert (await browser.post("/api/count?name=n&answer=never")).status_code == 400
+
+    play(scenario)

@@ -3,6 +3,9 @@
 It knows the public face of a session and nothing of processes or balancers. The answer to a change tells the session as
 it was kept: its body is written after its head has left, when the middleware has stored the session under the key it
 names. A read has nothing to wait for and answers in one piece.
+
+Two parameters are for who holds the demo to its promises. `answer=early` lets the whole answer leave while the handler goes
+on, `answer=late` makes the change when the head has left already; `trace=NAME` is for a history (`sessile.lab.trace`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from sessile.dashboard import files
+from sessile.lab import trace
 from sessile.lab.replies import Message, Receive, Send, begin_json, json_bytes, send_json, send_whole
 
 if TYPE_CHECKING:
@@ -24,6 +28,10 @@ __all__ = ["About", "DemoApp"]
 
 DELAY_MS_MAX: Final = 2_000
 PARAMETERS_MAX: Final = 16
+LINGER_S: Final = 0.01
+"""So long a handler goes on whose answer left early."""
+
+ANSWERS: Final = ("", "early", "late")
 
 Parameters = Mapping[str, str]
 Change = Callable[["Session", Parameters], Awaitable[None]]
@@ -65,7 +73,8 @@ class DemoApp:
         name = "demo.html" if path == "/" else path.removeprefix("/static/")
         if path == "/api/session":
             session = scope["session"]
-            await send_json(send, 200, self._telling(scope, dict(session), was_new=session.new))
+            told = self._telling(scope, dict(session), was_new=session.new)
+            await send_json(send, 200, told | trace.told(session) if b"trace" in scope["query_string"] else told)
         elif path == "/api/about":
             await send_json(send, 200, asdict(self._about))
         elif name in self._files and name != path:
@@ -77,14 +86,40 @@ class DemoApp:
     async def _post(self, change: Change, scope: Message, send: Send) -> None:
         session = scope["session"]
         try:
-            await change(session, _parameters(scope["query_string"]))
+            given = _parameters(scope["query_string"])
+            answer = _answer(given)
+            if answer == "late":
+                await self._post_late(change, scope, send, given)
+                return
+            await trace.traced(change, session, given)
         except (TypeError, ValueError) as error:
             await send_json(send, 400, {"error": str(error)})
             return
         fields, was_new = dict(session), session.new
+        if answer == "early":
+            body = json_bytes(self._telling(scope, fields, was_new=was_new))
+            await begin_json(send, len(body))
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await asyncio.sleep(LINGER_S)
+            await send({"type": "http.response.body", "body": b""})
+            return
         await begin_json(send)
-        body = json_bytes(self._telling(scope, fields, was_new=was_new))
+        told = self._telling(scope, fields, was_new=was_new)
+        body = json_bytes(told | trace.told(session) if "trace" in given else told)
         await send({"type": "http.response.body", "body": body})
+
+    async def _post_late(self, change: Change, scope: Message, send: Send, given: Parameters) -> None:
+        """The head leaves first; no cookie tells of what is changed then. What is wrong is told in the body."""
+        session = scope["session"]
+        session.mark_accessed()
+        was_new = session.new
+        await begin_json(send)
+        try:
+            await change(session, given)
+            told = self._telling(scope, dict(session), was_new=was_new)
+        except (TypeError, ValueError) as error:
+            told = {"error": str(error)}
+        await send({"type": "http.response.body", "body": json_bytes(told)})
 
     def _telling(self, scope: Message, fields: dict[str, object], *, was_new: bool) -> dict[str, object]:
         session: Session = scope["session"]
@@ -197,3 +232,10 @@ def _delay_ms(given: Parameters) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= DELAY_MS_MAX):
         raise ValueError(f"delay_ms must be a whole number from 0 to {DELAY_MS_MAX}")
     return int(text)
+
+
+def _answer(given: Parameters) -> str:
+    answer = given.get("answer", "")
+    if answer not in ANSWERS:
+        raise ValueError(f"answer must be early or late, not {answer!r}")
+    return answer

@@ -31,9 +31,11 @@ async def send_json(send: Send, status: int, data: object, headers: dict[str, st
     await send_whole(send, status, json_bytes(data), fields)
 
 
-async def begin_json(send: Send) -> None:
-    """Send the head of a JSON answer, whose body is yet to be written."""
+async def begin_json(send: Send, length: int | None = None) -> None:
+    """Send the head of a JSON answer, whose body is yet to be sent; of this length, where it is known."""
     fields = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    if length is not None:
+        fields["Content-Length"] = str(length)
     await send({"type": "http.response.start", "status": 200, "headers": _raw(fields)})
 
 
