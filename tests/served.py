@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sessile.asgi import SessionMiddleware as AsgiMiddleware
+from sessile.asgi import run
 from sessile.wsgi import SessionMiddleware as WsgiMiddleware
 
 if TYPE_CHECKING:
@@ -59,3 +61,6 @@ def _wsgi(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 asgi = AsgiMiddleware(_asgi)
 wsgi = WsgiMiddleware(_wsgi)
+
+if __name__ == "__main__":
+    run("tests.served:asgi", port=int(sys.argv[1]))

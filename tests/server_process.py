@@ -68,10 +68,11 @@ class ServerProcess:
 
 
 @contextmanager
-def served(arguments: list[str], port: int, folder: Path) -> Iterator[ServerProcess]:
-    """`python -m` with these arguments, ready, and ended by a signal at the end."""
-    log = folder / "server.log"
-    environment = {**os.environ, "SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1"}
+def served(arguments: list[str], port: int, folder: Path, **variables: str) -> Iterator[ServerProcess]:
+    """`python -m` with these arguments and variables, ready, and ended by a signal at the end."""
+    log = folder / f"server-{port}.log"
+    secret = {"SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **secret, **variables}
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from sessile.answers import answer_to
 from sessile.cookies import add_headers
 from sessile.engine import Engine
-from sessile.errors import SessionError
+from sessile.errors import SessionError, SettingsError
 from sessile.lifespan import live
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sessile.session import Session
     from sessile.visit import Step
 
-__all__ = ["SessionMiddleware"]
+__all__ = ["SessionMiddleware", "run"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -92,6 +92,33 @@ class SessionMiddleware:
             return
         if session.may_have_changed:
             await exchange.finish()
+
+
+def run(app: App | str, *, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
+    """Serve an app with uvicorn as a member of a cluster is best served: with its lifespan, by one process.
+
+    On SIGTERM it says so to balancers for `drain_grace`, ends what is under way, hands over and leaves.
+
+    Args:
+        app: the application, or where it is found: `"module:name"`.
+        host: the address to serve at.
+        port: its port.
+        options: any others of `uvicorn.run`, but `lifespan`, `workers` and `reload`.
+
+    Raises:
+        SettingsError: uvicorn is not installed, or an option would start several processes.
+    """
+    for name in ("workers", "reload", "lifespan"):
+        if name in options:
+            raise SettingsError(
+                f"{name} cannot be given: a member is one process with its lifespan; start one for each core, each with "
+                "a port and a me= of its own"
+            )
+    try:
+        import uvicorn  # noqa: PLC0415  # not a dependency
+    except ImportError:
+        raise SettingsError("uvicorn is not installed: pip install uvicorn") from None
+    uvicorn.run(app, host=host, port=port, lifespan="on", **options)
 
 
 class _Exchange:

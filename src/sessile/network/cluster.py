@@ -8,6 +8,7 @@ that loop are asked at once; those of other loops and of threads cross over to i
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import socket
@@ -102,11 +103,12 @@ class Cluster:
                 self._starting = None
 
     def start_in_thread(self) -> None:
-        """Join the cluster from a program without a loop. Raises as `start` does."""
+        """Join the cluster from a program without a loop; it leaves when the program ends. Raises as `start` does."""
         with self._portal_lock:
             if not self.is_running:
                 self._portal = self._portal or Portal()
                 self._portal.run(self.start())
+                atexit.register(self.stop_in_thread)
 
     async def _start(self) -> None:
         settings = self._settings
@@ -188,6 +190,7 @@ class Cluster:
         """The same for a program without a loop."""
         with self._portal_lock:
             portal, self._portal = self._portal, None
+            atexit.unregister(self.stop_in_thread)
             if portal is not None:
                 portal.run(self.stop())
                 portal.close()

@@ -54,6 +54,12 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def application(self) -> str | None:
+        """The application that both sides of a TLS connection named (ALPN); None for one in the clear."""
+        tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        return None if tls is None else cast("str | None", tls.selected_alpn_protocol())
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self.link = self._ends.came_up(self)

@@ -13,6 +13,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.network.connection import Connection
+from sessile.network.tls import ALPN
 from sessile.replication.events import (
     AddressesFound,
     Answer,
@@ -246,8 +247,13 @@ class Runtime:
     # -- connections -------------------------------------------------------------------------------------------------
 
     def came_up(self, connection: Connection) -> int:
-        """A connection is up; returns the number of its link, 0 if there are too many strangers already."""
-        if self._is_over or (not connection.address and self._strangers() >= STRANGERS_MAX):
+        """A connection is up; returns the number of its link.
+
+        0 if there are too many strangers already, or another application is meant (ALPN, RFC 7301): a certificate of
+        one's own may be good for others as well.
+        """
+        is_flood = not connection.address and self._strangers() >= STRANGERS_MAX
+        if self._is_over or is_flood or (self._accepting is not None and connection.application != ALPN):
             return 0
         self._link_numbers += 1
         number = self._link_numbers

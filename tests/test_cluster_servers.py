@@ -1,0 +1,109 @@
+"""Clusters under the servers people run: uvicorn with its lifespan and without, gunicorn with processes and threads."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessile.asgi import run
+from sessile.errors import SettingsError
+from tests.network.clusters import free_ports
+from tests.server_process import ServerProcess, served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UVICORN = ["uvicorn", "tests.served:asgi", "--port", "{port}", "--lifespan"]
+GUNICORN = ["gunicorn", "--bind", "127.0.0.1:{port}", "tests.served:wsgi"]
+SERVERS = {
+    "uvicorn": [*UVICORN, "on"],
+    "uvicorn without lifespan": [*UVICORN, "off"],
+    "gunicorn": GUNICORN,
+    "gunicorn with threads": [*GUNICORN, "--threads", "4"],
+    "gunicorn, loaded before the fork": [*GUNICORN, "--preload"],
+    "sessile.asgi.run": ["tests.served", "{port}"],
+}
+
+
+class Pair:
+    """Two servers of a cluster, and one browser that goes to either."""
+
+    def __init__(self, servers: list[ServerProcess]) -> None:
+        self.servers = servers
+        self.cookies: dict[str, str] = {}
+
+    def ask(self, number: int) -> dict[str, Any]:
+        server = self.servers[number % 2]
+        server.cookies = self.cookies
+        return server.ask()
+
+
+def pair_of(stack: ExitStack, kind: str, folder: Path, *, strategy: str = "all-to-all", grace: str = "0") -> Pair:
+    ports, nodes = free_ports(2), free_ports(2)
+    members = ",".join(f"127.0.0.1:{node}" for node in nodes)
+    servers = []
+    for port, node in zip(ports, nodes, strict=True):
+        arguments = [argument.replace("{port}", str(port)) for argument in SERVERS[kind]]
+        url = f"{strategy}://?members={members}&me=127.0.0.1:{node}&drain_grace={grace}"
+        servers.append(stack.enter_context(served(arguments, port, folder, SESSILE_URL=url)))
+    return Pair(servers)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_two_servers_are_one(kind: str, tmp_path: Path) -> None:
+    """A session goes on at the other server, exactly; one that stops says goodbye, and the other has everything."""
+    with ExitStack() as stack:
+        pair = pair_of(stack, kind, tmp_path)
+        assert [pair.ask(number)["n"] for number in range(20)] == list(range(1, 21))
+        first = pair.servers[0].process
+        first.terminate()
+        assert first.wait(30) in {0, -signal.SIGTERM}
+        assert [pair.ask(1)["n"] for _ in range(3)] == [21, 22, 23]
+        stats = pair.ask(1)["stats"]
+        assert stats["stale"] == stats["unavailable"] == 0
+        for server in pair.servers:
+            assert "Traceback" not in server.log and "ERROR" not in server.log, server.log
+
+
+def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
+    """Two workers cannot both be the member at one port: the log says so, and how to go on."""
+    (port, node) = free_ports(2)
+    arguments = ["gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "tests.served:wsgi"]
+    url = f"all-to-all://?members=127.0.0.1:{node}&me=127.0.0.1:{node}"
+    with served(arguments, port, tmp_path, SESSILE_URL=url) as server:
+        statuses = []
+        for _ in range(40):  # some come to the other worker
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/")
+            statuses.append(connection.getresponse().status)
+            connection.close()
+        assert set(statuses) <= {200, 500} and 200 in statuses
+        assert (500 in statuses) == ("run one worker for each server (--workers 1)" in server.log)
+
+
+def test_a_draining_server_goes_on_serving_until_its_time_has_come(tmp_path: Path) -> None:
+    """SIGTERM: for `drain_grace` it answers and closes every connection; then it ends by itself."""
+    with ExitStack() as stack:
+        pair = pair_of(stack, "uvicorn", tmp_path, grace="1.5s")
+        pair.ask(0)
+        pair.servers[0].process.terminate()
+        asked = [pair.ask(0)["n"] for _ in range(5)]
+        assert asked == [2, 3, 4, 5, 6]
+        with socket.create_connection(("127.0.0.1", pair.servers[0].port)) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert b"connection: close" in link.makefile("rb").read().lower()
+        assert pair.servers[0].process.wait(30) in {0, -signal.SIGTERM}
+        assert pair.ask(1)["n"] == 7
+
+
+@pytest.mark.parametrize("option", ["workers", "reload", "lifespan"])
+def test_run_starts_one_process_with_its_lifespan(option: str) -> None:
+    """What would make it another thing is refused in one line."""
+    options: dict[str, Any] = {option: 2}
+    with pytest.raises(SettingsError, match=f"{option} cannot be given"):
+        run("tests.served:asgi", **options)
