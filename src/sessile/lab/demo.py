@@ -22,6 +22,7 @@ from sessile.errors import LabError, SessileError, SettingsError
 from sessile.lab import ports
 from sessile.lab.fleet import SERVERS_MAX, Fleet, FleetPlan
 from sessile.lab.front import Front
+from sessile.overview import remarks, sights, totals
 from sessile.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTINGS", "Demo", "DemoPlan", "run"]
 
-"""The strategies of the demo contract, and the URL of each that this version has."""
 ROUTINGS: Final = ("sticky", "round-robin")
 PORT_MAX: Final = 65_534
 STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -119,14 +119,19 @@ class Demo:
 
     def status(self) -> dict[str, Any]:
         sees = self.front.sees
-        members = list(self.fleet.members.values())
+        servers = [
+            {**member.status(), "balancer_sees": sees.get(member.name, "up")} for member in self.fleet.members.values()
+        ]
+        sight = sights(servers)
         return {
             "strategy": self.plan.strategy,
             "routing": self.plan.routing,
             "url": self.plan.url,
             "pid": os.getpid(),
             "balancer": self.front.status(),
-            "servers": [{**member.status(), "balancer_sees": sees.get(member.name, "up")} for member in members],
+            "servers": [{**server, "sees": sight.get(server["name"], {})} for server in servers],
+            "totals": totals(servers),
+            "remarks": remarks(servers),
         }
 
     async def act(self, name: str, action: str) -> Outcome:

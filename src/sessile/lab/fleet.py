@@ -92,6 +92,7 @@ class Member:
             "name": self.name,
             "pid": self.child.pid if self.child is not None and is_running else None,
             "port": self.port,
+            "node": f"{ports.HOST}:{self.node_port}" if self.node_port else "",
             "state": state,
             "detail": self.child.how_it_ended() if self.child is not None else "",
             "sessions": stats.get("sessions", 0),

@@ -5,6 +5,9 @@ import { byId, chip, clock, colourOf, el, plural } from "/static/dom.js";
 const HISTORY_MAX = 60;
 const ROWS_MAX = 12;
 const BURST = 8;
+const PATIENCE_MS = 800;   // then somebody who waits is told so
+const GIVE_UP_MS = 30000;
+const SETTLE_MS = 150;     // parallel requests may miss each other for one replication delay
 
 const about = { strategy: "", routing: "" };
 const past = [];          // newest first: { time, request, label, answer, outcome, before, note }
@@ -16,8 +19,9 @@ let memory = "";          // where both are kept over a reload, for this run of 
 
 async function ask(method, path) {
   const had = key;
+  const patience = setTimeout(() => showWaiting(method), PATIENCE_MS);
   try {
-    const response = await fetch(path, { method, cache: "no-store" });
+    const response = await fetch(path, { method, cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
     const text = await response.text();
     if (!response.ok) {
       note({ method, path, outcome: "failed", note: `${response.status}: ${reasonIn(text)}` });
@@ -29,6 +33,8 @@ async function ask(method, path) {
   } catch (error) {
     note({ method, path, outcome: "failed", note: `no answer (${error.message})` });
     return null;
+  } finally {
+    clearTimeout(patience);
   }
 }
 
@@ -41,11 +47,19 @@ function judge(path, answer, had) {
   const isLogin = path.startsWith("/api/login");
   if (path.startsWith("/api/logout")) return { outcome: "ended", note: "logged out: the session is over" };
   if (!had) return answer.key ? { outcome: "began", note: "a session began" } : { outcome: "none", note: "no session yet" };
-  if (answer.key === had) return { outcome: "kept", note: answer.stale ? "the session, but not its newest state" : "the session is known here" };
+  if (answer.key === had) return { outcome: "kept", note: answer.stale ? "the session, but not its newest state" : wordsFor(answer.role) };
   if (isLogin && !answer.new) return { outcome: "renewed", note: "logged in: the same session under a new key" };
   if (!answer.key) return { outcome: "lost", note: `${answer.server} does not know the session` };
   if (answer.new) return { outcome: "lost", note: `lost: ${answer.server} did not know the session and began another` };
   return { outcome: "kept", note: "another of your sessions, begun at the same time" };
+}
+
+const isCluster = () => about.strategy !== "" && about.strategy !== "sticky";
+
+/** How a server came by the session. */
+function wordsFor(role) {
+  if (!isCluster()) return "the session is known here";
+  return { primary: "its primary, from its own memory", backup: "a backup, from its own memory", proxy: "a proxy: it asked a holder" }[role] ?? "the session is known here";
 }
 
 /** The request as a person would say it. */
@@ -123,7 +137,11 @@ function showHistory() {
   const tally = new Map();
   for (const { answer } of past) if (answer) tally.set(answer.server, (tally.get(answer.server) ?? 0) + 1);
   const parts = [...tally].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
-  byId("tally").replaceChildren(...parts.flatMap(([name, count], at) => [at ? ", " : "", `${count} from `, chip(name)]));
+  const roleOf = (name) => (isCluster() ? past.find((one) => one.answer?.server === name && one.answer.key === key)?.answer.role : "");
+  byId("tally").replaceChildren(...parts.flatMap(([name, count], at) => {
+    const role = key ? roleOf(name) : "";
+    return [at ? ", " : "", `${count} from `, chip(name), role ? ` (${role})` : ""];
+  }));
   byId("history").replaceChildren(...alike(past).slice(0, ROWS_MAX).map(({ one, times }) => el("li", { class: one.outcome },
     el("time", {}, one.time),
     one.answer ? chip(one.answer.server) : el("span", { class: "soft" }, "–"),
@@ -140,6 +158,12 @@ function alike(all) {
     else rows.push({ one, times: 1 });
   }
   return rows;
+}
+
+function showWaiting(method) {
+  const why = method === "GET" ? "" : " A change goes to one server and is never sent twice, so it waits for that one.";
+  byId("meaning").replaceChildren(el("span", {}, `No answer yet.${why}`));
+  byId("meaning").className = "meaning";
 }
 
 function showMeaning() {
@@ -159,6 +183,7 @@ function meaning() {
   if (last.outcome === "none" || last.outcome === "ended") {
     return { words: "Nothing is kept for you. Count, log in or buy something, and the server that answers will keep a session: a few fields under a key, and a signed cookie that names it." };
   }
+  if (isCluster()) return { words: clusterMeaning(answered, servers, lost) };
   if (about.routing === "round-robin") {
     const losses = lost ? ` So far this went wrong ${plural(lost, "time")}.` : "";
     return { words: `${plural(answered.length, "answer")} from ${plural(servers.size, "server")}, taken in turns. Each has a memory of its own: only the one that began your session knows it.${losses}` };
@@ -170,7 +195,23 @@ function meaning() {
   return { words: `${all} came from ${last.answer.server}, which alone knows your session. The balancer put that server’s name, signed, into a cookie, and sends every request that carries it there.` };
 }
 
+/** The same where servers hold sessions for each other. */
+function clusterMeaning(answered, servers, lost) {
+  const [{ answer: last }] = answered;
+  const came = about.routing === "round-robin"
+    ? `${plural(answered.length, "answer")} from ${plural(servers.size, "server")}, taken in turns.`
+    : servers.size === 1 ? `${answered.length === 1 ? "The answer" : `All ${answered.length} answers`} came from ${last.server}, where the balancer keeps you.`
+      : `The balancer keeps you at one server, ${last.server} now; when one is gone, the next goes on where you were.`;
+  const held = about.strategy === "all-to-all"
+    ? `Every server holds your session: ${last.server} answered from its own memory.`
+    : { primary: `${last.server} is the first of the two servers that hold your session: it answered from its own memory, and the other one hears of each change.`,
+      backup: `${last.server} holds the second copy of your session: it answered from its own memory, and the primary hears of each change.`,
+      proxy: `${last.server} holds no copy of your session: it asked one of the two that do, and then answered.` }[last.role] ?? "";
+  return `${came} ${held}${lost ? ` So far sessions were lost ${plural(lost, "time")}.` : ""}`;
+}
+
 function wordsForLoss({ answer, before }) {
+  if (isCluster()) return `${answer.server} asked the others, and nobody knows your session: all that held it are gone.`;
   if (about.routing === "round-robin") {
     return answer.key
       ? `${answer.server} had never heard of your session, so it began another, and your browser now carries that one’s cookie. What the server before it knew is out of reach: you were logged out.`
@@ -187,6 +228,7 @@ async function burst(path) {
   const had = key;
   const before = Number(byId("count").textContent.replace(/\D/g, ""));
   const answers = await Promise.all(Array.from({ length: BURST }, () => ask("POST", path)));
+  if (isCluster()) await new Promise((done) => { setTimeout(done, SETTLE_MS); });
   const last = await ask("GET", "/api/session");
   if (!last) return;
   const gained = (last.fields.count ?? 0) - before;
@@ -194,7 +236,8 @@ async function burst(path) {
   const servers = new Set(answers.filter(Boolean).map((one) => one.server)).size;
   byId("burst").hidden = false;
   byId("burst").textContent = `${BURST} ${how} at once: ` + (
-    answers.some((one) => one?.key !== had) ? `they went to ${plural(servers, "server")}, and no server has counted them all.`
+    answers.includes(null) ? `${answers.filter((one) => !one).length} were not answered, and the number grew by ${gained}.`
+      : answers.some((one) => one.key !== had) ? `they went to ${plural(servers, "server")}, and no server has counted them all.`
       : gained === BURST ? `the number grew by ${gained}. None was lost.`
         : `the number grew by ${gained}. They read the same number and overwrote one another.`);
 }
