@@ -15,6 +15,7 @@
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
+    ├── StoreError                        the store does not answer, or not as it must; it may be asked again
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
     └── LabError                          a process of the lab did not start, or ended
@@ -41,6 +42,7 @@ __all__ = [
     "SessionTooLarge",
     "SessionUnavailable",
     "SettingsError",
+    "StoreError",
     "WireError",
 ]
 
@@ -95,6 +97,10 @@ class SessionLimit(SessionError):
 
 class SessionUnavailable(SessionError):
     """Too few holders of the session answered in time to say what it is. No cookie was touched; ask again."""
+
+
+class StoreError(SessileError):
+    """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
 
 
 class WireError(SessileError, ValueError):
