@@ -43,7 +43,7 @@ LAYERS = (
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},
     },
-    {"backend", "changes", "cookies", "credentials", "session", "visit"},
+    {"backend", "changes", "cookies", "credentials", "portal", "service", "session", "visit"},
     {"replication"},
     {"agent", "network", "stores"},
     {"connect", "engine", "sweeper"},

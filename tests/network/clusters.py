@@ -56,7 +56,7 @@ def backend_of(engine: Engine) -> Cluster:
 async def kill(engine: Engine) -> None:
     """End without a word to anybody, as a process that is killed does."""
     backend = backend_of(engine)
-    runtime, backend._runtime = backend._runtime, None
+    runtime, backend._runtime, backend.loop = backend._runtime, None, None
     if runtime is not None:
         if backend._discovering is not None:
             backend._discovering.cancel()

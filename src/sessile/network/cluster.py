@@ -1,32 +1,27 @@
 """This process as a member of a cluster: the engine's other holders, however they are reached.
 
 Nothing happens when one is made. `start` finds out who this server is, binds the node's port, joins, and returns when
-requests may come; it runs on the loop of whoever calls it, or on one in a thread of its own (`start_in_thread`). Questions of
-that loop are asked at once; those of other loops and of threads cross over to it, and a thread waits.
+requests may come. Where it runs, and how it is asked from elsewhere, is said in `service.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
 import socket
-import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.addresses import Address, split
 from sessile.backend import Acknowledged, Pulled, PullStatus
 from sessile.errors import SettingsError
-from sessile.forks import call_after_fork
 from sessile.network.config import node_config
 from sessile.network.discovery import Discovery, find_me
-from sessile.network.portal import Portal
 from sessile.network.runtime import JOIN_S, Runtime
 from sessile.record import LIVE
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
+from sessile.service import Service, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,15 +46,13 @@ if TYPE_CHECKING:
 __all__ = ["Cluster"]
 
 _LOG: Final = logging.getLogger("sessile.cluster")
-CROSSING_S: Final = 5.0
-"""What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
 SAMPLED: Final = 500
 """So many sessions are looked at, at the most, to tell how many of them are whose."""
 RESOLVE_S: Final = 5.0
 """So long the first answer of a name service is waited for, where this server is to be found in it."""
 
 
-class Cluster:
+class Cluster(Service):
     """The other servers, as a `Backend` of the engine.
 
     Args:
@@ -67,54 +60,22 @@ class Cluster:
     """
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__()
         self._owner = owner
         self._settings = owner.settings
         self._runtime: Runtime | None = None
         self._node: Node
-        self._starting: asyncio.Task[None] | None = None
         self._discovering: asyncio.Task[None] | None = None
-        self._portal: Portal | None = None
-        self._portal_lock = threading.Lock()
-        call_after_fork(self._after_fork)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
-    @property
-    def is_running(self) -> bool:
-        """Whether this process takes part: it was started, on a loop that still runs."""
-        runtime = self._runtime
-        return runtime is not None and not runtime.loop.is_closed()
-
-    async def start(self) -> None:
-        """Join the cluster from the running loop; once, whoever asks.
+    async def begin(self) -> None:
+        """Join the cluster.
 
         Raises:
             SettingsError: it cannot be found out which member this is, or the node's port cannot be had.
         """
-        if self.is_running:
-            return
-        loop = asyncio.get_running_loop()
-        if self._starting is None or self._starting.get_loop() is not loop:
-            self._starting = loop.create_task(self._start())
-        try:
-            await asyncio.shield(self._starting)
-        finally:
-            if self._starting is not None and self._starting.done():
-                self._starting = None
-
-    def start_in_thread(self) -> None:
-        """Join the cluster from a program without a loop; it leaves when the program ends. Raises as `start` does."""
-        with self._portal_lock:
-            if not self.is_running:
-                self._portal = self._portal or Portal()
-                self._portal.run(self.start())
-                atexit.register(self.stop_in_thread)
-
-    async def _start(self) -> None:
         settings = self._settings
-        if self._runtime is not None:
-            self._runtime.abandon()
-            self._runtime = None
         contexts = self._contexts()
         addresses: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
         runtime: Runtime | None = None
@@ -171,14 +132,10 @@ class Cluster:
             return tls.contexts_from_files(cert, key, ca)
         return tls.contexts(settings.secrets, settings.cluster, str(settings.me or socket.gethostname()))
 
-    async def stop(self) -> None:
+    async def end(self) -> None:
         """Leave in good order: hand over what only this server holds, say goodbye, close every connection."""
         runtime = self._runtime
-        if runtime is None or runtime.loop.is_closed():
-            return
-        if asyncio.get_running_loop() is not runtime.loop:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.stop(), runtime.loop))
-            return
+        assert runtime is not None, "it began"
         await runtime.leave()
         if self._discovering is not None:
             self._discovering.cancel()
@@ -186,19 +143,15 @@ class Cluster:
         await runtime.close()
         self._runtime = None
 
-    def stop_in_thread(self) -> None:
-        """The same for a program without a loop."""
-        with self._portal_lock:
-            portal, self._portal = self._portal, None
-            atexit.unregister(self.stop_in_thread)
-            if portal is not None:
-                portal.run(self.stop())
-                portal.close()
+    def abandon(self) -> None:
+        """Nobody can be told, and nothing may be left that takes connections."""
+        if self._runtime is not None:
+            self._runtime.abandon()
+            self._runtime = None
 
-    def _after_fork(self) -> None:
+    def forget(self) -> None:
         """The node stays the parent's: a child that wants one starts its own."""
-        self._runtime = self._starting = self._discovering = self._portal = None
-        self._portal_lock = threading.Lock()
+        self._runtime = self._discovering = None
 
     # -- what does not wait ------------------------------------------------------------------------------------------
 
@@ -225,7 +178,7 @@ class Cluster:
         if runtime is None:
             return
         event = SessionTouched(key, touched_ms)
-        if _is_on(runtime.loop):
+        if running_loop() is runtime.loop:
             runtime.feed(event)
         else:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
@@ -235,29 +188,17 @@ class Cluster:
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         del have  # the node looks into the same table
-        answer = await self._ask(partial(_pull_asked, key, heads), self._settings.pull_timeout)
+        answer = await self._ask(lambda ticket: PullAsked(ticket, key, heads), self._settings.pull_timeout)
         return answer if isinstance(answer, Pulled) else Pulled(PullStatus.UNREACHABLE)
 
     async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
-        answer = await self._ask(partial(_change_pushed, key, change, ack), self._settings.ack_timeout)
+        answer = await self._ask(lambda ticket: ChangePushed(ticket, key, change, ack), self._settings.ack_timeout)
         return answer if isinstance(answer, Acknowledged) else Acknowledged.NO
 
     async def _ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:
-        """Ask the node, wherever its loop runs; None where that loop is gone."""
+        """Ask the node; None where its loop is gone."""
         runtime = self._runtime
-        if runtime is None or runtime.loop.is_closed():
-            return None
-        loop = _running_loop()
-        if loop is runtime.loop:
-            return await runtime.ask(make)
-        crossing = asyncio.run_coroutine_threadsafe(runtime.ask(make), runtime.loop)
-        try:
-            if loop is not None:
-                return await asyncio.wait_for(asyncio.wrap_future(crossing), timeout_s + CROSSING_S)
-            return crossing.result(timeout_s + CROSSING_S)
-        except TimeoutError:
-            crossing.cancel()
-            return None
+        return None if runtime is None else await self.ask(lambda: runtime.ask(make), timeout_s)
 
     # -- what can be looked at ---------------------------------------------------------------------------------------
 
@@ -285,14 +226,6 @@ class Cluster:
             }
 
 
-def _pull_asked(key: SessionKey, heads: Heads, ticket: int) -> Input:
-    return PullAsked(ticket, key, heads)
-
-
-def _change_pushed(key: SessionKey, change: Change | None, ack: str, ticket: int) -> Input:
-    return ChangePushed(ticket, key, change, ack)
-
-
 def _names(node: Node) -> list[str]:
     return sorted(info.name for info in node.membership.infos() if info.name != node.name)
 
@@ -306,17 +239,6 @@ def _roles(node: Node, table: Table) -> dict[str, int]:
     share = table.sessions / len(keys) if keys else 0.0
     primary, backup = round(primary * share), round(backup * share)
     return {"primary": primary, "backup": backup, "other": max(table.sessions - primary - backup, 0)}
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _is_on(loop: asyncio.AbstractEventLoop) -> bool:
-    return _running_loop() is loop
 
 
 def _where(me: Address) -> Address:

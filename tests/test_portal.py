@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sessile.network.portal import Portal
+from sessile.portal import Portal
 
 
 def test_what_is_run_there_returns_and_raises_here() -> None:
@@ -21,9 +21,9 @@ def test_what_is_run_there_returns_and_raises_here() -> None:
     async def fail() -> None:
         raise KeyError("told")
 
-    assert portal.run(name()) == "sessile-cluster"
+    assert portal.run(name()) == "sessile-portal"
     with pytest.raises(KeyError, match="told"):
         portal.run(fail())
     portal.close()
     assert portal.loop.is_closed()
-    assert not any(thread.name == "sessile-cluster" for thread in threading.enumerate())
+    assert not any(thread.name == "sessile-portal" for thread in threading.enumerate())

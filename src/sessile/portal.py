@@ -24,7 +24,7 @@ class Portal:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="sessile-cluster", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sessile-portal", daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,132 @@
+"""Something that lives on one event loop and is asked from anywhere: the part that all backends share.
+
+It is started once, on the loop of whoever starts it or on one in a thread of its own. Questions of that loop are asked at
+once; those of other loops and of threads cross over to it, and a thread waits. A loop that was closed is noticed: state
+belongs to no loop, IO does, and the next one who starts it starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sessile.forks import call_after_fork
+from sessile.portal import Portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Service", "running_loop"]
+
+T = TypeVar("T")
+CROSSING_S: Final = 5.0
+"""What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
+
+
+class Service:
+    """Base of what lives on a loop: `begin`, `end`, `abandon` and `forget` are its own."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where it runs; None while it does not."""
+        self._starting: asyncio.Task[None] | None = None
+        self._portal: Portal | None = None
+        self._portal_lock = threading.Lock()
+        call_after_fork(self._after_fork)
+
+    async def begin(self) -> None:
+        """Start on the running loop. Raises SettingsError where it cannot."""
+
+    async def end(self) -> None:
+        """End in good order, on the loop that it began on."""
+
+    def abandon(self) -> None:
+        """The loop it ran on was closed: let go of what is left."""
+
+    def forget(self) -> None:
+        """This is a forked child: everything belongs to the parent."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, on a loop that still runs."""
+        return self.loop is not None and not self.loop.is_closed()
+
+    async def start(self) -> None:
+        """Start on the running loop; once, whoever asks, and whoever asks meanwhile waits for it. Raises SettingsError."""
+        if self.is_running:
+            return
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.get_loop() is not loop:
+            self._starting = loop.create_task(self._begin(loop))
+        try:
+            await asyncio.shield(self._starting)
+        finally:
+            if self._starting is not None and self._starting.done():
+                self._starting = None
+
+    async def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.loop is not None:
+            self.loop = None
+            self.abandon()
+        await self.begin()
+        self.loop = loop
+
+    def start_in_thread(self) -> None:
+        """Start from a program without a loop; it ends when the program does. Raises as `start` does."""
+        with self._portal_lock:
+            if not self.is_running:
+                self._portal = self._portal or Portal()
+                self._portal.run(self.start())
+                atexit.register(self.stop_in_thread)
+
+    async def stop(self) -> None:
+        """End in good order."""
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            return
+        if asyncio.get_running_loop() is not loop:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.stop(), loop))
+            return
+        await self.end()
+        self.loop = None
+
+    def stop_in_thread(self) -> None:
+        """The same for a program without a loop."""
+        with self._portal_lock:
+            portal, self._portal = self._portal, None
+            atexit.unregister(self.stop_in_thread)
+            if portal is not None:
+                portal.run(self.stop())
+                portal.close()
+
+    async def ask(self, make: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T | None:
+        """What the coroutine that `make` gives returns, run where this lives; None where that loop is gone."""
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            return None
+        here = running_loop()
+        if here is loop:
+            return await make()
+        crossing = asyncio.run_coroutine_threadsafe(make(), loop)
+        try:
+            if here is not None:
+                return await asyncio.wait_for(asyncio.wrap_future(crossing), timeout_s + CROSSING_S)
+            return crossing.result(timeout_s + CROSSING_S)
+        except TimeoutError:
+            crossing.cancel()
+            return None
+
+    def _after_fork(self) -> None:
+        self.loop = self._starting = self._portal = None
+        self._portal_lock = threading.Lock()
+        self.forget()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
