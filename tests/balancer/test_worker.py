@@ -75,6 +75,28 @@ async def test_a_reset_before_the_response_is_repeated_elsewhere() -> None:
         assert got == [b"hello"] * 4 and any(head.startswith(b"PUT") for head in origins[0].heads)
 
 
+async def announce(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Die between the head of an answer and its body."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    await writer.drain()
+    await asyncio.sleep(0.02)
+    writer.close()
+
+
+@on_loop
+async def test_a_server_that_dies_before_the_body_it_announced_is_replaced() -> None:
+    """Nothing of its answer has reached the client, so a GET gets another server's; a POST's connection breaks."""
+    origins = [Origin("s1", announce), Origin("s2")]
+    async with balanced(*origins) as front:
+        for _ in range(6):
+            assert (await front.ask()).body == b"s2"
+        assert origins[0].heads
+        origins[1].handler = announce
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await front.ask(method="POST")
+        assert (await front.ask()).status == 502
+
+
 @pytest.mark.parametrize(("method", "body"), [("POST", b"x"), ("POST", b""), ("PATCH", b"")])
 @on_loop
 async def test_a_post_is_never_repeated(method: str, body: bytes) -> None:

@@ -207,6 +207,9 @@ class Upstream(asyncio.Protocol):
             if not data:
                 return
         end += 4
+        if response.body > 0 and end == len(data) and client.is_repeatable:
+            self._await_body(data, client)
+            return
         self.has_begun = True
         if response.status == 101:
             self._switch(response, data[end:], client)
@@ -221,6 +224,15 @@ class Upstream(asyncio.Protocol):
             raise UpstreamFault("the response does not begin with HTTP/1")
         self._buffer = data
         self.has_begun = self.has_begun or not data.startswith(b"HTTP/1.1 1"[: len(data)])
+
+    def _await_body(self, data: bytes, client: Client) -> None:
+        """Keep a head until something of the body that it announces is here.
+
+        Servers write the two one after the other. If this one dies in between, the client has nothing of the answer yet,
+        and another server may give it.
+        """
+        self._buffer = data
+        client.deadline = self._worker.now + self._worker.settings.timeouts.stream_s
 
     def _begin(self, response: ResponseHead, data: bytes, end: int, client: Client) -> None:
         extra = client.response_begun(response, self.server)
