@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from typing import Any, Final
 
 __all__ = ["HOST", "Browser"]
 
 HOST: Final = "127.0.0.1"
 ANSWER_S: Final = 30.0
+IDLE_S: Final = 3.0
+"""A connection that was idle for longer is not used again: servers close them after five seconds, and may do so right now."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _CLOSE: Final = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
@@ -27,6 +30,7 @@ class Browser:
         self.cookies = {} if cookies is None else cookies
         """By name; browsers that share them are tabs of one."""
         self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._idle_since_s = 0.0
 
     async def ask(self, method: str, path: str, *headers: str) -> tuple[int, Any]:
         """The status and the JSON of the answer; status 0 when the connection broke or nothing came in time."""
@@ -46,6 +50,8 @@ class Browser:
             self._link = None
 
     async def _exchange(self, request: bytes) -> tuple[int, Any]:
+        if self._link is not None and time.monotonic() - self._idle_since_s > IDLE_S:
+            self.close()
         if self._link is None:
             self._link = await asyncio.open_connection(HOST, self.port)
         reader, writer = self._link
@@ -57,6 +63,7 @@ class Browser:
                 self.cookies.pop(name, None)
             else:
                 self.cookies[name] = value
+        self._idle_since_s = time.monotonic()
         if _CLOSE.search(head):
             self.close()
         try:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
+from bench import browser as browser_module
 from bench.browser import Browser
+
+if TYPE_CHECKING:
+    import pytest
 
 
 async def served(*answers: bytes) -> tuple[list[tuple[int, Any]], list[bytes]]:
@@ -53,3 +58,30 @@ def test_a_broken_connection_is_a_failed_request() -> None:
     told, requests = asyncio.run(served(whole, b""))
     assert told == [(200, {}), (0, None)]
     assert len(requests) == 1
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server may be closing it at this very moment: that would be a failed request of nobody's making."""
+    connections: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65_536):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.transport.abort()
+
+    async def ask_twice() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            browser = Browser(server.sockets[0].getsockname()[1])
+            for _ in range(2):
+                assert await browser.ask("GET", "/") == (200, {})
+            browser.close()
+            await asyncio.wait([task for task in connections if task is not None and not task.done()], timeout=30)
+
+    asyncio.run(ask_twice())
+    assert len(connections) == 1
+    connections.clear()
+    monkeypatch.setattr(browser_module, "IDLE_S", -1.0)
+    asyncio.run(ask_twice())
+    assert len(connections) == 2
