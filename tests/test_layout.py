@@ -48,7 +48,7 @@ LAYERS = (
     {"agent", "network", "stores"},
     {"connect", "engine", "sweeper"},
     {"balancer"},
-    {"answers", "asgi", "lifespan", "wsgi"},
+    {"answers", "asgi", "lifespan", "status", "wsgi"},
     {"testing"},
     {"simulation"},
     {"cli", "dashboard", "lab"},

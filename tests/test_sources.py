@@ -71,7 +71,7 @@ def test_the_real_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_variables_of_others() -> None:
-    """What Kubernetes sets for a Service of the same name, and the demo for its servers, is nobody's typing error."""
+    """What Kubernetes sets for a Service of the same name, the demo for its servers, or `sessile.status` reads."""
     others = {
         "SESSILE_SERVICE_HOST": "10.0.0.1",
         "SESSILE_SERVICE_PORT": "80",
@@ -80,6 +80,7 @@ def test_variables_of_others() -> None:
         "SESSILE_PORT_80_TCP": "tcp://10.0.0.1:80",
         "SESSILE_PORT_80_TCP_ADDR": "10.0.0.1",
         "SESSILE_DEMO_SERVER": "s1",
+        "SESSILE_STATUS_TOKEN": "t",
         "OTHER_IDLE_TIMEOUT": "x",
     }
     assert load(environ=others) == Settings()

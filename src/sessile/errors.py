@@ -18,6 +18,7 @@
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
+    ├── StatusError                       a server could not be asked how it is
     └── LabError                          a process of the lab did not start, or ended
 
 Caller misuse raises where it happens and changes nothing. What a browser or a peer sends never raises out of the
@@ -42,6 +43,7 @@ __all__ = [
     "SessionTooLarge",
     "SessionUnavailable",
     "SettingsError",
+    "StatusError",
     "StoreError",
     "WireError",
 ]
@@ -109,6 +111,10 @@ class WireError(SessileError, ValueError):
 
 class BalancerError(SessileError):
     """The balancer was given something it cannot run with. The message names it and the remedy."""
+
+
+class StatusError(SessileError):
+    """A server could not be asked how it is, or answered something else. The message names its URL and the remedy."""
 
 
 class LabError(SessileError):

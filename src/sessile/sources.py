@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
-from sessile.urls import split_url
+from sessile.urls import STORES, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Given", "from_environment", "from_file", "from_keywords", "from_url", "read", "variable"]
 
 ENVIRONMENT_PREFIX: Final = "SESSILE_"
-_NOT_OURS: Final = re.compile(r"SESSILE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?|DEMO_\w+)")
-"""What Kubernetes sets for a Service named `sessile`, and what the demo tells its servers."""
+_NOT_OURS: Final = re.compile(r"SESSILE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?|DEMO_\w+|STATUS_TOKEN)")
+"""What Kubernetes sets for a Service named `sessile`, what the demo tells its servers, and the token of `sessile.status`."""
 
 
 class Given(NamedTuple):
@@ -57,11 +58,15 @@ def from_keywords(keywords: Mapping[str, object], kinds: Kinds) -> dict[str, Giv
 
 
 def from_url(given: Given, kinds: Kinds) -> tuple[str, dict[str, Given]]:
-    """The URL without its query, and the settings in the query."""
+    """The URL without its query, and the settings in the query. A store's own parameters stay in its URL."""
     try:
         url, parameters = split_url(given.value)
     except ValueError as error:
         raise SettingsError(f"{given.label} {error}") from None
+    if url.partition("://")[0] in STORES:
+        theirs = {name: text for name, text in parameters.items() if name not in kinds}
+        parameters = {name: text for name, text in parameters.items() if name in kinds}
+        url += f"?{urlencode(theirs)}" if theirs else ""
     for name in parameters:
         _refuse_unknown(name, kinds, of=" in the URL")
         if kinds[name].is_hidden:

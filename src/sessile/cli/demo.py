@@ -7,6 +7,8 @@ kill, pause, drain and restart them. Ctrl-C ends everything.
 Examples:
   sessile demo
   sessile demo --routing round-robin            sessions get lost: the problem
+  sessile demo --routing round-robin --strategy all-to-all
+  sessile demo --routing round-robin --strategy primary-backup
   sessile demo --servers 8 --port 9000
 """
 
@@ -78,7 +80,8 @@ def _print_text(status: dict[str, Any]) -> None:
     print(f"  balancer  {status['url']}  process {balancer['pid']}\n")
     dashboard = f"http://127.0.0.1:{balancer['port'] + 1}/"
     print(f"The service:    {status['url']}  log in, count, fill a cart; see who answers")
-    print(f"The dashboard:  {dashboard}  kill, pause, drain and restart servers; see what is lost\n")
+    print(f"The dashboard:  {dashboard}  kill, pause, drain and restart servers; see what is lost")
+    print("In a terminal:  sessile status" + (f" --port {balancer['port']}\n" if balancer["port"] != 8080 else "\n"))
     print("Ctrl-C ends everything.", flush=True)
 
 

@@ -1,0 +1,125 @@
+"""How one server is, for `sessile status` and for monitoring: an endpoint to be mounted at a path of one's own choice.
+
+It tells what the engine counts and how its cluster is, and nothing of any session. Who asks must send the token
+(`Authorization: Bearer …`); for everybody else nothing is there: 404, whatever else was wrong. It touches no session.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from sessile.errors import SettingsError
+from sessile.kinds import SECRET_BYTES_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from sessile.engine import Engine
+
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+__all__ = ["TOKEN_VARIABLE", "StatusApp", "StatusWSGIApp", "status_of"]
+
+TOKEN_VARIABLE: Final = "SESSILE_STATUS_TOKEN"  # noqa: S105 - the name of the variable
+_METHODS: Final = frozenset({"GET", "HEAD"})
+
+
+def status_of(engine: Engine) -> dict[str, Any]:
+    """How this process's server is, as plain values; in the demo's `GET /api/status` each server is told in the same way."""
+    stats = engine.stats()
+    cluster = {} if engine.backend is None else engine.backend.status()
+    return {
+        "name": cluster.get("name") or socket.gethostname(),
+        "pid": os.getpid(),
+        "strategy": engine.settings.scheme,
+        "node": cluster.get("name", ""),
+        "state": "draining" if engine.is_draining else cluster.get("state", "ready"),
+        "sessions": stats["sessions"],
+        "copies": cluster.get("backup", 0) + cluster.get("other", 0),
+        "bytes": stats["bytes"],
+        "bytes_sent": cluster.get("bytes_sent", 0),
+        "bytes_received": cluster.get("bytes_received", 0),
+        "stats": stats,
+        "cluster": cluster,
+    }
+
+
+class _Door:
+    """Who may look, and what is answered."""
+
+    def __init__(self, engine: Engine | None, token: str | None) -> None:
+        self._engine = engine
+        self._token = _checked(os.environ.get(TOKEN_VARIABLE) if token is None else token).encode("ascii")
+
+    def answer(self, method: str, credentials: list[bytes], here: Engine | None) -> tuple[str, bytes, str]:
+        """Status line, body and its type; `credentials` are the values of the request's Authorization fields."""
+        engine = self._engine or here
+        if engine is None or method not in _METHODS or len(credentials) != 1 or not self._is_token(credentials[0]):
+            return "404 Not Found", b"Not Found\n", "text/plain; charset=utf-8"
+        return "200 OK", json.dumps(status_of(engine), default=str).encode(), "application/json"
+
+    def _is_token(self, credentials: bytes) -> bool:
+        """RFC 6750 §2.1; the time it takes tells nothing of the token."""
+        scheme, _, told = credentials.partition(b" ")
+        return hmac.compare_digest(told.strip(), self._token) and scheme.lower() == b"bearer"
+
+
+class StatusApp:
+    """An ASGI app that tells how this server is.
+
+    Args:
+        engine: whose status; without it, the one of the `SessionMiddleware` around it.
+        token: what who asks must send, at least 16 visible ASCII characters; without it, `SESSILE_STATUS_TOKEN`.
+
+    Raises:
+        SettingsError: there is no token, or it is too short or holds what a header cannot.
+    """
+
+    def __init__(self, engine: Engine | None = None, *, token: str | None = None) -> None:
+        self._door = _Door(engine, token)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        del receive  # no question here has a body
+        if scope["type"] != "http":
+            return
+        credentials = [value for name, value in scope["headers"] if name == b"authorization"]
+        line, body, kind = self._door.answer(scope["method"], credentials, scope.get("sessile.engine"))
+        headers = [(name.lower().encode(), value.encode()) for name, value in _headers(body, kind)]
+        await send({"type": "http.response.start", "status": int(line[:3]), "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+class StatusWSGIApp:
+    """The same for WSGI."""
+
+    def __init__(self, engine: Engine | None = None, *, token: str | None = None) -> None:
+        self._door = _Door(engine, token)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        given = environ.get("HTTP_AUTHORIZATION")
+        credentials = [] if given is None else [given.encode("latin-1")]
+        method = environ["REQUEST_METHOD"]
+        line, body, kind = self._door.answer(method, credentials, environ.get("sessile.engine"))
+        start_response(line, _headers(body, kind))
+        return [b"" if method == "HEAD" else body]
+
+
+def _headers(body: bytes, kind: str) -> list[tuple[str, str]]:
+    return [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+
+
+def _checked(token: str | None) -> str:
+    if not token:
+        raise SettingsError(f"token is missing: give one, or set {TOKEN_VARIABLE}; `sessile keygen` draws one")
+    if len(token) < SECRET_BYTES_MIN:
+        raise SettingsError(f"token is shorter than {SECRET_BYTES_MIN} characters: `sessile keygen` draws one")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingsError("token holds what a header cannot: `sessile keygen` draws one")
+    return token

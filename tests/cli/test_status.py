@@ -1,0 +1,245 @@
+"""`sessile status`: what it asks, what it prints, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessile.cli import main, status
+from tests.lab.running import free_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOKEN = "t" * 32
+STATS = {"sessions": 2, "conflicts": 0, "stale": 1, "degraded": 0, "late": 0, "unavailable": 0}
+FLEET: dict[str, Any] = {
+    "strategy": "primary-backup",
+    "routing": "round-robin",
+    "url": "http://127.0.0.1:8080/",
+    "balancer": {"state": "ready"},
+    "servers": [
+        {
+            "name": name, "node": node, "state": "ready", "balancer_sees": "up", "requests": 7, "copies": 1, "stats": STATS,
+            "cluster": {"primary": 1, "backup": 1, "other": 0, "directory": 3, "lag_ms": 1.25, "bytes_sent": 2_500,
+                        "bytes_received": 17, "members": {other: sees}},
+        }
+        for name, node, other, sees in (("s1", "h:1", "h:2", "alive"), ("s2", "h:2", "h:1", "suspect"))
+    ],
+}  # fmt: skip
+DEAD = {"name": "s3", "state": "dead", "balancer_sees": "down", "stats": {}, "cluster": {}, "requests": 0, "copies": 0}
+ALONE = {"name": "web1", "state": "ready", "strategy": "sticky", "node": "", "copies": 0, "stats": STATS, "cluster": {}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers what its server was given for a path: a status, headers and a body."""
+
+    def do_GET(self) -> None:
+        answers: Any = self.server
+        answers.seen.append((self.path, self.headers.get("Authorization")))
+        code, headers, body = answers.answers.get(self.path, (404, {}, b"Not Found"))
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - so it is called there
+        pass
+
+
+class Serving(ThreadingHTTPServer):
+    """Servers to ask."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.seen: list[tuple[str, str | None]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def tell(self, path: str, told: Any, code: int = 200, **headers: str) -> None:
+        self.answers[path] = (code, headers, told if isinstance(told, bytes) else json.dumps(told).encode())
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    monkeypatch.delenv("SESSILE_STATUS_TOKEN", raising=False)
+    with Serving() as server:
+        server.tell("/api/status", FLEET)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    """Run it; returns what it printed, or its one line of complaint."""
+    assert main(["status", *arguments]) == code
+    out, err = capsys.readouterr()
+    if code:
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith("sessile: ")
+        return err
+    assert err == ""
+    return out
+
+
+def test_the_demo_is_told_as_a_table(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each server, what all have together above it, and who sees whom how below."""
+    served.tell("/api/status", {**FLEET, "servers": [*FLEET["servers"], DEAD]})
+    lines = said(capsys, served.url).splitlines()
+    assert lines[0] == "primary-backup: 3 servers, 3 sessions, 2 copies"
+    assert lines[1] == "service http://127.0.0.1:8080/, round-robin routing, balancer ready"
+    assert " ".join(lines[3].split()) == (
+        "server state balancer holds primary backup proxy copies directory lag sent received "
+        "requests conflicts stale degraded late unavailable"
+    )
+    assert " ".join(lines[4].split()) == "s1 ready up 2 1 1 0 1 3 1.2 ms 2.5 kB 17 B 7 0 1 0 0 0"
+    assert lines[6].split() == ["s3", "dead", "down", *["-"] * 15]
+    assert len({len(line) for line in lines[3:7]}) == 1
+    assert lines[8:] == ["s1 is seen as suspect by s2."]
+
+
+def test_agreement_is_said_too(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    """In one line."""
+    one = FLEET["servers"][0]
+    served.tell("/api/status", {**FLEET, "servers": [one]})
+    assert said(capsys, served.url).splitlines()[-1] == "All see each other alive."
+
+
+def test_a_server_of_an_app_is_a_row_without_what_it_has_not(
+    served: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several URLs are one table; nobody talks to anybody, so nothing is said of that."""
+    served.tell("/ops", ALONE)
+    served.tell("/more", {**ALONE, "name": "web2"})
+    shown = said(capsys, f"{served.url}/ops", f"{served.url}/more")
+    assert shown.splitlines()[0] == "sticky: 2 servers, 4 sessions"
+    heads = " ".join(shown.splitlines()[2].split())
+    assert heads == "server state holds conflicts stale degraded late unavailable"
+    assert [line.split()[0] for line in shown.splitlines()[3:]] == ["web1", "web2"]
+
+
+def test_a_narrow_terminal_gets_two_tables(
+    served: Serving, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is wider than it."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = said(capsys, served.url).splitlines()
+    assert sum(line.startswith("server ") for line in lines) == 2
+    assert max(map(len, lines)) <= 100
+
+
+def test_json_is_what_was_answered(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each URL."""
+    served.tell("/ops", ALONE)
+    shown = said(capsys, served.url, f"{served.url}/ops", "--json")
+    assert [json.loads(line) for line in shown.splitlines()] == [FLEET, ALONE]
+
+
+def test_the_port_is_the_services_of_a_demo(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    """The control API is on the one after it; a URL may leave out what goes without saying."""
+    assert said(capsys, "--port", str(served.server_port - 1)) == said(capsys, f"127.0.0.1:{served.server_port}/")
+    assert served.seen == [("/api/status", None)] * 2
+
+
+def test_the_token_is_sent(
+    served: Serving, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the command line or the environment; a mount that wants its slash gets it."""
+    served.tell("/ops", b"", 307, Location="/ops/")
+    served.tell("/ops/?a=1", ALONE)
+    served.tell("/ops/", ALONE)
+    said(capsys, f"{served.url}/ops", "--token", TOKEN)
+    monkeypatch.setenv("SESSILE_STATUS_TOKEN", TOKEN)
+    said(capsys, f"{served.url}/ops/?a=1")
+    assert served.seen == [(path, f"Bearer {TOKEN}") for path in ("/ops", "/ops/", "/ops/?a=1")]
+
+
+@pytest.mark.parametrize("there", ["http://localhost:1/", "https://127.0.0.1/", "//127.0.0.1:1/"])
+def test_the_token_goes_to_nobody_else(served: Serving, capsys: pytest.CaptureFixture[str], there: str) -> None:
+    """Whoever the answer names."""
+    served.tell("/ops", b"", 302, Location=there)
+    assert "sends on to" in said(capsys, f"{served.url}/ops", "--token", TOKEN, code=1)
+
+
+def test_whoever_cannot_be_asked_is_one_line_with_a_remedy(
+    served: Serving, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody there, nothing there, another thing there, a refusal, nonsense, silence."""
+    assert "start `sessile demo`" in said(capsys, "--port", str(free_pair()), code=1)
+    assert "--token or SESSILE_STATUS_TOKEN" in said(capsys, f"{served.url}/nothing", code=1)
+    assert "for this token" in said(capsys, f"{served.url}/nothing", "--token", TOKEN, code=1)
+    served.tell("/page", b"<!doctype html>")
+    served.tell("/other", {"server": "s1"})
+    served.tell("/no", {"error": "the Host must be a loopback name"}, 403)
+    served.tell("/loop", b"", 302, Location="/loop")
+    for path, words in (("page", "no status"), ("other", "no status"), ("no", "loopback name"), ("loop", "302")):
+        assert words in said(capsys, f"{served.url}/{path}", code=1)
+    assert "check the URL" in said(capsys, f"https://127.0.0.1:{served.server_port}", code=1)
+    assert "check the URL" in said(capsys, "http://nowhere.invalid", code=1)
+    monkeypatch.setattr(status, "ANSWER_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "no answer within" in said(capsys, f"127.0.0.1:{silent.getsockname()[1]}", code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["http://127.0.0.1:8081", "--port", "8080"], "not both"),
+        (["--port", "65535"], "--port 65535 must be"),
+        (["--watch", "0"], "--watch 0 must be"),
+        (["--watch", "nan"], "--watch nan must be"),
+        (["ftp://127.0.0.1"], "is no URL to ask"),
+        (["http://"], "is no URL to ask"),
+        (["http://127.0.0.1:x"], "is no URL to ask"),
+        (["http://user:secret@127.0.0.1"], "is no URL to ask"),
+        (["--token", "a\nb"], "what a header cannot"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anybody is asked."""
+    assert words in said(capsys, *arguments, code=1)
+
+
+def test_watching_ends_with_an_interrupt(
+    served: Serving, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks each time anew, survives a server that is away, and its status is that of the last look."""
+    turns = iter(range(10))
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 0.5
+        turn = next(turns)
+        if turn == 0:
+            served.tell("/api/status", FLEET, 500)
+        elif turn == 1:
+            served.tell("/api/status", FLEET)
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    shown = said(capsys, served.url, "--watch", "0.5")
+    assert (shown.count("primary-backup: "), shown.count("answers 500")) == (2, 1)
+
+
+def test_the_examples_in_the_help_are_true(capsys: pytest.CaptureFixture[str]) -> None:
+    """The parser takes each of them."""
+    parser = argparse.ArgumentParser()
+    status.add_arguments(parser)
+    lines = [line.strip() for line in (status.__doc__ or "").splitlines() if line.startswith("  sessile status")]
+    assert len(lines) == 4
+    for line in lines:
+        parser.parse_args(line.split()[2:])
+    with pytest.raises(SystemExit):
+        main(["status", "--help"])
+    assert "SESSILE_STATUS_TOKEN" in capsys.readouterr().out
