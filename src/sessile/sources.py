@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlencode
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
-from sessile.urls import STORES, split_url
+from sessile.urls import split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,15 +57,11 @@ def from_keywords(keywords: Mapping[str, object], kinds: Kinds) -> dict[str, Giv
 
 
 def from_url(given: Given, kinds: Kinds) -> tuple[str, dict[str, Given]]:
-    """The URL without its query, and the settings in the query. A store's own parameters stay in its URL."""
+    """The URL without its query, and the settings in the query."""
     try:
         url, parameters = split_url(given.value)
     except ValueError as error:
         raise SettingsError(f"{given.label} {error}") from None
-    if url.partition("://")[0] in STORES:
-        theirs = {name: text for name, text in parameters.items() if name not in kinds}
-        parameters = {name: text for name, text in parameters.items() if name in kinds}
-        url += f"?{urlencode(theirs)}" if theirs else ""
     for name in parameters:
         _refuse_unknown(name, kinds, of=" in the URL")
         if kinds[name].is_hidden:
