@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessile.backend import PullStatus
+from sessile.backend import Pulled, PullStatus
 from sessile.delta import Delta
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
@@ -83,6 +83,21 @@ def test_a_holder_that_takes_long_is_not_the_only_one_asked() -> None:
     cluster.cut(proxy, backup)
     assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE
     assert cluster.servers[proxy].node.counts["hedged"] >= 1
+
+
+def test_what_was_asked_over_a_lost_link_is_asked_anew() -> None:
+    """A server wakes to links that the others have closed: its question goes out again once they are back."""
+    cluster, key, backup, proxy = with_session(pull_timeout_ms=1_000)
+    cluster.cut(proxy, "a" + backup)
+    ticket = cluster.pull(proxy, key)
+    cluster.run(50)
+    assert len(list(cluster.messages(Pull))) == 0
+    cluster.close(proxy, "a")
+    cluster.close(proxy, backup)
+    cluster.heal()
+    cluster.run(200)
+    answer = cluster.answer(proxy, ticket)
+    assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}
 
 
 def test_the_same_question_is_asked_once() -> None:

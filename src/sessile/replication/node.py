@@ -225,6 +225,7 @@ class Node:
         """What was sent over the link and not acknowledged may not have arrived."""
         self._context.handed.clear()
         self._repair.link_lost(peer.name)
+        self._pulls.link_lost(peer.name)
         self._pushes.view_changed()
         self._pulls.peers_changed()
 

@@ -196,6 +196,12 @@ class Pulls:
         for number in list(self._by_key.get(key, {}).values()):
             self._go_on(number)
 
+    def link_lost(self, name: str) -> None:
+        """What this member was asked over a lost link it may not have heard: it is asked anew over the next one."""
+        for question in self._questions.values():
+            if name in question.asked and name not in question.answered:
+                question.asked.remove(name)
+
     def peers_changed(self) -> None:
         """Somebody came or went: questions may go on."""
         self._negatives.clear()
