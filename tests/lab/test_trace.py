@@ -36,16 +36,20 @@ def test_every_write_names_the_one_it_builds_on() -> None:
     """The first builds on nothing; each trace keeps the stamp of its write, and the version covers them all."""
 
     async def scenario(browser: httpx2.AsyncClient) -> None:
-        first = await post(browser, "/api/count?name=n&trace=op-1")
+        first = (await post(browser, "/api/count?name=n&trace=op-1"))["after"]
         assert (first["fields"], first["heads"]) == ({"n": 1, "op-1": ""}, first["stamps"]["op-1"])
-        second = await post(browser, "/api/increment?name=n&trace=op-2")
-        assert second["fields"] == {"n": 2, "op-1": "", "op-2": first["heads"]}
+        told = await post(browser, "/api/increment?name=n&trace=op-2")
+        second = told["after"]
+        assert told["before"] == first
+        assert second["fields"] == told["fields"] == {"n": 2, "op-1": "", "op-2": first["heads"]}
         assert second["stamps"] == {"op-1": first["heads"], "op-2": second["heads"]}
         counter, _, writer = second["heads"].partition("@")
         assert second["version"] == {writer: int(counter)} == {writer: 2}
+        assert (second["key"], second["subject"]) == (told["key"], "")
         read: dict[str, Any] = (await browser.get("/api/session?trace=1")).json()
-        assert {**second, "new": False} == read
-        assert "version" not in (await browser.get("/api/session")).json()
+        assert read["before"] == second
+        assert "after" not in read
+        assert "before" not in (await browser.get("/api/session")).json()
 
     play(scenario)
 
@@ -56,12 +60,14 @@ def test_a_login_carries_traces_over_and_a_logout_leaves_none() -> None:
     async def scenario(browser: httpx2.AsyncClient) -> None:
         await post(browser, "/api/count?name=n&trace=op-1")
         old = dict(browser.cookies)
-        login = await post(browser, "/api/login?user=ann&trace=op-2")
+        login = (await post(browser, "/api/login?user=ann&trace=op-2"))["after"]
         assert login["stamps"] == dict.fromkeys(("op-1", "op-2"), login["heads"])
+        assert login["subject"] == "ann"
         logout = await post(browser, "/api/logout?trace=op-3")
-        assert (logout["fields"], logout["version"], logout["heads"]) == ({}, {}, "")
+        assert logout["before"] == login
+        assert (logout["after"]["key"], logout["after"]["fields"], logout["after"]["version"]) == ("", {}, {})
         browser.cookies = httpx2.Cookies(old)
-        back: dict[str, Any] = (await browser.get("/api/session?trace=1")).json()
+        back: dict[str, Any] = (await browser.get("/api/session?trace=1")).json()["before"]
         assert (back["read_only"], list(back["fields"])) == (True, ["n", "op-1"])
 
     play(scenario)

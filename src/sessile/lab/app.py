@@ -74,7 +74,9 @@ class DemoApp:
         if path == "/api/session":
             session = scope["session"]
             told = self._telling(scope, dict(session), was_new=session.new)
-            await send_json(send, 200, told | trace.told(session) if b"trace" in scope["query_string"] else told)
+            if b"trace" in scope["query_string"]:
+                told["before"] = trace.told(session)
+            await send_json(send, 200, told)
         elif path == "/api/about":
             await send_json(send, 200, asdict(self._about))
         elif name in self._files and name != path:
@@ -91,7 +93,7 @@ class DemoApp:
             if answer == "late":
                 await self._post_late(change, scope, send, given)
                 return
-            await trace.traced(change, session, given)
+            before = await trace.traced(change, session, given)
         except (TypeError, ValueError) as error:
             await send_json(send, 400, {"error": str(error)})
             return
@@ -105,8 +107,9 @@ class DemoApp:
             return
         await begin_json(send)
         told = self._telling(scope, fields, was_new=was_new)
-        body = json_bytes(told | trace.told(session) if "trace" in given else told)
-        await send({"type": "http.response.body", "body": body})
+        if before:
+            told |= {"before": before, "after": {**trace.told(session), "fields": fields}}
+        await send({"type": "http.response.body", "body": json_bytes(told)})
 
     async def _post_late(self, change: Change, scope: Message, send: Send, given: Parameters) -> None:
         """The head leaves first; no cookie tells of what is changed then. What is wrong is told in the body."""

@@ -2,7 +2,8 @@
 
 A change then leaves a field of that name in the same write, whose value says which writes it builds on. No two requests
 use one name, so a field with a trace keeps the stamp of its write for good, and whoever reads the session, from wherever,
-knows which writes are in it, those included whose answer nobody got. Answers tell the version and the stamps of traces.
+knows which writes are in it, those included whose answer nobody got. Answers then tell how the session stood before the
+change and stands after it: its version, its heads, and the stamps of traces.
 
 What is told here looks into the session's record; an application has no use for it.
 """
@@ -24,8 +25,11 @@ PREFIX: Final = "op-"
 Change = Callable[["Session", Mapping[str, str]], Awaitable[None]]
 
 
-async def traced(change: Change, session: Session, given: Mapping[str, str]) -> None:
+async def traced(change: Change, session: Session, given: Mapping[str, str]) -> dict[str, Any]:
     """Make the change, and leave a trace of it if one is asked for; where the session ends, there is nothing to leave.
+
+    Returns:
+        What `told` says of the session as it was before; nothing without a trace.
 
     Raises:
         ValueError: the trace has a name that is none. And whatever the change raises.
@@ -33,30 +37,34 @@ async def traced(change: Change, session: Session, given: Mapping[str, str]) -> 
     name = given.get("trace", "")
     if not name:
         await change(session, given)
-        return
+        return {}
     if not name.startswith(PREFIX):
         raise ValueError(f"the name of a trace begins with {PREFIX}, not {name!r}")
-    session.mark_accessed()
-    record = session.opened.record
-    base = () if record is None else record.heads
+    before = told(session)
     await change(session, given)
     if len(session):
-        session[name] = _text(base)
+        session[name] = before["heads"]
+    return before
 
 
 def told(session: Session) -> dict[str, Any]:
-    """What an answer tells beside the fields: how the session stands, and under which stamps its traces were written."""
+    """How the session stands, and under which stamps its traces were written; `key` is empty where there is none."""
     session.mark_accessed()
     opened = session.opened
     record = opened.record
-    if record is None:
-        return {"read_only": False, "version": {}, "heads": "", "stamps": {}}
-    stamps = {name: record.stamp_of(entry) for name, entry in record.fields.items() if name.startswith(PREFIX)}
+    fields = {} if record is None else record.fields
+    stamps = (
+        {} if record is None else {n: record.stamp_of(entry) for n, entry in fields.items() if n.startswith(PREFIX)}
+    )
     return {
+        "key": "" if record is None else opened.key.hex(),
+        "subject": session.subject or "",
+        "stale": opened.is_stale,
         "read_only": opened.is_read_only,
-        "version": {f"{writer:x}": counter for writer, counter in record.version.items()},
-        "heads": _text(record.heads),
+        "version": {} if record is None else {f"{writer:x}": counter for writer, counter in record.version.items()},
+        "heads": "" if record is None else _text(record.heads),
         "stamps": {name: _text((stamp,)) for name, stamp in stamps.items()},
+        "fields": dict(session),
     }
 
 
