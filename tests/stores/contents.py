@@ -1,0 +1,179 @@
+"""What every store must keep to the byte, and the laws that hold for whatever it keeps: a part of the conformance suite."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sessile.delta import Addition, Delta, Outcome, apply
+from sessile.record import LIVE, NEVER, REMOVED, TOTAL_MAX, Entry, Record, merge
+from sessile.stores.base import FetchStatus
+from tests.record_model import A, B, C, Network, networks
+from tests.stores.rig import IDLE_MS, LIFE_MS, Rig, fresh_key, in_place, new, same, write
+
+__all__ = ["ContentConformance"]
+
+
+def rest_of(after: Record, known: Record) -> Record | None:
+    """What a pusher that knows this much must be told: all, where the store holds more."""
+    is_more = after.version != known.version or after.state != known.state
+    return after if is_more else None
+
+
+class ContentConformance:
+    """What a record may hold, and what becomes of it."""
+
+    @in_place
+    async def test_values_are_kept_to_the_byte(self, rig: Rig) -> None:
+        """Binary, long, and of every length at which an encoding changes; names of any characters; a removed field."""
+        values = {
+            "binary": bytes(range(256)),
+            **{f"of {size}": b"\xc1" * size for size in (1, 15, 16, 31, 32, 255, 256, 65_535, 65_536, 300_000)},
+            "": b"\x00",
+            "ключ \x00 \N{SNOWMAN} \U0001f600": b"\r\n$5\r\n",
+            "n" * 300: b"\x90",
+            "__proto__": b"{}",
+        }
+        key, record = fresh_key(), new(removed=b"1")
+        record = record.write(B, {**values, "removed": REMOVED}, now_ms=0)[0]
+        await rig.store.merge(key, record, "one")
+        assert same(await rig.held(key), record)
+        after, stamp = record.write(C, {name: value + b"!" for name, value in values.items()}, now_ms=0)
+        delta = Delta.of(after, key, record.heads, stamp, names=values, counted=())
+        assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
+        held = await rig.held(key)
+        assert same(held, after) and held.fields["binary"].value == bytes(range(256)) + b"!"
+        assert not held.fields["removed"].is_present
+
+    @in_place
+    async def test_large_numbers_are_kept(self, rig: Rig) -> None:
+        """Tags of 48 bits, counters of 53, sums of 62 and both signs; a sum one higher than another is not the same."""
+        writers = [1, 127, 128, 255, 256, 2**16, 2**32, 2**48 - 1]
+        key, record = fresh_key(), new(a=b"1")
+        for above, writer in zip((0, 126, 200, 255, 60_000, 2**32, 2**40, 2**53 - 3), writers, strict=True):
+            record = record.write(
+                writer, {}, {"n": (-1) ** writer * (2**61 + writer), "m": above}, now_ms=0, above=above
+            )[0]
+        await rig.store.merge(key, record, "one")
+        assert same(await rig.held(key), record)
+        after, delta = write(record, key, 1, {"n": 1})
+        assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
+        assert same(await rig.held(key), after)
+        total = TOTAL_MAX - 1
+        clashing = msgspec.structs.replace(
+            after, fields={**after.fields, "n": Entry(0, 0, REMOVED, ((1, after.version[1], total),))}
+        )
+        joined = merge(after, clashing)
+        await rig.store.merge(key, clashing, "one")
+        assert same(await rig.held(key), joined)
+
+    @in_place
+    async def test_a_session_may_have_many_fields_and_writers(self, rig: Rig) -> None:
+        """More of both than any small count, so that every length of a list is written and read."""
+        key = fresh_key()
+        record = new().write(A, {f"field {number}": b"%d" % number for number in range(300)}, now_ms=0)[0]
+        for writer in range(1_000, 1_300):
+            record = record.write(writer, {f"of {writer}": b"x"}, {"n": 1}, now_ms=0)[0]
+        other = record
+        for writer in range(5_000, 5_020):
+            other = merge(other, record.write(writer, {f"of {writer}": b"y"}, {"n": 2}, now_ms=0)[0])
+        await rig.store.merge(key, other, "one")
+        held = await rig.held(key)
+        assert same(held, other) and len(held.heads) == 20 and held.fields["n"].added == 340
+        one_more, delta = write(record, key, 7, {"n": 1}, **{f"field {number}": b"new" for number in range(100)})
+        pushed = await rig.store.apply(delta, "one")
+        assert pushed.outcome is Outcome.APPLIED and same(pushed.rest, merge(other, one_more))
+
+    @in_place
+    async def test_counters_follow_the_assignment_they_were_counted_from(self, rig: Rig) -> None:
+        """An increment under an assignment that has lost is lost with it, in either order of arrival."""
+        for is_assigned_first in (True, False):
+            key, base = fresh_key(), new(n=b"\x05")
+            await rig.store.merge(key, base, "one")
+            added, counts = write(base, key, B, {"n": 7, "fresh": 1})
+            assigned, assigns = write(base, key, C, n=b"\x01")
+            for delta in (assigns, counts) if is_assigned_first else (counts, assigns):
+                await rig.store.apply(delta, "one")
+            held = await rig.held(key)
+            assert same(held, merge(added, assigned))
+            assert (held.fields["n"].value, held.fields["n"].added, held.fields["fresh"].added) == (b"\x01", 0, 1)
+
+    @in_place
+    async def test_the_base_of_a_count_may_be_gone(self, rig: Rig) -> None:
+        """An increment under an assignment that the store has not is none; a name that nobody assigned may be counted."""
+        key, base = fresh_key(), new(a=b"1")
+        await rig.store.merge(key, base, "one")
+        _, delta = write(base, key, B, {"n": 1})
+        odd = msgspec.structs.replace(delta, additions={"a": Addition(*NEVER, 4), "n": Addition(1, C, 4)})
+        assert (await rig.store.apply(odd, "one")).outcome is Outcome.APPLIED
+        assert same(await rig.held(key), apply(base, odd)[1])
+
+    @in_place
+    async def test_clashes_end_the_same_everywhere(self, rig: Rig) -> None:
+        """Equal stamps with different bytes, which no protocol brings about: the greater bytes win, also a longer prefix."""
+        for one, other in ((b"b", b"aa"), (b"a", b"aa"), (b"\xff", b"\x00" * 300), (b"x" * 40, b"x" * 39 + b"w")):
+            for order in ((one, other), (other, one)):
+                key = fresh_key()
+                for value in order:
+                    await rig.store.merge(key, new(a=value), "one")
+                assert same(await rig.held(key), new(a=max(one, other)))
+        key = fresh_key()
+        for subject in ("", "b", "Zoë", "a", "Zoe"):
+            await rig.store.merge(key, new(a=b"1", subject=subject), "one")
+        assert (await rig.held(key)).subject == "b"
+
+    @settings(suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
+    @given(networks(), st.data())
+    @in_place
+    async def test_any_history_is_what_the_rules_make_of_it(
+        self, rig: Rig, network: Network, data: st.DataObject
+    ) -> None:
+        """Writes and whole records in any order, with repeats: outcome, rest and record are those of the rules."""
+        key = fresh_key()
+        before: Record | None = None
+        deltas = [msgspec.structs.replace(Delta.parse(post.data), key=key) for post in network.posts]
+        born = Record.create(now_ms=0, idle_ms=IDLE_MS, deadline_ms=LIFE_MS, subject="u")
+        wholes = [
+            born,
+            *(copy.record.shift(-network.now_ms - copy.ahead_ms) for copy in network.replicas if copy.record),
+        ]
+        either: list[Delta | Record] = [*deltas, *deltas, *wholes]
+        steps = st.lists(st.sampled_from(either), min_size=1, max_size=12)
+        for step in data.draw(steps):
+            after: Record | None
+            if isinstance(step, Delta):
+                outcome, after = apply(before, step)
+                pushed = await rig.store.apply(step, "one")
+                assert pushed.outcome is outcome
+                if outcome is Outcome.NEED:
+                    assert pushed.rest is None
+                elif outcome is Outcome.APPLIED and after is not None:
+                    is_alone = after.heads == (step.stamp,) and after.state == LIVE
+                    assert pushed.rest is None if is_alone else same(pushed.rest, after)
+            else:
+                after = step if before is None else merge(before, step)
+                pushed = await rig.store.merge(key, step, "one")
+                assert same(pushed.rest, rest_of(after, step))
+                is_new = before is None or (after.version, after.state) != (before.version, before.state)
+                assert pushed.outcome is (Outcome.APPLIED if is_new else Outcome.KNOWN)
+            before = after
+        status, held = await rig.store.fetch(key, None)
+        assert status is (FetchStatus.RECORD if before else FetchStatus.NONE) and same(held, before)
+
+    @in_place
+    async def test_many_writers_at_once_lose_nothing(self, rig: Rig) -> None:
+        """Writes over two stores at the same moment are all there in the end, each field and each increment."""
+        key, base, stores = fresh_key(), new(a=b"1"), (rig.store, await rig.another())
+        await rig.store.merge(key, base, "one")
+        written = [write(base, key, writer, {"n": 1}, **{f"of {writer}": b"x"}) for writer in range(100, 124)]
+        half = len(written) // 2
+        pushes = [stores[at % 2].apply(delta, "one") for at, (_, delta) in enumerate(written[:half])]
+        merges = [stores[at % 2].merge(key, record, "one") for at, (record, _) in enumerate(written[half:])]
+        assert all(pushed.outcome is Outcome.APPLIED for pushed in await asyncio.gather(*pushes, *merges))
+        held = await rig.held(key)
+        assert same(held, functools.reduce(merge, (record for record, _ in written)))
+        assert held.fields["n"].added == len(written) == len(held.heads)
