@@ -100,6 +100,19 @@ def test_what_was_asked_over_a_lost_link_is_asked_anew() -> None:
     assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}
 
 
+def test_a_server_that_was_stopped_blames_nobody_for_the_silence() -> None:
+    """Its question was under way for much longer than pull_timeout, by its own fault: it waits on, and is answered."""
+    cluster, key, _, proxy = with_session()
+    ticket = cluster.pull(proxy, key)
+    cluster.servers[proxy].is_stopped = True
+    cluster.run(3_000)
+    cluster.servers[proxy].is_stopped = False
+    cluster.run(200)
+    answer = cluster.answer(proxy, ticket)
+    assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}
+    assert not cluster.servers[proxy].node.counts["pull_timeouts"]
+
+
 def test_the_same_question_is_asked_once() -> None:
     """Whoever asks for the same while an answer is on its way waits for that one."""
     cluster, key, _, proxy = with_session()

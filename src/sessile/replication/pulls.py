@@ -42,7 +42,7 @@ WAITING_MAX: Final = 10_000
 class _Question:
     """One question under way, and all who wait for it."""
 
-    __slots__ = ("answered", "asked", "gained", "have", "heads", "key", "tickets")
+    __slots__ = ("answered", "asked", "gained", "have", "heads", "key", "tickets", "until_ms")
 
     def __init__(self, key: SessionKey, heads: Heads, have: Record | None) -> None:
         self.key = key
@@ -54,6 +54,8 @@ class _Question:
         self.tickets: list[int] = []
         self.asked: list[str] = []
         self.answered: dict[str, int] = {}
+        self.until_ms = 0
+        """When whoever waits is told what there is, at the latest."""
 
 
 class Pulls:
@@ -103,8 +105,14 @@ class Pulls:
         question.tickets.append(ticket)
         self._questions[number] = question
         self._by_key.setdefault(key, {})[heads] = number
-        context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
+        self._allow_time(number)
         self._go_on(number)
+
+    def _allow_time(self, number: int) -> None:
+        """From now on, others have `pull_timeout` to answer."""
+        context = self._context
+        self._questions[number].until_ms = context.now_ms + context.config.pull_timeout_ms
+        context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
 
     def _best(self, key: SessionKey) -> Record | None:
         """What is held here, or kept of earlier questions."""
@@ -196,6 +204,12 @@ class Pulls:
         for number in list(self._by_key.get(key, {}).values()):
             self._go_on(number)
 
+    def was_away(self) -> None:
+        """This node's own loop was late: its copies may be old, and who was asked is not to blame for the silence."""
+        self.is_trusting = False
+        for number in self._questions:
+            self._allow_time(number)
+
     def link_lost(self, name: str) -> None:
         """What this member was asked over a lost link it may not have heard: it is asked anew over the next one."""
         for question in self._questions.values():
@@ -239,7 +253,7 @@ class Pulls:
 
     def _time_out(self, number: int) -> None:
         question = self._questions.get(number)
-        if question is not None:
+        if question is not None and question.until_ms <= self._context.now_ms:
             self._context.counts["pull_timeouts"] += 1
             self._finish(number, self._conclude(question))
 
