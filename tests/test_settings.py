@@ -127,9 +127,30 @@ CLUSTERED: dict[str, tuple[str, Any]] = {
 FILES = {"tls": "files", "tls_cert": "c", "tls_key": "k", "tls_ca": "a"}
 
 
+STORED: dict[str, tuple[str, Any]] = {
+    "cache": ("checked", "checked"),
+    "outage": ("refuse", "refuse"),
+    "store_timeout": ("250ms", 0.25),
+    "failover_window": ("2m", 120.0),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_each_setting_of_a_store(name: str) -> None:
+    """It reads the same from a keyword, the URL and the environment, and means nothing without a store."""
+    text, value = STORED[name]
+    for settings in (
+        load("redis://h", secret=SECRET, **{name: text}),
+        load(f"redis://h?{name}={text}", secret=SECRET),
+        load("redis://h", secret=SECRET, environ={f"SESSILE_{name.upper()}": text}),
+    ):
+        assert getattr(settings, name) == value
+    assert "belongs to" in refusal(f"sticky://?{name}={text}")
+
+
 def test_no_setting_is_missing_from_the_tables_above() -> None:
     """A new setting is entered there too."""
-    assert {*EACH, *CLUSTERED, "url", "secret"} == {field.name for field in dataclasses.fields(Settings)}
+    assert {*EACH, *CLUSTERED, *STORED, "url", "secret"} == {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.mark.parametrize("name", EACH)

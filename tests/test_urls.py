@@ -6,7 +6,7 @@ from sessile.errors import SettingsError
 from sessile.replication.config import ALL_TO_ALL, PRIMARY_BACKUP
 from sessile.settings import Settings
 from sessile.strategies import STRATEGIES
-from sessile.urls import CLUSTERS, SCHEMES, SCHEMES_TO_COME, split_url
+from sessile.urls import CLUSTERS, SCHEMES, SCHEMES_TO_COME, STORES, split_url
 from tests.loading import load, refusal
 
 
@@ -18,7 +18,7 @@ def test_the_schemes() -> None:
     assert not set(SCHEMES) & set(SCHEMES_TO_COME)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["sticky", *CLUSTERS])
 def test_a_url_and_its_query(scheme: str) -> None:
     """They are told apart; commas, colons and brackets stand for themselves, and what is escaped is unescaped."""
     assert split_url(f"{scheme.upper()}://") == (f"{scheme}://", {})
@@ -26,6 +26,20 @@ def test_a_url_and_its_query(scheme: str) -> None:
         f"{scheme}://",
         {"members": "a:1,[::1]:2,dns:c", "path": "/a b", "empty": ""},
     )
+
+
+@pytest.mark.parametrize("scheme", STORES)
+def test_a_store_has_a_place_and_parameters_of_its_driver(scheme: str) -> None:
+    """Those that are no settings of ours stay in the URL; none is lost on the way to the driver."""
+    place = "u:p%40ss@h1:1,h2:2/name/3"
+    assert split_url(f"{scheme.upper()}://{place}?a=1") == (f"{scheme}://{place}", {"a": "1"})
+    settings = load(f"{scheme}://{place}?sslmode=verify-full&cache=checked&x=%2F", secret="s" * 32)
+    assert settings.url == f"{scheme}://{place}?sslmode=verify-full&x=%2F"
+    assert (settings.cache, settings.is_store, settings.scheme) == ("checked", True, scheme)
+    assert Settings(url=settings.url, secret=settings.secret).url == settings.url
+    assert "p%40ss" not in repr(settings)
+    assert "p%40ss" not in refusal(f"{scheme}://{place}", secret="s" * 32, me="a:1")
+    assert "names no place" in refusal(f"{scheme}://", secret="s" * 32)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES_TO_COME)

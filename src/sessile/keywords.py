@@ -56,3 +56,7 @@ class Keywords(TypedDict, total=False):
     beat: float | str
     suspect_after: float | str
     dead_after: float | str
+    cache: Literal["leased", "checked", "off"]
+    outage: Literal["serve", "refuse"]
+    store_timeout: float | str
+    failover_window: float | str

@@ -72,9 +72,9 @@ RELATIONS: Final = (
         "members is empty, but under {url} the servers must be named: write {url}?members=web1:7400,web2:7400",
     ),
     Relation(
-        lambda it: it.is_cluster and not it.secret,
-        "secret is not set, and under {url} the servers know each other by it: draw one with `sessile keygen` and give it "
-        "to every server, as SESSILE_SECRET or secret=...",
+        lambda it: (it.is_cluster or it.is_store) and not it.secret,
+        "secret is not set, and servers that share sessions know each other, and each other's cookies, by it: draw one with "
+        "`sessile keygen` and give it to every server, as SESSILE_SECRET or secret=...",
     ),
     Relation(
         _is_out_of_order,

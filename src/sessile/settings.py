@@ -20,7 +20,7 @@ from sessile.errors import SettingsError
 from sessile.kinds import Kind
 from sessile.relations import RELATIONS
 from sessile.sources import Given, from_environment, from_file, from_keywords, from_url, read, variable
-from sessile.urls import CLUSTERS, split_url
+from sessile.urls import CLUSTERS, STORES, split_url, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,8 @@ SHOWN_CHARS: Final = 80
 
 def _read_url(value: object) -> str:
     url, parameters = split_url(value)
+    if url.partition(":")[0] in STORES:
+        return with_parameters(url, parameters)
     if parameters:
         raise ValueError("carries parameters, which only Settings.load reads")
     return url
@@ -71,6 +73,7 @@ class Settings:
 
     url: str = field(
         default="sticky://",
+        repr=False,
         metadata=_about(
             URL,
             "Who holds a session besides this server. Its query may carry any other setting but `secret`.",
@@ -287,8 +290,37 @@ class Settings:
         default=2.0,
         metadata=_about(
             kinds.duration("0s", "10m"),
-            "How long a server that is told to stop hands over what only it holds, at the most.",
-            CLUSTERS,
+            "How long a server that is told to stop goes on answering, and says that it is draining, before it stops.",
+            (*CLUSTERS, *STORES),
+        ),
+    )
+    cache: Literal["leased", "checked", "off"] = field(
+        default="leased",
+        metadata=_about(
+            kinds.choice("leased", "checked", "off"),
+            "What a server does with copies of what is in the store: serves them without asking as long as the store tells "
+            "it of changes, asks each time whether they are current, or keeps none.",
+            STORES,
+        ),
+    )
+    outage: Literal["serve", "refuse"] = field(
+        default="serve",
+        metadata=_about(
+            kinds.choice("serve", "refuse"),
+            "What happens while the store is away: sessions go on from the copies that servers hold, or 503.",
+            STORES,
+        ),
+    )
+    store_timeout: float = field(
+        default=1.0,
+        metadata=_about(kinds.duration("10ms", "1m"), "How long the store may take to answer before it is away.", STORES),
+    )
+    failover_window: float = field(
+        default=60.0,
+        metadata=_about(
+            kinds.duration("0s", "1h"),
+            "What was changed in so long is pushed again when another primary of the store takes over.",
+            STORES,
         ),
     )
     beat: float = field(
@@ -339,6 +371,11 @@ class Settings:
     def is_cluster(self) -> bool:
         """Whether servers hold sessions for each other: `members` and a secret are there, and what else nodes need."""
         return self.scheme in CLUSTERS
+
+    @property
+    def is_store(self) -> bool:
+        """Whether sessions are in a store that servers share."""
+        return self.scheme in STORES
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
@@ -400,7 +437,7 @@ def _refuse_foreign(url: str, given: Mapping[str, Given]) -> None:
         if schemes and scheme not in schemes and value is not None and value != "":
             belongs = " and ".join(f"{each}://" for each in schemes)
             raise SettingsError(
-                f"{label}={value!r:.80} belongs to {belongs}, but url is {url}: change url, or leave it out"
+                f"{label}={value!r:.80} belongs to {belongs}, but url is {scheme}://: change url, or leave it out"
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
-from sessile.urls import split_url
+from sessile.urls import STORES, split_url, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,11 +57,15 @@ def from_keywords(keywords: Mapping[str, object], kinds: Kinds) -> dict[str, Giv
 
 
 def from_url(given: Given, kinds: Kinds) -> tuple[str, dict[str, Given]]:
-    """The URL without its query, and the settings in the query."""
+    """The URL without its query, and the settings in the query. A store's own parameters stay in its URL."""
     try:
         url, parameters = split_url(given.value)
     except ValueError as error:
         raise SettingsError(f"{given.label} {error}") from None
+    if url.partition("://")[0] in STORES:
+        theirs = {name: text for name, text in parameters.items() if name not in kinds}
+        parameters = {name: text for name, text in parameters.items() if name in kinds}
+        url = with_parameters(url, theirs)
     for name in parameters:
         _refuse_unknown(name, kinds, of=" in the URL")
         if kinds[name].is_hidden:

@@ -32,6 +32,8 @@ HOT_MAX: Final = 1024
 """So many records are kept decoded as well."""
 HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
+EVICTION_LOOKS: Final = 64
+"""So many copies are looked at to make room for one."""
 _SLOT_MS: Final = 1000
 _STATE_AT: Final = 1
 """Where a packed record says its state: the array's first element, a small integer of one byte."""
@@ -63,9 +65,13 @@ class Table:
     ) -> None:
         self.expired = 0
         """How many live sessions ran out of time here."""
+        self.evicted = 0
+        """How many copies made room for others."""
         self._idle_slack = idle_slack
         self.on_expired: Callable[[SessionKey, Record], None] | None = None
         """Hears of a live session that ran out of time, just before it is dropped."""
+        self.may_evict: Callable[[SessionKey], bool] | None = None
+        """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
@@ -73,7 +79,7 @@ class Table:
         self._records: dict[SessionKey, bytes] = {}
         self._hot: dict[SessionKey, Found] = {}
         self._record_bytes = 0
-        self._tombstones = 0
+        self._ended: dict[SessionKey, None] = {}
         self._wheel: dict[int, list[SessionKey]] = {}
         self._next_slot: int | None = None
         self._due: list[SessionKey] = []
@@ -87,11 +93,15 @@ class Table:
     @property
     def sessions(self) -> int:
         """Live sessions held, those that ran out of time but were not swept yet included."""
-        return len(self._records) - self._tombstones
+        return len(self._records) - len(self._ended)
 
     @property
     def tombstones(self) -> int:
-        return self._tombstones
+        return len(self._ended)
+
+    def ended(self) -> Iterator[SessionKey]:
+        """The keys of the ended sessions that are remembered: few among very many."""
+        return iter(list(self._ended))
 
     @property
     def held_bytes(self) -> int:
@@ -167,7 +177,10 @@ class Table:
             self._check_room(grown, is_new=old is None)
         self._records[key] = packed
         self._record_bytes += grown
-        self._tombstones += (packed[_STATE_AT] != LIVE) - (0 if old is None else old[_STATE_AT] != LIVE)
+        if packed[_STATE_AT] != LIVE:
+            self._ended[key] = None
+        elif self._ended:
+            self._ended.pop(key, None)
         self._keep_hot(key, (packed, record))
         self._schedule(key, self.due_ms(record))
         return packed
@@ -178,7 +191,7 @@ class Table:
         self._hot.pop(key, None)
         if old is not None:
             self._record_bytes -= len(old)
-            self._tombstones -= old[_STATE_AT] != LIVE
+            self._ended.pop(key, None)
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
         """Drop what has run out of time, looking at no more than `at_most` records.
@@ -200,17 +213,34 @@ class Table:
         self._hot[key] = found
 
     def _check_room(self, grown: int, *, is_new: bool) -> None:
+        size = grown + (ENTRY_BYTES if is_new else 0)
+        if self.may_evict is not None:
+            self._make_room(self.may_evict, size, is_new=is_new)
         if is_new and len(self._records) >= self._sessions_max:
             raise SessionLimit(
                 f"this server holds {len(self._records)} sessions; sessions_max is {self._sessions_max}: "
                 "raise it, add servers, or shorten idle_timeout"
             )
         limit = self._bytes_max if is_new else self._bytes_max * GROWTH
-        if self.held_bytes + grown + (ENTRY_BYTES if is_new else 0) > limit:
+        if self.held_bytes + size > limit:
             raise SessionLimit(
                 f"this server holds {self.held_bytes} bytes of sessions; bytes_max is {self._bytes_max}: "
                 "raise it, add servers, or shorten idle_timeout"
             )
+
+    def _make_room(self, may_evict: Callable[[SessionKey], bool], size: int, *, is_new: bool) -> None:
+        """Let copies go until there is room, looking at a bounded number; one that was used lately gets a second chance."""
+        for _ in range(EVICTION_LOOKS):
+            has_place = not is_new or len(self._records) < self._sessions_max
+            key = next(iter(self._records), None)
+            if (has_place and self.held_bytes + size <= self._bytes_max) or key is None:
+                return
+            if key not in self._hot and may_evict(key):
+                self.evicted += 1
+                self.drop(key)
+            else:
+                self._hot.pop(key, None)
+                self._records[key] = self._records.pop(key)
 
     def _schedule(self, key: SessionKey, due_ms: int) -> None:
         slot = due_ms // _SLOT_MS + 1

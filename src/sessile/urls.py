@@ -5,22 +5,28 @@ A refusal is a ValueError as in `sessile.kinds`, and never repeats the URL: a wr
 
 from __future__ import annotations
 
-from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sessile.kinds import nearest
 from sessile.strategies import STRATEGIES
 
-__all__ = ["CLUSTERS", "SCHEMES", "SCHEMES_TO_COME", "split_url"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["CLUSTERS", "SCHEMES", "SCHEMES_TO_COME", "STORES", "split_url", "with_parameters"]
 
 CLUSTERS: Final = ("all-to-all", "primary-backup")
-"""The schemes under which servers hold sessions for each other. Their settings are there before `is_available` is said."""
-SCHEMES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it.is_available or scheme in CLUSTERS)
+"""The schemes under which servers hold sessions for each other."""
+STORES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it.name == "store")
+"""The schemes under which sessions are in a store. Their URLs name a place, and may carry parameters of its driver."""
+SCHEMES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it.is_available or scheme in STORES)
 SCHEMES_TO_COME: Final = ("agent", *(scheme for it in STRATEGIES for scheme in it.schemes if scheme not in SCHEMES))
+EXAMPLES: Final = {"sqlite": "sqlite:////var/lib/service/sessions.db"}
 
 
 def split_url(value: object) -> tuple[str, dict[str, str]]:
-    """The URL without its query, and the query's parameters.
+    """The URL without its query, and the query's parameters, which for a store are its driver's as well.
 
     Raises:
         ValueError: it is no URL of a strategy that there is.
@@ -38,7 +44,10 @@ def split_url(value: object) -> tuple[str, dict[str, str]]:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
     except ValueError:
         raise ValueError(f"is malformed: write {scheme}://, or {scheme}://?name=value&name=value") from None
-    if parts.netloc or parts.path or parts.fragment:
+    if scheme in STORES:
+        if parts.fragment or not (parts.netloc or parts.path.strip("/")):
+            raise ValueError(f"names no place, or a fragment: write {EXAMPLES.get(scheme, scheme + '://host')}")
+    elif parts.netloc or parts.path or parts.fragment:
         if scheme in CLUSTERS:
             where, remedy = "the servers stand in its query", f"{scheme}://?members=web1:7400,web2:7400"
         else:
@@ -46,4 +55,10 @@ def split_url(value: object) -> tuple[str, dict[str, str]]:
         raise ValueError(f"names a host, path or fragment, but {where}: write {remedy}")
     if len(dict(pairs)) < len(pairs):
         raise ValueError("gives a parameter twice: leave one out")
-    return f"{scheme}://", dict(pairs)
+    place = value.partition("://")[2].partition("?")[0] if scheme in STORES else ""
+    return f"{scheme}://{place}", dict(pairs)
+
+
+def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
+    """The URL with this query."""
+    return f"{url}?{urlencode(parameters)}" if parameters else url

@@ -1,0 +1,471 @@
+"""A store that all servers share, as the engine's other holder: cache, lease, queue and outage.
+
+The table is a cache. A copy in it is served without a trip only under a live *lease*: the store's channel has told of every
+change since the copy was known to be current. Without the channel every open asks. Changes of one session go to the store one
+after the other; those that come meanwhile wait and go together, since the table holds them merged already.
+
+While the store is away nobody waits for it: opens go on from held copies, and what changes is queued, one entry for each
+session. One probe finds out when it is back. Then everything queued is pushed once, and every copy that is held is compared
+with what the store has, so a store that came back empty, or without its last seconds, gets what the servers still know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter, OrderedDict
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, Final
+
+from sessile.backend import Acknowledged, Ended, Pulled, PullStatus, Whole
+from sessile.delta import Delta, Outcome
+from sessile.errors import SessionLimit, StoreError
+from sessile.record import ENDED, LIVE, Record, merge
+from sessile.service import Service, running_loop
+from sessile.stores.base import FetchStatus, Pushed
+from sessile.stores.leases import Leases
+from sessile.stores.lines import Lines
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from sessile.backend import Change
+    from sessile.record import Heads
+    from sessile.settings import Settings
+    from sessile.stores.base import Store
+    from sessile.table import Table
+    from sessile.token import SessionKey
+
+    class Owner(Protocol):
+        """The engine, as far as its store needs it."""
+
+        settings: Settings
+        table: Table
+        lock: threading.Lock
+        """Held by whoever works on the table."""
+        clock_ms: Callable[[], int]
+
+
+__all__ = ["Shared"]
+
+_LOG: Final = logging.getLogger("sessile.store")
+_RANDOM: Final = SystemRandom()
+LOST_MAX: Final = 200_000
+"""So many sessions may wait for a store that is away; of more, the oldest are given up, and counted."""
+ECHO_S: Final = 0.1
+"""An end waits so long for the channel to tell of it: then it has told the other servers as well."""
+TOUCH_S: Final = 0.25
+EXPIRE_S: Final = 10.0
+EXPIRED_AT_ONCE: Final = 500
+AWAY_MIN_S: Final = 0.05
+AWAY_MAX_S: Final = 1.0
+"""The probe of a store that is away comes so often."""
+AT_ONCE: Final = 8
+"""So many sessions are brought to, or compared with, a store at once that is back: the servers are no herd."""
+
+
+class Shared(Service):
+    """The store, as a `Backend` of the engine.
+
+    Args:
+        owner: the engine.
+        store: what keeps the sessions.
+    """
+
+    def __init__(self, owner: Owner, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.counts: Counter[str] = Counter()
+        self._owner = owner
+        self._settings = owner.settings
+        self._reset()
+
+    def _reset(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lines = Lines(self._send)
+        self._lost: OrderedDict[SessionKey, None] = OrderedDict()
+        """Sessions with changes that the store may not have."""
+        self._leases = Leases(self._owner.table, self._failed_over)
+        self._recent: OrderedDict[SessionKey, tuple[int, bytes]] = OrderedDict()
+        """What was pushed within `failover_window`, ends included: key → when, and the record."""
+        self._pulls: dict[SessionKey, asyncio.Task[Pulled]] = {}
+        self._touches: dict[SessionKey, int] = {}
+        self._away = ""
+        """Why the store is away; empty while it is there."""
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Connect. A store that is away is no reason not to serve."""
+        self._owner.table.may_evict = self._may_evict
+        try:
+            await self.store.open()
+        except StoreError as error:
+            self._went_away(error)
+        if self.store.has_channel:
+            self._run(self.store.listen(self._leases.told))
+        self._run(self._tell_touches())
+        self._run(self._expire())
+
+    async def end(self) -> None:
+        """Let what is on its way arrive, for a moment, and close."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.ack_timeout):
+                await self._lines.idle()
+                await self._bring_lost()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.store.close()
+        self._reset()
+
+    def abandon(self) -> None:
+        self._reset()
+
+    def forget(self) -> None:
+        self._reset()
+
+    def _run(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _LOG.error("%s: a task failed", self.store.where, exc_info=task.exception())
+
+    # -- what does not wait ------------------------------------------------------------------------------------------
+
+    def holds(self, key: SessionKey) -> bool:
+        del key
+        return self._settings.cache != "off"
+
+    def is_sure(self, key: SessionKey) -> bool:
+        return key in self._leases and self._settings.cache == "leased"
+
+    def is_trusting(self) -> bool:
+        return self._settings.outage == "serve"
+
+    def is_first_holder(self, key: SessionKey) -> bool:
+        del key
+        return True
+
+    def is_settled(self, key: SessionKey) -> bool:
+        return key not in self._lines and key not in self._lost
+
+    def is_confirmed(self, key: SessionKey) -> bool:
+        return self.is_settled(key)
+
+    def _may_evict(self, key: SessionKey) -> bool:
+        """Whether the table may let go of a copy: what only this server has, it must not."""
+        if not self.is_settled(key):
+            return False
+        self._leases.drop(key)
+        return True
+
+    def touched(self, key: SessionKey, touched_ms: int) -> None:
+        loop = self.loop
+        if loop is None or running_loop() is loop:
+            self._touches[key] = touched_ms
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(self._touches.__setitem__, key, touched_ms)
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        answer = await self.ask(lambda: self._pull(key, have, heads), self._settings.store_timeout)
+        return answer or Pulled(PullStatus.UNREACHABLE)
+
+    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        """Ask, or share the answer to a question that is under way: it may have been asked before the browser saw more."""
+        if self._away:
+            if have is not None and self._leases.is_over(key):
+                return Pulled(PullStatus.RECORD, have.end(ENDED, self._owner.clock_ms()))
+            return Pulled(PullStatus.UNREACHABLE)
+        asking = self._pulls.get(key)
+        if asking is not None:
+            self.counts["shared"] += 1
+            pulled = await asyncio.shield(asking)
+            if pulled.record is not None and pulled.record.covers(heads):
+                return pulled
+        asking = self._pulls.get(key)
+        if asking is None:
+            asking = self._pulls[key] = asyncio.get_running_loop().create_task(self._fetch(key, have))
+            asking.add_done_callback(lambda _: self._pulls.pop(key, None))
+        return await asyncio.shield(asking)
+
+    async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
+        """One trip. A copy that is out of time by what is known here is asked for as a whole: it may have been touched."""
+        now_ms = self._owner.clock_ms()
+        is_alive = have is not None and have.state == LIVE and have.expires_ms() > now_ms
+        watch = self._leases.watch(key)
+        self.counts["trips"] += 1
+        try:
+            fetched = await self.store.fetch(key, have.version if is_alive and have is not None else None)
+        except StoreError as error:
+            self._went_away(error)
+            return Pulled(PullStatus.UNREACHABLE)
+        finally:
+            self._leases.unwatch(key, watch)
+        match fetched.status:
+            case FetchStatus.CURRENT:
+                self._leases.judge(key, watch, have)
+                return Pulled(PullStatus.CURRENT, have)
+            case FetchStatus.NONE:
+                if is_alive and have is not None and self._leases.is_over(key):  # it is over, and forgotten by now
+                    return Pulled(PullStatus.RECORD, have.end(ENDED, now_ms))
+                if is_alive:  # the store lost it
+                    self.counts["restored"] += 1
+                    self._lose(key)
+                    self._run(self._bring(key))
+                    return Pulled(PullStatus.CURRENT, have)
+                return Pulled(PullStatus.NONE)
+            case FetchStatus.RECORD:
+                assert fetched.record is not None, "it comes with RECORD"
+                record = fetched.record.shift(self._owner.clock_ms())
+                self._leases.judge(key, watch, record)
+                return Pulled(PullStatus.RECORD, record)
+
+    # -- changes -----------------------------------------------------------------------------------------------------
+
+    async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        answer = await self.ask(lambda: self._push(key, change, ack), self._settings.ack_timeout)
+        return answer or Acknowledged.NO
+
+    async def _push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        arriving = self._lines.last(key) if change is None else None
+        if change is None and arriving is None:
+            return Acknowledged.NO if key in self._lost else Acknowledged.YES
+        echo = self._leases.echo(key) if isinstance(change, Ended) else None
+        arriving = arriving or self._lines.add(key, change, ack)
+        if ack == "none":
+            return Acknowledged.YES
+        try:
+            async with asyncio.timeout(self._settings.ack_timeout):
+                is_there = await asyncio.shield(arriving)
+        except TimeoutError:
+            self.counts["ack_timeouts"] += 1
+            return Acknowledged.NO
+        if echo is not None and is_there:
+            await asyncio.wait((echo,), timeout=ECHO_S)
+        return Acknowledged.YES if is_there else Acknowledged.NO
+
+    async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> bool:
+        """Bring these to the store, in one trip where it has what they build on; whether it confirmed them."""
+        whole = self._whole(key, changes)
+        if whole is None:  # it ran out of time meanwhile
+            self._lost.pop(key, None)
+            return False
+        self._remember(key, whole)
+        if self._away:
+            self._lose(key)
+            return False
+        watch = self._leases.watch(key)
+        try:
+            pushed = await self._push_once(key, changes, whole, ack)
+        except StoreError as error:
+            self._lose(key)
+            self._went_away(error)
+            return False
+        finally:
+            self._leases.unwatch(key, watch)
+        self._lost.pop(key, None)
+        record: Record | None = whole
+        if pushed.rest is not None:
+            record = self._merge_in(key, pushed.rest.shift(self._owner.clock_ms()))
+        self._leases.judge(key, watch, record)
+        if self._settings.cache == "off" and key not in self._lost:
+            with self._owner.lock:
+                self._owner.table.drop(key)
+        self.counts["unacknowledged"] += not pushed.is_acknowledged
+        return pushed.is_acknowledged
+
+    async def _push_once(self, key: SessionKey, changes: list[Change], whole: Record, ack: str) -> Pushed:
+        self.counts["trips"] += 1
+        only = changes[0] if len(changes) == 1 else None
+        if isinstance(only, Delta) and key not in self._lost:
+            pushed = await self.store.apply(only, ack)
+            if pushed.outcome is not Outcome.NEED:
+                return pushed
+            self.counts["trips"] += 1
+            self.counts["needed"] += 1
+            whole = self._whole(key, changes) or whole
+        return await self.store.merge(key, whole.shift(-self._owner.clock_ms()), ack)
+
+    def _whole(self, key: SessionKey, changes: list[Change]) -> Record | None:
+        """All that is known of a session here, these changes included."""
+        packed = self._owner.table.get(key)
+        record = None if packed is None else Record.unpack(packed)
+        for change in changes:
+            if isinstance(change, Whole | Ended):
+                record = change.record if record is None else merge(record, change.record)
+        return record
+
+    def _merge_in(self, key: SessionKey, record: Record) -> Record:
+        """Take over what the store has beyond what is held here."""
+        with self._owner.lock:
+            packed = self._owner.table.get(key)
+            merged = record if packed is None else merge(Record.unpack(packed), record)
+            if packed is not None or merged.state != LIVE:
+                with contextlib.suppress(SessionLimit):
+                    self._owner.table.put(key, merged)
+        return merged
+
+    # -- outage and failover -----------------------------------------------------------------------------------------
+
+    def _failed_over(self) -> None:
+        self.counts["failovers"] += 1
+        _LOG.warning("%s: another primary answers", self.store.where)
+        self._run(self._reconcile())
+
+    def _went_away(self, error: StoreError) -> None:
+        """Nobody waits for the store until the probe has reached it."""
+        self.counts["store_errors"] += 1
+        if not self._away:
+            self._away = str(error)
+            self.counts["outages"] += 1
+            self._leases.drop_all()
+            _LOG.warning("%s is away: %s", self.store.where, error)
+            self._run(self._return())
+
+    async def _return(self) -> None:
+        """Probe until the store is back, and bring it what it lacks."""
+        delay_s = AWAY_MIN_S
+        while True:
+            await asyncio.sleep(delay_s * (0.5 + _RANDOM.random()))
+            delay_s = min(2 * delay_s, AWAY_MAX_S)
+            try:
+                await self.store.open()
+                await self._probe()
+            except StoreError as error:
+                self._away = str(error)
+                continue
+            break
+        self._away = ""
+        _LOG.warning("%s is back; %d sessions wait for it", self.store.where, len(self._lost))
+        await self._bring_lost()
+        await self._reconcile()
+
+    async def _probe(self) -> None:
+        """A write, if one waits; raises StoreError while the store does not take it."""
+        key = next(iter(self._lost), None)
+        whole = None if key is None else self._whole(key, [])
+        if key is None or whole is None:
+            await self.store.fetch(_RANDOM.randbytes(16), None)
+        else:
+            await self.store.merge(key, whole.shift(-self._owner.clock_ms()), "none")
+
+    def _lose(self, key: SessionKey) -> None:
+        """The store may not have all that is known here."""
+        self._leases.drop(key)
+        self._lost[key] = None
+        if len(self._lost) > LOST_MAX:
+            self.counts["given_up"] += 1
+            self._lost.popitem(last=False)
+
+    async def _bring(self, key: SessionKey) -> None:
+        """Push all that is known of a session, as one change."""
+        if not self._away and key in self._lost:
+            await self._lines.add(key, None, "none")
+
+    async def _bring_lost(self) -> None:
+        await _each(list(self._lost), self._bring)
+
+    async def _reconcile(self) -> None:
+        """Compare every copy with the store, and what was pushed lately though no copy is held any more."""
+        await _each(list(self._recent), self._bring_again)
+        await _each(list(self._owner.table), self._compare)
+        self.counts["reconciled"] += not self._away
+
+    async def _bring_again(self, key: SessionKey) -> None:
+        """Push what was pushed within `failover_window`, if no copy of it is held any more."""
+        now_ms = self._owner.clock_ms()
+        pushed_ms, packed = self._recent.get(key, (0, b""))
+        is_recent = now_ms - pushed_ms <= self._settings.failover_window * 1000
+        if not packed or not is_recent or self._away or self._owner.table.get(key) is not None:
+            return
+        self.counts["trips"] += 1
+        try:
+            await self.store.merge(key, Record.unpack(packed).shift(-now_ms), "none")
+        except StoreError as error:
+            self._went_away(error)
+
+    async def _compare(self, key: SessionKey) -> None:
+        packed = self._owner.table.get(key)
+        if packed is None or self._away or key in self._leases:
+            return
+        held = Record.unpack(packed)
+        if key in self._lost or held.state != LIVE:
+            self._lose(key)
+            await self._bring(key)
+            return
+        pulled = await self._pull(key, held, ())
+        if pulled.record is not None:
+            self._merge_in(key, pulled.record)
+        if pulled.status is PullStatus.RECORD and pulled.record is not None and not pulled.record.covers(held.heads):
+            self._lose(key)
+            await self._bring(key)
+
+    def _remember(self, key: SessionKey, record: Record) -> None:
+        """What a primary that fails may take with it."""
+        now_ms = self._owner.clock_ms()
+        packed = self._owner.table.get(key)
+        self._recent[key] = (now_ms, record.pack() if packed is None else packed)
+        self._recent.move_to_end(key)
+        oldest_ms = now_ms - round(self._settings.failover_window * 1000)
+        while self._recent and next(iter(self._recent.values()))[0] < oldest_ms:
+            self._recent.popitem(last=False)
+
+    # -- in the background -------------------------------------------------------------------------------------------
+
+    async def _tell_touches(self) -> None:
+        while True:
+            await asyncio.sleep(TOUCH_S)
+            if not self._touches or self._away:
+                continue
+            touches, self._touches = self._touches, {}
+            now_ms = self._owner.clock_ms()
+            try:
+                await self.store.touch({key: max(now_ms - touched_ms, 0) for key, touched_ms in touches.items()})
+            except StoreError as error:
+                self._went_away(error)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_S * (0.5 + _RANDOM.random()))
+            with contextlib.suppress(StoreError):
+                count = EXPIRED_AT_ONCE
+                while not self._away and count >= EXPIRED_AT_ONCE:
+                    count = await self.store.expire(EXPIRED_AT_ONCE)
+
+    # -- what can be looked at ---------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The store as this server sees it; plain values."""
+        return {
+            "state": "stopped" if not self.is_running else "away" if self._away else "ready",
+            "store": self.store.where,
+            "is_single": self.store.is_single,
+            "reason": self._away,
+            "channel": "up" if self._leases.is_up else "down",
+            "leased": len(self._leases),
+            "pushes": len(self._lines),
+            "queued": len(self._lost),
+            "counts": dict(sorted(self.counts.items())),
+        }
+
+
+async def _each(keys: list[SessionKey], do: Callable[[SessionKey], Any]) -> None:
+    """Do this for each, a few at once."""
+    coming = iter(keys)
+
+    async def some() -> None:
+        for key in coming:
+            await do(key)
+
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))

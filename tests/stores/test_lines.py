@@ -1,0 +1,68 @@
+"""Changes on their way to a store: in order, and together where they wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from sessile.stores.lines import Lines
+
+if TYPE_CHECKING:
+    from sessile.token import SessionKey
+
+KEY, OTHER = b"k" * 16, b"o" * 16
+
+
+class Sent:
+    """What was sent, and a gate for what is on its way."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[SessionKey, list[Any], str]] = []
+        self.gate = asyncio.Event()
+        self.is_there = True
+
+    async def send(self, key: SessionKey, changes: list[Any], ack: str) -> bool:
+        self.batches.append((key, changes, ack))
+        await self.gate.wait()
+        return self.is_there
+
+
+def test_what_waits_goes_together() -> None:
+    """One is on its way; those that come meanwhile are one batch, with the strongest acknowledgement asked for."""
+
+    async def run() -> None:
+        sent = Sent()
+        lines = Lines(sent.send)
+        changes: list[Any] = [object() for _ in range(4)]
+        first = lines.add(KEY, changes[0], "none")
+        await asyncio.sleep(0)
+        others = [lines.add(KEY, change, ack) for change, ack in zip(changes[1:], ("none", "all", "one"), strict=True)]
+        elsewhere = lines.add(OTHER, changes[0], "one")
+        await asyncio.sleep(0)
+        assert sent.batches == [(KEY, changes[:1], "none"), (OTHER, changes[:1], "one")]
+        assert (len(lines), KEY in lines, lines.last(KEY)) == (2, True, others[0])
+        sent.gate.set()
+        assert await asyncio.gather(first, *others, elsewhere) == [True] * 5
+        await lines.idle()
+        assert sent.batches[2:] == [(KEY, changes[1:], "all")]
+        assert (len(lines), KEY in lines, lines.last(KEY)) == (0, False, None)
+
+    asyncio.run(run())
+
+
+def test_whoever_waits_for_what_is_on_its_way_sends_nothing() -> None:
+    """`last` is the arrival of what was sent; without anything there is none."""
+
+    async def run() -> None:
+        sent = Sent()
+        sent.is_there = False
+        lines = Lines(sent.send)
+        assert lines.last(KEY) is None
+        arriving = lines.add(KEY, None, "one")
+        await asyncio.sleep(0)
+        assert lines.last(KEY) is arriving
+        sent.gate.set()
+        assert await arriving is False
+        assert sent.batches == [(KEY, [], "one")]
+
+    asyncio.run(run())
