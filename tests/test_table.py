@@ -504,10 +504,10 @@ def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:
     """Entered first, and not decoded since; what may not go stays, and without anything that may there is no room."""
     table = make(sessions_max=4)
     kept: set[bytes] = set()
-    table.may_evict = lambda key: key not in kept
+    table.may_evict = lambda one: one not in kept
     keys = [key(number) for number in range(6)]
-    for key in keys[:4]:
-        table.put(key, live())
+    for each in keys[:4]:
+        table.put(each, live())
         table._hot.clear()
     kept.add(keys[0])
     table.find(keys[1])
