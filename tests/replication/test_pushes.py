@@ -73,6 +73,25 @@ def test_not_acknowledged_in_time_is_said() -> None:
     assert node.is_settled(key) and len(node._pushes) == 0
 
 
+def test_a_server_that_was_stopped_blames_nobody_for_the_silence() -> None:
+    """Its change was on its way for longer than ack_timeout, by its own fault: it waits on until somebody has it."""
+    cluster = Cluster("abc", strategy="all-to-all")
+    key = cluster.first_key("a")
+    cluster.cut("a", "bc")
+    ticket = cluster.create("a", key, x=1)
+    cluster.servers["a"].is_stopped = True
+    cluster.run(3_000)
+    assert cluster.values(key).keys() == {"a"}
+    cluster.servers["a"].is_stopped = False
+    cluster.run(2)
+    assert cluster.answer("a", ticket) is None
+    cluster.heal()
+    cluster.run(500)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert not cluster.servers["a"].node.counts["ack_timeouts"]
+    assert cluster.values(key).keys() == {"a", "b", "c"}
+
+
 def test_a_request_that_changed_nothing_waits_for_what_others_changed() -> None:
     """Without a change the answer comes when all that this node wrote to the session is held."""
     cluster = Cluster("ab", strategy="all-to-all", delay_ms=10)

@@ -158,6 +158,7 @@ class Node:
         context.now_ms = now_ms = max(now_ms, context.now_ms)
         if self._due_ms is not None and now_ms - self._due_ms > self._config.timings.dead_after_ms:
             self._pulls.was_away()
+            self._pushes.was_away()
             self._tombstones.was_away()
         self._due_ms = None
         match event:

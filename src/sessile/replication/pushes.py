@@ -57,11 +57,13 @@ class _Push:
 class _Wait:
     """Somebody who waits for the changes to a session."""
 
-    __slots__ = ("pushes", "ticket")
+    __slots__ = ("pushes", "ticket", "until_ms")
 
     def __init__(self, ticket: int, pushes: list[_Push]) -> None:
         self.ticket = ticket
         self.pushes = pushes
+        self.until_ms = 0
+        """When it is told that too few have confirmed, at the latest."""
 
 
 class Pushes:
@@ -104,7 +106,13 @@ class Pushes:
             return
         wait = _Wait(ticket, waited)
         self._waits.setdefault(key, []).append(wait)
-        self._context.alarm(self._context.config.ack_timeout_ms, lambda: self._give_up(key, wait))
+        self._allow_time(key, wait)
+
+    def _allow_time(self, key: SessionKey, wait: _Wait) -> None:
+        """From now on, others have `ack_timeout` to confirm."""
+        context = self._context
+        wait.until_ms = context.now_ms + context.config.ack_timeout_ms
+        context.alarm(context.config.ack_timeout_ms, lambda: self._give_up(key, wait))
 
     def _send(self, push: _Push, change: Change) -> None:
         context = self._context
@@ -218,6 +226,12 @@ class Pushes:
         for push in list(self._open.get(key, ())):
             self._held(push, name)
 
+    def was_away(self) -> None:
+        """This node's own loop was late: others are not to blame for what they have not confirmed."""
+        for key, waits in self._waits.items():
+            for wait in waits:
+                self._allow_time(key, wait)
+
     # -- who has what ------------------------------------------------------------------------------------------------
 
     def _is_satisfied(self, push: _Push) -> bool:
@@ -291,7 +305,7 @@ class Pushes:
                 self._end(key, wait, Acknowledged.YES)
 
     def _give_up(self, key: SessionKey, wait: _Wait) -> None:
-        if wait in self._waits.get(key, ()):
+        if wait in self._waits.get(key, ()) and wait.until_ms <= self._context.now_ms:
             self._context.counts["ack_timeouts"] += 1
             self._end(key, wait, Acknowledged.NO)
 
