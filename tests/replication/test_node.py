@@ -83,6 +83,16 @@ def test_a_member_alone_leaves_at_once_and_one_that_cannot_hand_over_in_time() -
     assert cluster.answer("a", ticket) is Acknowledged.NO
 
 
+def test_members_that_all_leave_wait_for_nobody() -> None:
+    """A whole service is stopped: there is no one to hand over to, and each goes as soon as it knows."""
+    cluster = Cluster("abc", copies=2)
+    for name in "abc":
+        cluster.create(name, cluster.first_key(name), x=1)
+    tickets = {name: cluster.stop(name) for name in "abc"}
+    cluster.run(100)
+    assert all(cluster.answer(name, ticket) is not None for name, ticket in tickets.items())
+
+
 def test_what_is_under_way_is_told() -> None:
     """For status pages: questions, changes, bytes."""
     cluster = Cluster("ab", delay_ms=5)

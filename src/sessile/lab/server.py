@@ -18,6 +18,9 @@ from sessile.lab.lifeline import tie_to_parent
 __all__ = ["ServerPlan", "serve"]
 
 STOP_S: Final = 2
+KEEP_ALIVE_S: Final = 60
+"""An idle connection is closed by the balancer, which knows what it has sent. A server that wakes from a stop would close it
+first and read what has come over it after."""
 
 
 class ServerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +57,7 @@ def serve(plan: ServerPlan) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
     )
     listener = socket.socket(fileno=plan.descriptor)

@@ -45,7 +45,6 @@ def node_config(settings: Settings, name: str, host: str, incarnation: int) -> N
         ack_timeout_ms=_ms(settings.ack_timeout),
         pull_timeout_ms=_ms(settings.pull_timeout),
         tombstone_keep_ms=tombstone_keep_ms,
-        drain_ms=_ms(settings.drain_grace),
     )
 
 

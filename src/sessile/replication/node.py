@@ -413,12 +413,13 @@ class Node:
         context.alarm(DRAIN_PAUSE_MS, lambda: self._go(until_ms))
 
     def _go(self, until_ms: int) -> None:
-        """Say goodbye if nothing is left here that others should have, or the time is over."""
+        """Say goodbye if nothing is left here that others should have, nobody stays who could, or the time is over."""
         context = self._context
         assert self._stopping is not None, "a node goes when it was asked to"
         table = context.replica.table
         is_empty = self._repair.is_idle and all(context.handed.get(key) is table.get(key) for key in table)
-        if is_empty or context.now_ms >= until_ms or not context.peers:
+        is_alone = not context.peers or not context.placement.names
+        if is_empty or is_alone or context.now_ms >= until_ms:
             for peer in context.peers.values():
                 context.send(peer, Goodbye())
             context.do(Answer(self._stopping, Acknowledged.YES if is_empty else Acknowledged.NO))
