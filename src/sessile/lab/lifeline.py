@@ -4,7 +4,8 @@ On Linux the kernel kills the child (`prctl(2)`, PR_SET_PDEATHSIG): that also en
 notice nothing by itself. Elsewhere a thread waits for the end of standard input, a pipe that only the parent holds.
 
 Run as a module it ties itself to its parent and then is `sessile SUBCOMMAND`:
-`python -m sessile.lab.lifeline PARENT_PID balance --config FILE`.
+`python -m sessile.lab.lifeline PARENT_PID balance --config FILE`. With `exec PROGRAM ...` it becomes that program, which
+on Linux stays tied.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def _end() -> None:
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["exec"]:
+        os.execv(argv[1], argv[1:])  # noqa: S606 - it is not to run beside us
     from sessile.cli import main as run_cli  # noqa: PLC0415 - tie first: imports take a while
 
     return run_cli(argv)
