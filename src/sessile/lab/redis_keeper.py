@@ -114,16 +114,12 @@ class RedisKeeper:
         for each in self.kept.values():
             self._configure(each, primary)
         await asyncio.gather(*(self._run(each) for each in self.kept.values() if not each.is_sentinel))
-        await self._until(
-            lambda info: info.get("connected_slaves") == str(REPLICAS), primary, "its replicas did not come"
-        )
+        await self._until(primary, "connected_slaves", str(REPLICAS), "its replicas did not come")
         await asyncio.gather(*(self._run(each) for each in self.kept.values() if each.is_sentinel))
         for each in self.kept.values():
             if each.is_sentinel:
-                wanted = f"slaves={REPLICAS},sentinels={SENTINELS}"
-                await self._until(
-                    lambda info, wanted=wanted: wanted in info.get("master0", ""), each, "it found no others"
-                )  # type: ignore[misc]
+                others = f"slaves={REPLICAS},sentinels={SENTINELS}"
+                await self._until(each, "master0", others, "it did not find the others")
 
     async def stop(self) -> None:
         """End all."""
@@ -196,13 +192,14 @@ class RedisKeeper:
             [str(os.getpid()), "exec", *arguments],
             on_error=lambda line: self._say(f"{kept.name}: {line}"),
         )
-        await self._until(bool, kept, "it did not answer")
+        await self._until(kept, "run_id", "", "it did not answer")
 
-    async def _until(self, is_it: Callable[[dict[str, str]], bool], kept: Kept, otherwise: str) -> None:
+    async def _until(self, kept: Kept, field: str, holds: str, otherwise: str) -> None:
+        """Wait until this field of what it tells of itself is there, and holds this."""
         deadline = time.monotonic() + START_S
         child = kept.child
         assert child is not None, "started before"
-        while not is_it(await info_of(kept.port)):
+        while (told := (await info_of(kept.port)).get(field)) is None or holds not in told:
             if not child.is_alive or time.monotonic() > deadline:
                 raise LabError(
                     f"{kept.name}, a process of the store: {otherwise}: {child.last_words() or child.how_it_ended()}"
