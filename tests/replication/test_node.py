@@ -65,6 +65,21 @@ def test_a_member_that_says_goodbye_is_not_looked_for() -> None:
     assert cluster.servers["a"].node.placement.names == ("a", "b")
 
 
+def test_who_was_answered_just_now_may_tell_of_more_before_its_node_leaves() -> None:
+    """A rotation ends the old session once the new one is held, though all that was known of is handed over by then."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    stopped = cluster.stop("a")
+    for _ in range(20):
+        answer = cluster.answer("a", cluster.push("a", key, None))
+        assert answer is Acknowledged.YES and cluster.answer("a", stopped) is None
+        cluster.run(5)
+    cluster.run(40)
+    assert cluster.answer("a", stopped) is Acknowledged.YES
+
+
 def test_a_member_alone_leaves_at_once_and_one_that_cannot_hand_over_in_time() -> None:
     """With nobody to take its sessions it goes all the same, and says that it had some."""
     cluster = Cluster("a")

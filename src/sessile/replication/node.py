@@ -60,6 +60,8 @@ __all__ = ["Node"]
 TOUCHES_MAX: Final = 1_000
 """Touches in one message."""
 DRAIN_PAUSE_MS: Final = 20
+ANSWERED_MS: Final = 10
+"""So long after a change was confirmed whoever waited for it may have another one to tell: a rotation does."""
 
 
 class Node:
@@ -417,7 +419,8 @@ class Node:
         context = self._context
         assert self._stopping is not None, "a node goes when it was asked to"
         table = context.replica.table
-        is_empty = self._repair.is_idle and all(context.handed.get(key) is table.get(key) for key in table)
+        is_over = self._repair.is_idle and context.now_ms - self._pushes.answered_ms >= ANSWERED_MS
+        is_empty = is_over and all(context.handed.get(key) is table.get(key) for key in table)
         is_alone = not context.peers or not context.placement.names
         if is_empty or is_alone or context.now_ms >= until_ms:
             for peer in context.peers.values():

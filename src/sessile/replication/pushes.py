@@ -77,6 +77,8 @@ class Pushes:
         self._doubtful: OrderedDict[SessionKey, None] = OrderedDict()
         """Sessions with a change that nobody confirmed and nobody is expected to."""
         self._waits: dict[SessionKey, list[_Wait]] = {}
+        self.answered_ms = -1_000_000
+        """When somebody who waited was last answered."""
 
     def __len__(self) -> int:
         return self._open_count
@@ -102,7 +104,7 @@ class Pushes:
             self._send(_Push(key, ack, is_end=isinstance(change, Ended)), change)
         waited = [push for push in self._open.get(key, ()) if not self._is_satisfied(push)]
         if not waited:
-            self._context.do(Answer(ticket, Acknowledged.YES))
+            self._reply(ticket, Acknowledged.YES)
             return
         wait = _Wait(ticket, waited)
         self._waits.setdefault(key, []).append(wait)
@@ -314,4 +316,8 @@ class Pushes:
         waits.remove(wait)
         if not waits:
             del self._waits[key]
-        self._context.do(Answer(wait.ticket, result))
+        self._reply(wait.ticket, result)
+
+    def _reply(self, ticket: int, result: Acknowledged) -> None:
+        self.answered_ms = self._context.now_ms
+        self._context.do(Answer(ticket, result))
