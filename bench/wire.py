@@ -49,7 +49,7 @@ def examples() -> dict[str, Message]:
     items = ((KEY, record.pack()),)
     heads = (Stamp(300, WRITER),)
     hello = Hello(
-        PROTOCOL, "sessile", "primary-backup:2", STRANGER, WRITER, is_fresh=False, members=(STRANGER,), links=1
+        PROTOCOL, "sessile", "primary-backup:2", STRANGER, WRITER, is_fresh=False, members=(STRANGER,), links=(0,)
     )
     return {
         "Changed: 100 characters": Changed(KEY, 300, 0, 1, {"note": codec.encode("x" * 100)}),

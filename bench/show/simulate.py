@@ -16,7 +16,8 @@ RARE = {"Rejoin"}
 NOTES = [
     "real engines, nodes, records, cookies and frames; network, clocks, faults and browsers are virtual and seeded",
     "a cell of the table: a message of that type arrived while that fault was at work, anywhere",
-    "left out of the table: Rejoin, which takes ten minutes of silence; tests/replication/test_links.py plays it",
+    "not judged: Rejoin, which only arrives where one of two nodes alone has noticed that they were apart for too long;",
+    "how often nodes were, and started over, told or untold: `node.reunions` and `note starting over`",
     "play one again: sessile simulate --seed N --trace",
 ]
 
@@ -63,6 +64,6 @@ def judged(done: Campaign) -> Shown:
 
 def is_state(name: str) -> bool:
     """Whether a count tells of a state or an outcome: standings, answers to questions, denials, what became of deltas."""
-    return name.startswith(("note member", "pull ", "push ", "wait ", "node.denied", "node.pulled")) or name in {
-        "node.applied", "node.known", "node.need", "node.absences", "node.repaired", "node.second_targets", "node.hedged",
+    return name.startswith(("note member", "note starting", "pull ", "push ", "wait ", "node.denied", "node.pulled")) or name in {
+        "node.applied", "node.reunions", "node.known", "node.need", "node.absences", "node.repaired", "node.second_targets", "node.hedged",
     }  # fmt: skip

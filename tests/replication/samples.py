@@ -29,7 +29,7 @@ SMALL = (
 )
 
 USUAL: tuple[Message, ...] = (
-    messages.Hello(1, "sessile", "primary-backup:2", A, WRITER, True, (A, B, C), 2),
+    messages.Hello(1, "sessile", "primary-backup:2", A, WRITER, True, (A, B, C), (1, 2)),
     messages.Members((A, B, C)),
     messages.Beat(2**32 - 1),
     messages.Writing(WRITER),

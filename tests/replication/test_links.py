@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from sessile.backend import PullStatus
+from sessile.backend import Pulled, PullStatus
 from sessile.delta import Delta
 from sessile.record import Record
 from sessile.replication.config import NodeConfig
@@ -54,7 +54,7 @@ def test_both_sides_greet_first_and_then_speak() -> None:
     node = make_node()
     (greeting,) = (effect for effect in node.handle(LinkUp(1), 0) if isinstance(effect, Send))
     said = decode(greeting.frame[LENGTH_BYTES:], is_greeting=True)
-    assert isinstance(said, Hello) and (said.me.name, said.is_fresh, said.links) == ("a", True, 0)
+    assert isinstance(said, Hello) and (said.me.name, said.is_fresh, said.links) == ("a", True, ())
     assert not node.peers
     say(node, hello())
     assert set(node.peers) == {"b"} and node.placement.names == ("a", "b")
@@ -134,6 +134,90 @@ def test_two_that_were_apart_too_long_do_not_go_on_as_they_were() -> None:
     assert cluster.values(key) == {}
     assert all(set(server.node.peers) == set("abc") - {name} for name, server in cluster.servers.items())
     assert cluster.asked("c", key).status is PullStatus.NONE
+
+
+def apart(*sides: str) -> Cluster:
+    """Sides that have not heard each other for longer than ended sessions are remembered, and still do not."""
+    names = "".join(sorted("".join(sides)))
+    cluster = Cluster(names, strategy="all-to-all", tombstone_keep_ms=3_000)
+    cluster.cut(*sides)
+    cluster.run(5_000)
+    return cluster
+
+
+def began_anew(cluster: Cluster) -> set[str]:
+    """Who is not in its first incarnation any more."""
+    return {name for name, server in cluster.servers.items() if server.node.membership.me.incarnation > 1}
+
+
+@pytest.mark.parametrize(
+    ("sides", "losers"), [(("ab", "cde"), "ab"), (("ad", "bc"), "ad"), (("bc", "ad"), "ad"), (("a", "b"), "a")]
+)
+def test_one_whole_side_starts_over_and_the_other_goes_on(sides: tuple[str, str], losers: str) -> None:
+    """The smaller one; of two that are equal the one with the first name, wherever the others' names lie."""
+    cluster = apart(*sides)
+    cluster.heal()
+    cluster.run(4_000)
+    assert began_anew(cluster) == set(losers)
+    assert all(len(server.node.peers) == len(cluster.servers) - 1 for server in cluster.servers.values())
+
+
+def test_who_started_over_is_no_bridge_for_what_has_ended() -> None:
+    """Its mate of before still holds what ended on the other side, and greets it before it meets that side."""
+    cluster = Cluster("abcde", strategy="all-to-all", tombstone_keep_ms=3_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(20)
+    cluster.cut("ab", "cde")
+    cluster.run(2_000)
+    cluster.end("c", key)
+    cluster.run(3_000)
+    for name in "cde":
+        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    cluster.cuts -= {frozenset(("a", other)) for other in "cde"}
+    cluster.run(3_000)
+    assert began_anew(cluster) == {"a", "b"} and cluster.values(key) == {}
+    cluster.heal()
+    cluster.run(3_000)
+    assert cluster.values(key) == {} and cluster.asked("b", key).status is PullStatus.NONE
+
+
+@pytest.mark.parametrize(("silent_ms", "reunions"), [(2_700, 0), (2_701, 1)])
+def test_ended_sessions_must_still_be_told_of_after_a_silence(silent_ms: int, reunions: int) -> None:
+    """Who was silent for nearly as long as they are remembered is apart already; for less, it goes on as it was."""
+    node = make_node(tombstone_keep_ms=3_000)
+    node.handle(LinkUp(1), 0)
+    say(node, hello(), now_ms=10)
+    node.handle(LinkDown(1), 20)
+    node.handle(LinkUp(2), 10 + silent_ms)
+    say(node, hello(), link=2, now_ms=10 + silent_ms)
+    assert node.counts["reunions"] == reunions
+
+
+def test_a_greeting_that_tells_of_links_to_nobody_is_none() -> None:
+    """Its link is hung up, and counted."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    assert any(isinstance(effect, HangUp) for effect in say(node, hello(links=(1,))))
+    assert node.counts["protocol_errors"] == 1 and not node.peers
+
+
+def test_nothing_that_was_kept_or_asked_outlives_a_start_over() -> None:
+    """A kept copy is as old as the table; who waits for an answer is told that nobody gave one."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(20)
+    proxy = cluster.servers["a"].node.placement.order(key)[2]
+    assert cluster.asked(proxy, key).status is PullStatus.RECORD
+    ticket = cluster.pull(proxy, key)
+    server = cluster.servers[proxy]
+    server.node.start_over("a")
+    cluster.run(1)
+    assert cluster.answer(proxy, ticket) == Pulled(PullStatus.UNREACHABLE)
+    for name in set("abc") - {proxy}:
+        cluster.servers[name].table.drop(key)
+    assert cluster.asked(proxy, key).status is not PullStatus.RECORD
 
 
 def test_a_link_that_breaks_before_the_greeting_is_dialled_again() -> None:

@@ -81,7 +81,7 @@ def test_a_link_that_comes_back() -> None:
     watch.met("b", 7)
     watch.down(7)
     watch.wait(200)
-    assert watch.met("b", 8) == (((), "", False, 200))
+    assert watch.met("b", 8) == (((), "", False, False, 200))
     watch.wait(100)
     assert watch.it.standing("b") is ALIVE and watch.it.link_of("b") == 8 and watch.it.name_of(8) == "b"
     assert watch.changes() == [(UNKNOWN, ALIVE)]
@@ -130,7 +130,7 @@ def test_who_was_away_blames_nobody() -> None:
     watch.met("c", 8)
     watch.down(8)
     watch.now_ms += 60_000
-    assert watch.it.tick(watch.now_ms).hang_up == () and watch.it.take_was_late() and not watch.it.take_was_late()
+    assert watch.it.tick(watch.now_ms).hang_up == ()
     assert watch.it.standing("b") is watch.it.standing("c") is ALIVE
     watch.wait(249)
     assert watch.it.standing("b") is watch.it.standing("c") is ALIVE
@@ -147,7 +147,6 @@ def test_a_node_with_nobody_to_judge_is_never_late() -> None:
     assert watch.it.next_wakeup(watch.now_ms) is None
     watch.now_ms += 60_000
     watch.met("b", 7)
-    assert not watch.it.take_was_late()
 
 
 # -- greetings ---------------------------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ def test_a_node_with_nobody_to_judge_is_never_late() -> None:
 def test_of_two_links_one_is_kept(name: str, first: str, second: str, hung_up: int) -> None:
     """The one that the smaller name dialled, or the newer one."""
     watch = Watch()
-    assert watch.greet(1, info(name), first) == ((), "", False, 0)
+    assert watch.greet(1, info(name), first) == ((), "", False, True, 0)
     greeting = watch.greet(2, info(name), second)
     assert greeting.hang_up == (hung_up,) and greeting.reason
     assert watch.it.link_of(name) == 3 - hung_up
@@ -190,7 +189,7 @@ def test_a_new_incarnation_replaces_any_link() -> None:
     watch.greet(1, info("z"), "z")
     watch.hear(1)
     watch.wait(300)
-    assert watch.met("z", 2, incarnation=2) == ((1,), "another link replaces it", True, 0)
+    assert watch.met("z", 2, incarnation=2) == ((1,), "another link replaces it", True, True, 0)
 
 
 def test_how_long_a_member_was_silent() -> None:
@@ -215,7 +214,7 @@ def test_a_member_heard_to_be_started_again_owes_nothing_for_its_silence() -> No
     watch.told(info("b", 2))
     assert watch.it.standing("b") is UNKNOWN and watch.it.has_missing(watch.now_ms)
     assert watch.wait(0).dial == () and watch.it.link_of("b") is None  # the dial that is under way goes on
-    assert watch.greet(2, info("b", 2)) == ((), "", True, 0)
+    assert watch.greet(2, info("b", 2)) == ((), "", True, True, 0)
 
 
 def test_a_node_that_starts_over_owes_nothing_either() -> None:

@@ -16,7 +16,7 @@ def test_a_seed_draws_the_same_options_and_seeds_draw_many() -> None:
     assert {kind for options in drawn for kind in options.behaviours} == set(BEHAVIOURS)
     assert {options.strategy for options in drawn} == {"all-to-all", "primary-backup"}
     assert {options.ack for options in drawn} == {"none", "one", "all"}
-    assert {options.glances for options in drawn} == {False, True}
+    assert {options.glances for options in drawn} == {options.is_forgetful for options in drawn} == {False, True}
     assert {(options.idle > 100_000, options.reads > 50) for options in drawn} == {
         (True, False),
         (False, False),

@@ -2,14 +2,19 @@
 
 Both sides of a link greet first. Who greets with another protocol, cluster or strategy, under this node's own name, or
 writes under a tag that somebody else writes under, is refused. Two nodes keep one link; which one, both decide alike
-(`membership.py`). Two that were apart for longer than ended sessions are remembered do not go on as they are: the side
-with fewer members starts over, or what ended could come back.
+(`membership.py`).
+
+Two that were apart for nearly as long as ended sessions are remembered, or longer, do not go on as they are, or what ended
+could come back: one of them starts over. Both decide alike which, by what they said in their greetings: of the smaller
+side, or of two that are equal the one whose names come first. Who has started over brings the other side's sessions, so
+whoever was apart from that side is apart from it as well.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from sessile.errors import WireError
 from sessile.replication.events import HangUp, Send
 from sessile.replication.messages import PROTOCOL, Hello, Rejoin, Writing
 from sessile.replication.peer import Peer
@@ -22,6 +27,20 @@ __all__ = ["Links"]
 
 GREETING_MS: Final = 2_000
 """A link on which nobody has greeted in so long is hung up."""
+APART: Final = 0.9
+"""So much of the time for which ended sessions are remembered is too long: they must still be told of."""
+
+
+_Side = tuple[int, tuple[str, ...]]
+
+
+class _Greeted(NamedTuple):
+    """What this node said on a link."""
+
+    address: str
+    """What was dialled; empty where the other side did."""
+    writer: int
+    side: _Side
 
 
 class Owner(Protocol):
@@ -36,8 +55,8 @@ class Owner(Protocol):
     def peer_restarted(self, name: str) -> None:
         """It has nothing of what it had; `peer_came` follows."""
 
-    def start_over(self) -> None:
-        """Drop the table: this node was apart for too long."""
+    def start_over(self, winner: str) -> None:
+        """Drop the table: this node was apart from that one for too long."""
 
 
 class Links:
@@ -46,11 +65,13 @@ class Links:
     def __init__(self, context: Context, owner: Owner) -> None:
         self._context = context
         self._owner = owner
-        self._greeting: dict[int, tuple[str, int]] = {}
-        """Links on which the other side has not greeted yet: the address that was dialled, the tag that was announced."""
+        self._greeting: dict[int, _Greeted] = {}
+        """Links on which the other side has not greeted yet."""
         self._peers: dict[int, Peer] = {}
         self.is_fresh = True
         """Whether this node never held anything."""
+        self.follows = ""
+        """Who this node started over for, if it did."""
 
     def peer(self, link: int) -> Peer | None:
         """Who is at the other end of a link, once greeted."""
@@ -62,7 +83,7 @@ class Links:
     def up(self, link: int, address: str) -> None:
         """A link is there: greet. `address` is what was dialled, empty where the other side did."""
         context = self._context
-        self._greeting[link] = (address, context.writer)
+        members = context.membership.infos()
         hello = Hello(
             PROTOCOL,
             context.config.cluster,
@@ -70,9 +91,11 @@ class Links:
             context.membership.me,
             context.writer,
             self.is_fresh,
-            context.membership.infos(),
-            len(context.peers),
+            members,
+            tuple(place for place, info in enumerate(members) if info.name in context.peers),
+            self.follows,
         )
+        self._greeting[link] = _Greeted(address, context.writer, _side(hello))
         context.do(Send(link, encode(hello)))
         context.alarm(GREETING_MS, lambda: self._expect(link))
 
@@ -97,9 +120,9 @@ class Links:
     def down(self, link: int) -> None:
         """A link is gone; one that is not known is no loss."""
         context = self._context
-        address, _ = self._greeting.pop(link, ("", 0))
-        if address:
-            context.membership.dial_failed(address, False, context.now_ms)
+        greeting = self._greeting.pop(link, None)
+        if greeting is not None and greeting.address:
+            context.membership.dial_failed(greeting.address, False, context.now_ms)
         context.membership.link_down(link, context.now_ms)
         peer = self._peers.pop(link, None)
         if peer is not None and context.peers.get(peer.name) is peer:
@@ -116,21 +139,25 @@ class Links:
             context.note("refused", name=hello.me.name, reason=reason)
             self._refuse(link, reason)
             return
-        address, announced = self._greeting.pop(link)
-        greeting = context.membership.greet(link, hello.me, address=address, now_ms=context.now_ms)
+        theirs = _side(hello)
+        mine = self._greeting.pop(link)
+        greeting = context.membership.greet(link, hello.me, address=mine.address, now_ms=context.now_ms)
         for other in greeting.hang_up:
             self.hang_up(other, greeting.reason)
         if link in greeting.hang_up:
             return
-        if greeting.silent_ms > context.config.tombstone_keep_ms:
-            self._reunite(link, hello)
+        silent_ms = greeting.silent_ms
+        if greeting.is_new and hello.follows:
+            silent_ms = context.membership.silent_ms(hello.follows)
+        if silent_ms > APART * context.config.tombstone_keep_ms:
+            self._reunite(link, hello.me.name, mine.side, theirs)
             return
         if greeting.is_restarted:
             self._owner.peer_restarted(hello.me.name)
         peer = context.peers[hello.me.name] = self._peers[link] = Peer(
             hello.me.name, link, hello.writer, context.now_ms
         )
-        if context.writer != announced:
+        if context.writer != mine.writer:
             context.send(peer, Writing(context.writer))
         self._owner.peer_came(peer, hello)
 
@@ -149,12 +176,20 @@ class Links:
             return "it writes under a tag that another node writes under"
         return ""
 
-    def _reunite(self, link: int, hello: Hello) -> None:
-        """Two that were apart for longer than ends are remembered: the side with fewer members starts over."""
+    def _reunite(self, link: int, name: str, mine: _Side, theirs: _Side) -> None:
+        """Two that were apart for too long: the one of the smaller side starts over."""
         context = self._context
         context.counts["reunions"] += 1
-        if (len(context.peers), context.config.name) < (hello.links, hello.me.name):
-            self._owner.start_over()
+        if mine < theirs:
+            self._owner.start_over(name)
         else:
             context.do(Send(link, encode(Rejoin())))
         self.hang_up(link, "apart for longer than ended sessions are remembered")
+
+
+def _side(hello: Hello) -> _Side:
+    """Who greets, and whom it is linked to: how many, and their names. Raises WireError where it names nobody."""
+    if not all(0 <= place < len(hello.members) for place in hello.links):
+        raise WireError("a greeting tells of links to members that it does not name")
+    names = sorted({hello.me.name, *(hello.members[place].name for place in hello.links)})
+    return len(names), tuple(names)

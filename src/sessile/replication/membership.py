@@ -59,6 +59,8 @@ class Greeting(NamedTuple):
     """Why they are not."""
     is_restarted: bool = False
     """The member greeted before, in an earlier incarnation: it has nothing of what it had."""
+    is_new: bool = False
+    """This incarnation of it never greeted before."""
     silent_ms: int = 0
     """For how long this incarnation of it had not been heard; 0 if it never was."""
 
@@ -99,7 +101,6 @@ class Membership:
         self._silent: list[int] = []
         self._placeable: tuple[Place, ...] | None = None
         self._is_news = False
-        self._was_late = False
         self._highest_of_me = me.incarnation
         self._refuted_ms = -NEVER_MS
         self._now_ms = 0
@@ -143,17 +144,15 @@ class Membership:
         self._take_info(member, info)
         if is_restarted:
             member.heard_ms = None
-        member.greeted = info.incarnation
+        is_new, member.greeted = member.greeted != info.incarnation, info.incarnation
         self._unlink(member)
         self._by_link[link] = member
         member.link, member.is_dialler = link, bool(address)
         member.up_ms = member.since_ms = now_ms
         member.is_confirmed = False
         self._settle(member, BY_STAGE[Stage(member.info.stage)])
-        silent_ms = 0 if member.heard_ms is None else now_ms - member.heard_ms
-        if replaced is None:
-            return Greeting(is_restarted=is_restarted, silent_ms=silent_ms)
-        return Greeting((replaced,), "another link replaces it", is_restarted, silent_ms)
+        hang_up, why = ((), "") if replaced is None else ((replaced,), "another link replaces it")
+        return Greeting(hang_up, why, is_restarted, is_new, self.silent_ms(info.name))
 
     def heard(self, link: int, now_ms: int) -> None:
         """Something arrived on a link; one that was refused or replaced says nothing."""
@@ -251,6 +250,11 @@ class Membership:
         member = self._members.get(name)
         return Standing.UNKNOWN if member is None else member.standing
 
+    def silent_ms(self, name: str) -> int:
+        """For how long this incarnation of a member has not been heard; 0 if it never was."""
+        member = self._members.get(name)
+        return 0 if member is None or member.heard_ms is None else self._now_ms - member.heard_ms
+
     def is_confirmed_dead(self, name: str) -> bool:
         """Whether a member is gone for certain: it left, nobody listens there, or what it has is too old to be used."""
         member = self._members.get(name)
@@ -330,18 +334,13 @@ class Membership:
         is_news, self._is_news = self._is_news, False
         return is_news
 
-    def take_was_late(self) -> bool:
-        """Whether, since this was last asked, this node itself was away for longer than others may be silent."""
-        was_late, self._was_late = self._was_late, False
-        return was_late
-
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _pass(self, now_ms: int) -> None:
         """Time passes. A node that was away itself blames nobody for it."""
         if now_ms - self._now_ms > self._timings.dead_after_ms:
             for member in self._members.values():
-                self._was_late |= member.forgive(now_ms, self._timings)
+                member.forgive(now_ms, self._timings)
         self._now_ms = now_ms
 
     def _hurry(self) -> None:

@@ -74,8 +74,10 @@ class Hello(Struct, array_like=True, frozen=True, tag=1):
     is_fresh: bool
     """Whether the sender holds nothing yet."""
     members: tuple[MemberInfo, ...]
-    links: int = 0
-    """How many members the sender is linked to; where two were apart too long, the side with fewer drops its table."""
+    links: tuple[int, ...] = ()
+    """Which of `members` the sender is linked to: where two were apart for too long, the smaller side starts over."""
+    follows: str = ""
+    """Who the sender started over for, if it did: what it holds comes from there."""
 
 
 class Members(Struct, array_like=True, frozen=True, tag=2):

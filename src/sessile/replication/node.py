@@ -235,13 +235,15 @@ class Node:
     def peer_restarted(self, name: str) -> None:
         self._pushes.restarted(name)
 
-    def start_over(self) -> None:
-        """Drop everything and greet everybody anew, as after a restart."""
+    def start_over(self, winner: str) -> None:
+        """Drop everything and greet everybody anew, as after a restart: that one's sessions count."""
         context = self._context
-        context.note("starting over", sessions=len(context.replica.table))
+        context.note("starting over", sessions=len(context.replica.table), winner=winner)
         context.replica.clear()
+        self._pulls.clear()
         context.do(DrawWriter())
         self._links.is_fresh = True
+        self._links.follows = winner
         self._membership.renew()
         self.directory.view_changed()
         self._links.hang_up_all("starting over")
@@ -324,8 +326,8 @@ class Node:
         """Whatever arrives is a sign of life; a beat is nothing else."""
 
     def _rejoin(self, peer: Peer, message: Rejoin) -> None:
-        del peer, message
-        self.start_over()
+        del message
+        self.start_over(peer.name)
 
     def _members(self, peer: Peer, message: Members) -> None:
         del peer

@@ -232,14 +232,12 @@ class Pulls:
         is_complete = context.membership.is_complete() and all(
             question.answered.get(name) == NONE for name in context.peers
         )
-        if have is not None and have.state == LIVE:
-            # Nobody else has it: all that there is, unless those who may have it were not asked.
+        if have is not None:
+            # It is alive, or the question were over; all that there is, unless those who may have more were not asked.
             if not is_complete:
                 return Pulled(PullStatus.UNREACHABLE)
             if context.replica.table.get(question.key) is None:
                 context.alarm(0, partial(self._adopt, question.key, have))  # once this question is answered
-            return Pulled(PullStatus.RECORD, have)
-        if have is not None:
             return Pulled(PullStatus.RECORD, have)
         if is_complete and context.membership.has_quorum():
             self._remember_none(question.key)
@@ -302,6 +300,14 @@ class Pulls:
         if packed is not None:
             self._kept_bytes -= len(packed)
         self._negatives.pop(key, None)
+
+    def clear(self) -> None:
+        """Nothing that was held or kept here counts any more; who asked is told that nobody answered."""
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._negatives.clear()
+        for number in list(self._questions):
+            self._finish(number, Pulled(PullStatus.UNREACHABLE))
 
     def drop(self, key: SessionKey) -> None:
         """Hold the session no longer, but keep its state to ask with."""

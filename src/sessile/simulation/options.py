@@ -57,6 +57,10 @@ _SHORT_CHANCE: Final = 0.15
 _READERS_CHANCE: Final = 0.6
 """How often nearly all requests only read then: what is written to all the time need not be touched."""
 _GLANCES_CHANCE: Final = 0.4
+_FORGETFUL_CHANCE: Final = 0.05
+_FORGETFUL_MS: Final = 1_500
+"""How often, and for how short, ended sessions are remembered, so that silence may last longer."""
+_LONGER_MS: Final = 3_000
 READS: Final = 35
 READS_OF_READERS: Final = 95
 
@@ -111,6 +115,11 @@ class Options(Struct, frozen=True, kw_only=True):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name}={getattr(self, name)} is less than 1")
 
+    @property
+    def is_forgetful(self) -> bool:
+        """Whether silence may last longer than ended sessions are remembered."""
+        return self.tombstones < 100_000
+
     def but(self, **others: Any) -> Options:
         """These options with some of them replaced."""
         return msgspec.structs.replace(self, **others)
@@ -156,7 +165,19 @@ def draw(seed: int) -> Options:
     )
     # What came later is of chance of its own, so that it left what older seeds found as it was.
     glances = rng_of(seed, "glances").random() < _GLANCES_CHANCE
-    return drawn.but(glances=glances, reads=READS if drawn.idle > 100_000 else _reads(seed))
+    drawn = drawn.but(glances=glances, reads=READS if drawn.idle > 100_000 else _reads(seed))
+    return _forgetful(drawn) if rng_of(seed, "keeps").random() < _FORGETFUL_CHANCE else drawn
+
+
+def _forgetful(options: Options) -> Options:
+    """Where ended sessions are not remembered for long; partitions that last longer come as well."""
+    return options.but(
+        tombstones=_FORGETFUL_MS,
+        grace=min(options.grace, 100),
+        duration=options.duration + _LONGER_MS,
+        requests=options.requests * 2,
+        faults=tuple(kind for kind in FAULTS if kind in {*options.faults, "partitions"}),
+    )
 
 
 def _reads(seed: int) -> int:

@@ -148,7 +148,10 @@ class World:
             repair_every_ms=REPAIR_MS,
             tombstone_keep_ms=options.tombstones,
         )
-        return self._make_node(config, table, process.rng, process.clock())
+        node = self._make_node(config, table, process.rng, process.clock())
+        if isinstance(node, WatchedNode):
+            node.about_to_start_over = partial(self.starts_over, process)
+        return node
 
     def crash(self, process: Process, *, is_silent: bool) -> None:
         """Kill a process; with `is_silent`, its machine."""
@@ -195,6 +198,12 @@ class World:
             for process in self.living():
                 look = partial(self.traffic.glance, chronicle.header, process)
                 self.schedule.after(rng.randrange(1, GLANCE_MS_MAX), look)
+
+    def starts_over(self, process: Process) -> None:
+        """A node that was apart for too long is about to drop all that it holds."""
+        self.log(f"{process} starts over")
+        for checker in self.checkers:
+            checker.starts_over(process)
 
     def heal(self) -> None:
         """Let everything be well again, and some of the dead come back."""
@@ -316,8 +325,18 @@ class World:
             self.trace.show(f"{self.now_ms:>6} {line}")
 
 
+class WatchedNode(Node):
+    """The real node, but that somebody hears of it before it drops all that it holds."""
+
+    about_to_start_over: Callable[[], None]
+
+    def start_over(self, winner: str) -> None:
+        self.about_to_start_over()
+        super().start_over(winner)
+
+
 def _real_node(config: NodeConfig, table: Table, rng: Random, now_ms: int) -> Node:
-    return Node(config, table, rng=rng, now_ms=now_ms)
+    return WatchedNode(config, table, rng=rng, now_ms=now_ms)
 
 
 @lru_cache(maxsize=256)

@@ -31,8 +31,8 @@ class Ends(Checker):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        self._knew: set[tuple[Process, SessionKey]] = set()
-        """Who has held which tombstone; asked, never walked."""
+        self._knew: dict[Process, set[SessionKey]] = {}
+        """Who has held which tombstones; asked, never walked."""
         self._calm: set[End] = set()
         """The ends that nothing stood in the way of."""
 
@@ -42,12 +42,15 @@ class Ends(Checker):
         assert process is not None, "who waits is served"
         record = record_of(process, question.key)
         if record is not None and record.state:
-            self._knew.add((process, question.key))
+            self._knew.setdefault(process, set()).add(question.key)
         if request.ended is not None and request.ended[0] == question.key:
             end = request.ended[1]
             since_ms = self.scene.now_ms - end.made_ms + SETTLED_MS
             if end.acknowledged_ms == self.scene.now_ms and self.scene.calm_for_ms(process.place) >= since_ms:
                 self._calm.add(end)
+
+    def starts_over(self, process: Process) -> None:
+        self._knew.pop(process, None)
 
     def opened(self, request: Request) -> None:
         process, key = request.process, request.key
@@ -59,7 +62,7 @@ class Ends(Checker):
             if not any(each.state == ROTATED for each in chronicle.ends):
                 self.find(f"{request} looks back at {chronicle}, which was not rotated")
             return
-        if (process, key) in self._knew:
+        if key in self._knew.get(process, ()):
             self.find(f"{request} opens {chronicle}, whose tombstone was held at {process}")
         if end is None or end.acknowledged_ms is None:
             return

@@ -3,8 +3,8 @@
 What a process committed is in its own table; once a push was answered with YES it is in as many as `ack` demands, and that
 is looked up at that very moment. From then on it may vanish only with the last process that holds it, and only when as many
 of its holders have crashed since as it had copies for certain: one for `ack=none`, a degraded answer and a node that knew
-of no other holder; two for `ack=one`; all for `ack=all`. Nothing but a crash ever excuses a loss. (A session that ran out
-of time is not looked at.)
+of no other holder; two for `ack=one`; all for `ack=all`. Nothing but a crash ever excuses a loss; who was apart for longer
+than ends are remembered, and starts over, has as good as crashed. (A session that ran out of time is not looked at.)
 """
 
 from __future__ import annotations
@@ -87,6 +87,9 @@ class Losses(Checker):
         was_deceived = self.scene.now_ms - self._died_ms < NOTICED_MS
         self._goes(process, is_crash=not is_clean or was_deceived)
 
+    def starts_over(self, process: Process) -> None:
+        self._goes(process, is_crash=True)
+
     def is_quiet(self) -> None:
         """What nobody holds must have been lost by crashes; from now on what is held has all its copies."""
         living = self.scene.living()
@@ -95,7 +98,8 @@ class Losses(Checker):
                 continue
             holders = len(self._holders(chronicle, item, living))
             if not holders:
-                if item.hits < item.copies:  # a server that is no holder lets go of what they had confirmed
+                # A server that is no holder lets go of what those that crashed had confirmed.
+                if item.hits < item.copies and not self._may_have_aged(chronicle):
                     self.find(f"{item} of {chronicle} has vanished, with {item.copies} copies and {item.hits} crashes")
                 item.is_lost = True
             item.copies, item.hits = holders, 0
@@ -129,9 +133,15 @@ class Losses(Checker):
             if held:
                 continue
             item.is_lost = True
-            if item.hits < item.copies and not may_have_expired(self.scene, chronicle):
+            is_old = may_have_expired(self.scene, chronicle) or self._may_have_aged(chronicle)
+            if item.hits < item.copies and not is_old:
                 how = f"the crash of {process}" if is_crash else f"{process}, which left in good order"
                 self.find(f"{item} of {chronicle} went with {how}: {item.copies} copies, {item.hits} crashes")
+
+    def _may_have_aged(self, chronicle: Chronicle) -> bool:
+        """Whether copies may have run out of time where word of their session's use did not get through."""
+        written_ms = max(write.made_ms for write in chronicle.writes.values())
+        return self.scene.now_ms - written_ms > self.scene.options.idle * 8 // 10 and not self.scene.is_all_well()
 
     def _items(self) -> Iterator[tuple[Chronicle, Write | End]]:
         for chronicle in self.scene.history.chronicles.values():
@@ -151,7 +161,11 @@ class Losses(Checker):
 
 
 def may_have_expired(scene: Scene, chronicle: Chronicle) -> bool:
-    """Whether some clock may say that the session ran out of time."""
+    """Whether some clock may say that the session ran out of time, or that its end need not be remembered any more."""
+    if "jumps" in scene.options.faults and chronicle.ends and scene.options.is_forgetful:
+        return True
+    if any(scene.now_ms - end.made_ms > scene.options.tombstones * 8 // 10 for end in chronicle.ends):
+        return True
     if "jumps" in scene.options.faults:
         return scene.options.idle < 100_000
     idle_ms, now_ms = scene.options.idle, scene.now_ms

@@ -116,6 +116,9 @@ class Checker:
     def leaves(self, process: Process, *, is_clean: bool) -> None:
         """A process is about to end in good order; `is_clean`: its node said that nothing is left in it."""
 
+    def starts_over(self, process: Process) -> None:
+        """A process is about to drop all that it holds, since it was apart for longer than ends are remembered."""
+
     def is_quiet(self) -> None:
         """Faults and requests are over, and the copies alike."""
 
