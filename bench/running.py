@@ -7,18 +7,20 @@ import contextlib
 import json
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.browser import HOST, Browser
 from bench.show import CannotShow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["Running", "demo", "free_pair"]
 
 START_S: Final = 90.0
 STOP_S: Final = 30.0
+LOOK_AGAIN_S: Final = 0.05
 
 
 class Running:
@@ -43,6 +45,27 @@ class Running:
         """`kill`, `pause`, `resume`, `restart` or `drain` a server; returns when that shows."""
         return await self._control("POST", f"/api/servers/{name}/{action}")
 
+    async def until_whole(self, within_s: float) -> bool:
+        """Wait until every server is ready, the balancer uses it and it is linked to all others; False if not in time."""
+        return await self._until(_is_whole, within_s)
+
+    async def until_copied(self, sessions: int, copies: int, within_s: float) -> bool:
+        """Wait until so many sessions have a primary, and so many backups as they should; False if not in time."""
+
+        def is_copied(servers: list[dict[str, Any]]) -> bool:
+            held = [sum(server["cluster"].get(role, 0) for server in servers) for role in ("primary", "backup")]
+            return held == [sessions, sessions * (copies - 1)]
+
+        return await self._until(is_copied, within_s)
+
+    async def _until(self, condition: Callable[[list[dict[str, Any]]], bool], within_s: float) -> bool:
+        deadline = time.monotonic() + within_s
+        while not condition((await self.status())["servers"]):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return True
+
     async def kill(self, name: str) -> None:
         """SIGKILL for one server."""
         await self.act(name, "kill")
@@ -59,6 +82,15 @@ class Running:
             raise CannotShow(f"{method} {path} was answered with {status}: {told}")
         assert isinstance(told, dict), "the control API speaks JSON"
         return told
+
+
+def _is_whole(servers: list[dict[str, Any]]) -> bool:
+    return all(
+        server["state"] == "ready"
+        and server["balancer_sees"] == "up"
+        and list(server["cluster"]["members"].values()) == ["alive"] * (len(servers) - 1)
+        for server in servers
+    )
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,207 @@
+"""Users at work while servers come to harm, and what became of the session of each.
+
+Every user keeps cookies as a browser does, has one request under way at a time, and never sends one twice: what fails
+here, failed. Beside the browser stands a model of what the session must hold. A request that is no read and fails may
+have been executed or not, so it leaves two models; both are right, and the next answer says which it is from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bench.browser import Browser
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+__all__ = ["Asked", "Crowd", "User", "answered_s", "at_work", "close_all"]
+
+Model = dict[str, Any]
+
+PAUSE_S: Final = 0.3
+"""What a user does with an answer takes so long on average, and at most twice as long."""
+MODELS_MAX: Final = 64
+"""Six requests that failed in a row; a user who has more is told nothing any more."""
+
+
+class Asked(NamedTuple):
+    """One request, as its user saw it."""
+
+    began_s: float
+    ended_s: float
+    method: str
+    status: int
+    """0 where the connection broke."""
+    server: str
+    """Who answered, if a server of the demo did."""
+
+    @property
+    def is_good(self) -> bool:
+        return self.status == 200
+
+    @property
+    def seconds(self) -> float:
+        return self.ended_s - self.began_s
+
+
+@dataclass(slots=True)
+class User:
+    """One user, and what became of their session."""
+
+    browser: Browser
+    rng: Random
+    models: list[Model] = field(default_factory=lambda: [{}])
+    """What the session may hold."""
+    key: str = ""
+    home: str = ""
+    """The server that last said it is the session's primary."""
+    asked: list[Asked] = field(default_factory=list)
+    sessions_lost: int = 0
+    changes_lost: int = 0
+    """Answers that lack something that was acknowledged."""
+    executed_twice: int = 0
+    """Answers that count more than was asked for."""
+    stale: int = 0
+    """Answers by a server that could not find the newest state."""
+    wrongs: list[str] = field(default_factory=list)
+    """What was wrong, in words."""
+
+    async def step(self) -> None:
+        """Send one request, and compare the answer with the model."""
+        await self._ask(*self._next())
+
+    async def look(self) -> bool:
+        """Read the session; returns whether it was told."""
+        return await self._ask("GET", "/api/session", lambda _: None)
+
+    async def count(self) -> bool:
+        """Change the session; returns whether that was acknowledged."""
+        return await self._ask(
+            "POST", "/api/count?name=count", lambda model: model.update(count=model.get("count", 0) + 1)
+        )
+
+    async def _ask(self, method: str, path: str, change: Callable[[Model], None]) -> bool:
+        began_s = time.monotonic()
+        status, told = await self.browser.ask(method, path)
+        is_told = status == 200 and isinstance(told, dict)
+        server = told["server"] if is_told else ""
+        self.asked.append(Asked(began_s, time.monotonic(), method, status if is_told or status != 200 else 0, server))
+        if is_told:
+            self.judge(told, change)
+        elif method != "GET":
+            self.doubt(change)
+        return is_told
+
+    def _next(self) -> tuple[str, str, Callable[[Model], None]]:
+        """The first request begins a session; then a mix of reads and three kinds of writes."""
+        kind = self.rng.choice(("read", "read", "count", "increment", "set")) if self.key else "count"
+        if kind == "read":
+            return "GET", "/api/session", lambda _: None
+        if kind == "set":
+            value = f"{self.rng.getrandbits(64):016x}"
+            return "POST", f"/api/set?name=last&value={value}", lambda model: model.update(last=value)
+        return "POST", f"/api/{kind}?name={kind}", lambda model: model.update({kind: model.get(kind, 0) + 1})
+
+    def doubt(self, change: Callable[[Model], None]) -> None:
+        """A request failed: nobody knows whether it was executed."""
+        executed = [dict(model) for model in self.models]
+        for model in executed:
+            change(model)
+        self.models += [model for model in executed if model not in self.models]
+        assert len(self.models) <= MODELS_MAX, "somebody answers sooner or later"
+
+    def judge(self, told: dict[str, Any], change: Callable[[Model], None]) -> None:
+        """An answer says how things are."""
+        fields, key = told["fields"], told["key"]
+        if told["role"] == "primary":
+            self.home = told["server"]
+        self.stale += bool(told["stale"])
+        for model in self.models:
+            change(model)
+        if self.key and key != self.key:
+            self.sessions_lost += 1
+            self.wrongs.append(f"{told['server']} knows no session {self.key[:8]}")
+        elif fields not in self.models:
+            self.wrongs.append(f"{told['server']} tells {fields} instead of {' or '.join(map(str, self.models))}")
+            has_more = any(fields.get(name, 0) > most for name, most in self._most().items())
+            self.executed_twice += has_more
+            self.changes_lost += not has_more
+        self.key, self.models = key, [dict(fields)]
+
+    def _most(self) -> Model:
+        """The most that may have been counted under each name."""
+        names = ("count", "increment")
+        return {name: max(model.get(name, 0) for model in self.models) for name in names}
+
+
+class Crowd:
+    """All users of a demo."""
+
+    def __init__(self, users: list[User]) -> None:
+        self.users = users
+        self._is_over = False
+
+    async def work(self, user: User) -> None:
+        """One request after the other, with pauses, until it is over."""
+        while not self._is_over:
+            await user.step()
+            await asyncio.sleep(user.rng.uniform(0, 2 * PAUSE_S))
+
+    def go_home(self) -> None:
+        """Finish what is under way."""
+        self._is_over = True
+
+    async def until_answered(self, users: Iterable[User], since_s: float) -> None:
+        """Wait until each of these has had a good answer to a request sent after that moment."""
+        for user in users:
+            while answered_s(user, since_s) is None:  # noqa: ASYNC110 - nobody says when all have theirs
+                await asyncio.sleep(0.01)
+
+    async def look_at(self, ports: Iterable[int]) -> None:
+        """Everybody reads their session once more from each of these servers, past the balancer."""
+        for port in ports:
+            for user in self.users:
+                user.browser.close()
+                user.browser.port = port
+            await asyncio.gather(*(user.look() for user in self.users))
+        await close_all(self.users)
+
+
+def answered_s(user: User, since_s: float) -> float | None:
+    """When the first good answer to a request sent after that moment came; None while none has."""
+    found = None
+    for asked in reversed(user.asked):
+        if asked.began_s < since_s:
+            break
+        if asked.is_good:
+            found = asked.ended_s
+    return found
+
+
+async def close_all(users: Iterable[User]) -> None:
+    """Everybody hangs up; nothing of it is left on the loop when this returns."""
+    for user in users:
+        user.browser.close()
+    await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def at_work(port: int, count: int) -> AsyncIterator[Crowd]:
+    """So many users at work from here on; all have a session at the start, and nothing under way in the end."""
+    crowd = Crowd([User(Browser(port), Random(number)) for number in range(count)])
+    await asyncio.gather(*(user.step() for user in crowd.users))
+    working = [asyncio.create_task(crowd.work(user)) for user in crowd.users]
+    try:
+        yield crowd
+        crowd.go_home()
+        await asyncio.gather(*working)
+    finally:
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        await close_all(crowd.users)
