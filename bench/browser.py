@@ -29,11 +29,14 @@ class Browser:
         """Whom it asks next; may be changed while no request is under way."""
         self.cookies = {} if cookies is None else cookies
         """By name; browsers that share them are tabs of one."""
+        self.given: dict[bytes, bytes] = {}
+        """Those that the last answer set; empty for one that was to be forgotten."""
         self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._idle_since_s = 0.0
 
     async def ask(self, method: str, path: str, *headers: str) -> tuple[int, Any]:
         """The status and the JSON of the answer; status 0 when the connection broke or nothing came in time."""
+        self.given = {}
         cookies = b"; ".join(b"%b=%b" % pair for pair in self.cookies.items())
         lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{self.port}", "Content-Length: 0", *headers]
         head = "\r\n".join(lines).encode() + (b"\r\nCookie: " + cookies if cookies else b"") + b"\r\n\r\n"
@@ -59,7 +62,9 @@ class Browser:
         head = await reader.readuntil(b"\r\n\r\n")
         body = await _body(reader, head)
         for name, value, attributes in _COOKIE.findall(head):
-            if _EXPIRED.search(attributes):
+            is_expired = _EXPIRED.search(attributes) is not None
+            self.given[name] = b"" if is_expired else value
+            if is_expired:
                 self.cookies.pop(name, None)
             else:
                 self.cookies[name] = value
