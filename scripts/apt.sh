@@ -4,13 +4,16 @@
 # starting. Where that is not allowed: one line that says what to do, and status 1.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
+for folder in /usr/lib/postgresql/*/bin; do PATH=$PATH:$folder; done
 policy=/usr/sbin/policy-rc.d
 
 missing='' packages=''
 for program in "$@"; do
     command -v "$program" >/dev/null 2>&1 && continue
     case $program in
+        mariadbd) package=mariadb-server ;;
         nginx) package=nginx-light ;;
+        postgres) package=postgresql ;;
         *) package=$program ;;
     esac
     missing="$missing $program" packages="$packages $package"

@@ -25,7 +25,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+"""Debian's, which are on nobody's PATH."""
+SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *POSTGRES])
 NOT_RUN: pytest.StashKey[Counter[str]] = pytest.StashKey()
 GRACE_S = 2.0
 """How long what a test started may take to be gone after it: a killed process is reaped, a stopped loop joins."""
