@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +108,42 @@ def test_run_starts_one_process_with_its_lifespan(option: str) -> None:
     options: dict[str, Any] = {option: 2}
     with pytest.raises(SettingsError, match=f"{option} cannot be given"):
         run("tests.served:asgi", **options)
+
+
+def test_a_balancer_learns_of_servers_from_any_member(tmp_path: Path) -> None:
+    """It is told one node. A server that joins gets requests, and one that leaves gets none, without a word to it."""
+    front, *rest = free_ports(7)
+    ports, nodes = rest[:3], rest[3:]
+    members = ",".join(f"127.0.0.1:{node}" for node in nodes)
+
+    def url(number: int) -> str:
+        where = f"me=127.0.0.1:{nodes[number]}&serves=127.0.0.1:{ports[number]}"
+        return f"all-to-all://?members={members}&{where}&drain_grace=500ms"
+
+    def arguments(number: int) -> list[str]:
+        return ["uvicorn", "tests.served:asgi", "--port", str(ports[number]), "--lifespan", "on"]
+
+    balance = ["sessile", "balance", "--listen", f"127.0.0.1:{front}", "--member", f"127.0.0.1:{nodes[0]}"]
+    options = ["--affinity", "none", "--health-path", "/"]
+    with ExitStack() as stack:
+        servers = [stack.enter_context(served(arguments(n), ports[n], tmp_path, SESSILE_URL=url(n))) for n in range(2)]
+        balancer = stack.enter_context(served([*balance, *options], front, tmp_path))
+
+        def asked_until(wanted: set[int]) -> None:
+            seen: list[int] = []
+            deadline = time.monotonic() + 30
+            while set(seen[-12:]) != wanted or len(seen) < 12:
+                assert time.monotonic() < deadline, (seen[-12:], wanted, balancer.log)
+                try:
+                    seen.append(balancer.ask()["pid"])
+                except AssertionError:  # 503 until it has learned of the first
+                    time.sleep(0.05)
+
+        asked_until({server.process.pid for server in servers})
+        servers.append(stack.enter_context(served(arguments(2), ports[2], tmp_path, SESSILE_URL=url(2))))
+        asked_until({server.process.pid for server in servers})
+        servers[0].process.terminate()
+        servers[0].process.wait(30)
+        asked_until({server.process.pid for server in servers[1:]})
+        before = balancer.ask()["n"]
+        assert [balancer.ask()["n"] for _ in range(20)] == list(range(before + 1, before + 21))

@@ -118,6 +118,7 @@ CLUSTERED: dict[str, tuple[str, Any]] = {
     "tls_cert": ("/etc/cert.pem", Path("/etc/cert.pem")),
     "tls_key": ("key.pem", Path("key.pem")),
     "tls_ca": ("ca.pem", Path("ca.pem")),
+    "serves": ("Web1:80", "web1:80"),
     "drain_grace": ("5s", 5.0),
     "beat": ("100ms", 0.1),
     "suspect_after": ("750ms", 0.75),

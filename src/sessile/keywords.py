@@ -44,6 +44,7 @@ class Keywords(TypedDict, total=False):
     stale: Literal["serve", "refuse"]
     members: str | Sequence[str]
     me: str
+    serves: str
     node_listen: str
     host_id: str
     copies: int

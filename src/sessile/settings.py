@@ -233,6 +233,15 @@ class Settings:
             CLUSTERS,
         ),
     )
+    serves: str = field(
+        default="",
+        metadata=_about(
+            kinds.REACHABLE,
+            "The `host:port` at which balancers reach this server's app: `sessile balance --member` learns it from any "
+            "member. Not given: balancers are told of the server in their own settings.",
+            CLUSTERS,
+        ),
+    )
     node_listen: str = field(
         default="",
         metadata=_about(

@@ -23,9 +23,12 @@ from sessile.balancer.worker import Worker, require_secret
 from sessile.errors import BalancerError, SessileError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
-    from sessile.balancer.settings import BalancerSettings
+    from sessile.balancer.settings import BalancerSettings, ServerAddress
+
+    Learn = Callable[[BalancerSettings, Callable[[tuple[ServerAddress, ...]], None]], Coroutine[Any, Any, None]]
 
 __all__ = ["Log", "serve"]
 
@@ -62,18 +65,34 @@ def _sentence(event: str, fields: dict[str, object]) -> str:
     return f"{event}: {fields.get('message', '')}"
 
 
-def serve(settings: BalancerSettings, log: Log, reread: Callable[[], BalancerSettings]) -> int:
-    """Run until told to stop; returns the exit status. `reread` gives the settings anew on SIGHUP."""
+def serve(
+    settings: BalancerSettings,
+    log: Log,
+    reread: Callable[[], BalancerSettings],
+    learn: Learn | None = None,
+) -> int:
+    """Run until told to stop; returns the exit status.
+
+    Args:
+        settings: of the balancer.
+        log: hears of events.
+        reread: gives the settings anew on SIGHUP.
+        learn: where `settings.members` names a cluster: tells of its servers until cancelled.
+    """
     require_secret(settings)
-    if not settings.servers:
-        raise BalancerError("no server to balance: give --server NAME=HOST:PORT or [servers] in the config file")
+    if not settings.servers and not settings.members:
+        raise BalancerError(
+            "no server to balance: give --server NAME=HOST:PORT, or --member HOST:PORT of a cluster, or [servers] or "
+            "members in the config file"
+        )
+    learner = None if learn is None or not settings.members else learn
     _raise_file_limit()
     reserved = bind(settings.listen, is_shared=settings.workers > 1)
     settings = replace(settings, listen=(settings.listen[0], reserved.getsockname()[1]))
     if settings.workers == 1:
-        return _run_worker(settings, reserved, log, reread, lambda: _announce(settings, log))
+        return _run_worker(settings, reserved, log, reread, lambda: _announce(settings, log), learn=learner)
     with reserved:
-        return _Parent(settings, log, reread).run()
+        return _Parent(settings, log, reread, learner).run()
 
 
 def bind(address: tuple[str, int], *, is_shared: bool) -> socket.socket:
@@ -123,17 +142,34 @@ def _run_worker(
     log: Callable[[str, dict[str, object]], None],
     reread: Callable[[], BalancerSettings],
     ready: Callable[[], None],
+    *,
+    learn: Learn | None,
 ) -> int:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         stopping = asyncio.Event()
         worker = Worker(settings, log)
+        given = settings
+        learned: tuple[ServerAddress, ...] = ()
+
+        def apply() -> None:
+            names = {server.name for server in given.servers}
+            worker.reload(given.with_servers((*given.servers, *(one for one in learned if one.name not in names))))
 
         def reload() -> None:
+            nonlocal given
             try:
-                worker.reload(reread())
+                given = reread()
+                apply()
             except SessileError as error:
                 log("not reloaded", {"message": str(error)})
+
+        def told(servers: tuple[ServerAddress, ...]) -> None:
+            nonlocal learned
+            learned = servers
+            apply()
+
+        learning = None if learn is None else loop.create_task(learn(settings, told))
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
@@ -141,6 +177,8 @@ def _run_worker(
         await worker.start(sock)
         ready()
         await stopping.wait()
+        if learning is not None:
+            learning.cancel()
         await worker.stop()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -159,7 +197,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Parent:
     """Watches over forked workers; serves nothing itself."""
 
-    def __init__(self, settings: BalancerSettings, log: Log, reread: Callable[[], BalancerSettings]) -> None:
+    def __init__(
+        self, settings: BalancerSettings, log: Log, reread: Callable[[], BalancerSettings], learn: Learn | None = None
+    ) -> None:
+        self._learn = learn
         self._settings = settings
         self._log = log
         self._reread = reread
@@ -199,7 +240,7 @@ class _Parent:
             # All workers see the same servers; one of them tells.
             log = self._log if index == 0 else _quiet
             sock = bind_again(self._settings.listen)
-            status = _run_worker(self._settings, sock, log, self._reread, lambda: _tell(told))
+            status = _run_worker(self._settings, sock, log, self._reread, lambda: _tell(told), learn=self._learn)
         finally:
             sys.stdout.flush()
             os._exit(status)

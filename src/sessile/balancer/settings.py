@@ -102,6 +102,10 @@ class BalancerSettings:
 
     listen: tuple[str, int] = ("127.0.0.1", 8080)
     servers: tuple[ServerAddress, ...] = ()
+    members: tuple[str, ...] = ()
+    """Nodes of the servers' cluster, from which the servers are learned as they come and go; beside `servers`."""
+    cluster: str = "sessile"
+    """The cluster's name, as its servers are told it."""
     algorithm: str = "round-robin"
     affinity: Affinity = field(default_factory=Affinity)
     secrets: tuple[str, ...] = ()
@@ -153,13 +157,13 @@ class BalancerSettings:
         _take_affinity(given)
         if "secret" in given:
             given["secrets"] = (given.pop("secret"),)
-        for name in ("secrets", "trusted"):
+        for name in ("secrets", "trusted", "members"):
             if name in given:
                 given[name] = _strings(name, given[name])
         for name, group in (("health", HealthPolicy), ("timeouts", Timeouts), ("limits", Limits)):
             if name in given:
                 given[name] = _group(name, group, given[name])
-        for name, kind in (("workers", int), ("grace_s", (int, float)), ("algorithm", str), ("health_path", str)):
+        for name, kind in (("workers", int), ("grace_s", (int, float)), ("algorithm", str), ("health_path", str), ("cluster", str)):
             _require_type(given, name, kind)
         return cls(**given)
 

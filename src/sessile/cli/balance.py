@@ -8,6 +8,7 @@ Examples:
   sessile balance --server s1=127.0.0.1:9001 --server s2=127.0.0.1:9002
   sessile balance --listen 0.0.0.0:80 --workers 4 --algorithm least-connections --server s1=10.0.0.1:8000,weight=2
   sessile balance --affinity header:Mcp-Session-Id --server a=127.0.0.1:9001 --server b=127.0.0.1:9002
+  sessile balance --listen 0.0.0.0:80 --member web1:7400 --member web2:7400    (the servers of a cluster say where they are)
   sessile balance --config balancer.toml       (kill -HUP reads it again: servers come and go, nobody is cut off)
 
 config file:
@@ -31,12 +32,16 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from sessile.addresses import split
 from sessile.balancer.algorithms import ALGORITHMS
-from sessile.balancer.settings import BalancerSettings, parse_server, read_toml
+from sessile.balancer.settings import BalancerSettings, ServerAddress, parse_server, read_toml
 from sessile.errors import BalancerError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterable
+
+    from sessile.network.watch import Served
 
 HELP = "balance HTTP over several servers, every user on theirs"
 
@@ -47,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server", action="append", default=[], metavar="NAME=HOST:PORT[,weight=N]", help="a server; repeat it"
     )
+    parser.add_argument(
+        "--member",
+        action="append",
+        metavar="HOST:PORT",
+        help="a node of the servers' cluster, which tells of all servers",
+    )
+    parser.add_argument("--cluster", metavar="NAME", help="the cluster's name, if its servers are given one")
     parser.add_argument("--config", metavar="FILE", help="a TOML file; options given here win over it")
     parser.add_argument("--algorithm", choices=list(ALGORITHMS), help="for requests without affinity")
     parser.add_argument("--affinity", metavar="HOW", help="cookie, header:NAME, query:NAME or none (default cookie)")
@@ -79,7 +91,27 @@ def run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         settings = replace(settings, secrets=(secrets.token_urlsafe(32),))
-    return serve(settings, log, lambda: replace(settings_of(arguments), secrets=settings.secrets))
+    return serve(settings, log, lambda: replace(settings_of(arguments), secrets=settings.secrets), learn)
+
+
+async def learn(settings: BalancerSettings, told: Callable[[tuple[ServerAddress, ...]], None]) -> None:
+    """Tell of the servers of the cluster that `members` names, as they come and go."""
+    from sessile.network import tls  # noqa: PLC0415 - only where there is a cluster
+    from sessile.network.watch import Watch  # noqa: PLC0415
+
+    secrets = [secret.encode() for secret in settings.secrets]
+    contexts = tls.contexts(secrets, settings.cluster, "balancer")
+    await Watch(settings.members, lambda served: told(servers_of(served)), contexts.client).run()
+
+
+def servers_of(served: Iterable[Served]) -> tuple[ServerAddress, ...]:
+    """Members as servers; one that is leaving takes nobody new, by its own health check."""
+    servers = []
+    for member in served:
+        host, port = split(member.address)
+        name = "".join(each if each.isalnum() else "." for each in host).strip(".") or "any"
+        servers.append(ServerAddress(f"{name}-{port}", host, port))
+    return tuple(servers)
 
 
 def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
@@ -90,9 +122,11 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
     for name in ("listen", "algorithm", "affinity", "affinity_refresh", "affinity_secure", "cookie_name", "workers"):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
-    for name in ("health_path", "trusted"):
+    for name in ("health_path", "trusted", "cluster"):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
+    if arguments.member:
+        values["members"] = arguments.member
     if arguments.secret is not None:
         values.pop("secrets", None)
         values["secret"] = arguments.secret

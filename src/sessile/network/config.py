@@ -30,6 +30,7 @@ def node_config(settings: Settings, name: str, host: str, incarnation: int) -> N
     return NodeConfig(
         name=name,
         host=host,
+        serves=settings.serves,
         incarnation=incarnation,
         cluster=settings.cluster,
         strategy=settings.scheme,

@@ -21,6 +21,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     """The address at which the others reach this node, `host:port`."""
     host: str
     """The machine it runs on: copies of a session go to distinct ones first."""
+    serves: str = ""
+    """Where its app is reached; told to balancers."""
     incarnation: int = 1
     """Higher at every start than at the one before; the time in seconds will do."""
     cluster: str = "sessile"

@@ -161,5 +161,5 @@ class Member:
 
 def is_sane(info: MemberInfo) -> bool:
     """Whether a member may be called so: what others make this node hold is bounded."""
-    is_short = 0 < len(info.name) <= NAME_CHARS_MAX and len(info.host) <= NAME_CHARS_MAX
+    is_short = 0 < len(info.name) <= NAME_CHARS_MAX and max(len(info.host), len(info.serves)) <= NAME_CHARS_MAX
     return is_short and 0 <= info.incarnation < INCARNATION_MAX and info.stage in BY_STAGE

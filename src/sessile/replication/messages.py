@@ -59,6 +59,8 @@ class MemberInfo(Struct, array_like=True, frozen=True):
     incarnation: int
     stage: int = 0
     """0 present, 1 leaving, 2 gone for good."""
+    serves: str = ""
+    """Where its app is reached, `host:port`, for balancers that learn of servers from the cluster; empty: not told."""
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):

@@ -75,7 +75,7 @@ class Node:
     """
 
     def __init__(self, config: NodeConfig, table: Table, *, rng: Random, now_ms: int) -> None:
-        me = MemberInfo(config.name, config.host, config.incarnation)
+        me = MemberInfo(config.name, config.host, config.incarnation, serves=config.serves)
         self._config = config
         self._membership = Membership(me, config.timings, rng)
         self._placeable = self._membership.placeable()
