@@ -166,24 +166,33 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         Raises:
             RecordError: one is broken; the message says which.
         """
-        places = len(self.version)
         if self.state not in {LIVE, ROTATED, ENDED}:
             raise RecordError(f"a record has no state {self.state}")
-        times = (self.idle_ms, self.deadline_ms, self.touched_ms, self.ended_ms)
-        if not all(abs(time_ms) <= TIME_MAX_MS for time_ms in times) or (self.state == LIVE and self.ended_ms):
-            raise RecordError("a record's times are out of range")
-        if places > WRITERS_MAX or len(self.fields) > FIELDS_MAX:
-            raise RecordError(f"a record with {places} writers and {len(self.fields)} fields is over its limits")
-        if not all(0 <= w < 1 << WRITER_BITS and 0 < c <= COUNTER_MAX for w, c in self.version.items()):
-            raise RecordError("a record's version is out of range")
-        if len(set(self.head_places)) != len(self.head_places) or not all(0 <= p < places for p in self.head_places):
-            raise RecordError("a record's heads are not in its version")
-        if bool(self.version) != bool(self.head_places):
-            raise RecordError("a record has heads exactly when somebody wrote to it")
+        for time_ms in (self.idle_ms, self.deadline_ms, self.touched_ms, self.ended_ms):
+            if not -TIME_MAX_MS <= time_ms <= TIME_MAX_MS or (self.state == LIVE and self.ended_ms):
+                raise RecordError("a record's times are out of range")
         if self.state == ENDED and self.fields:
             raise RecordError("an ended record has no fields")
-        counters = list(self.version.values())
+        self._check_version()
+        self._check_fields()
+
+    def _check_version(self) -> None:
+        places, heads = len(self.version), self.head_places
+        if places > WRITERS_MAX or len(self.fields) > FIELDS_MAX:
+            raise RecordError(f"a record with {places} writers and {len(self.fields)} fields is over its limits")
+        for writer, counter in self.version.items():
+            if not (0 <= writer < 1 << WRITER_BITS and 0 < counter <= COUNTER_MAX):
+                raise RecordError("a record's version is out of range")
+        if bool(places) != bool(heads):
+            raise RecordError("a record has heads exactly when somebody wrote to it")
+        if heads != (0,) and (len(set(heads)) != len(heads) or not all(0 <= p < places for p in heads)):
+            raise RecordError("a record's heads are not in its version")
+
+    def _check_fields(self) -> None:
+        places, counters = len(self.version), list(self.version.values())
         for name, entry in self.fields.items():
+            if not entry.additions and 0 <= entry.writer < places and 0 < entry.counter <= counters[entry.writer]:
+                continue  # as good as always
             if (not entry.counter and entry.value) or any(abs(total) > TOTAL_MAX for _, _, total in entry.additions):
                 raise RecordError(f"field {name!r} has a value that nobody assigned, or a sum out of range")
             stamps = [(entry.writer, entry.counter)] if entry.counter else []

@@ -161,7 +161,7 @@ def test_who_leaves_takes_nothing_in(*, is_new: bool) -> None:
         cluster.create("a", key, y=2)
     else:
         cluster.write("a", key, y=2)
-    cluster.run(5)
+    cluster.run(3)
     assert [(message.key, message.why) for message in cluster.messages(Denied, "b", "a")] == [(key, LEAVING)]
     assert cluster.values(key).get("b", {}) == ({} if is_new else {"x": 1})
 

@@ -168,11 +168,16 @@ def test_a_wanted_list_must_be_keys() -> None:
 
 
 def test_offers_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than so many wait for the next pass, and all is handed over in the end."""
-    monkeypatch.setattr("sessile.replication.repair.OFFERS_MAX", 1)
-    monkeypatch.setattr("sessile.replication.repair.OFFER_ENTRIES", 3)
+    """One more is sent when one was answered, and all is handed over in the end."""
+    monkeypatch.setattr("sessile.replication.repair.OFFERS_MAX", 2)
+    monkeypatch.setattr("sessile.replication.repair.OFFERED_ENTRIES", 3)
     cluster, keys = filled("ab", 30, copies=2)
     ticket = cluster.stop("b")
+    offers = cluster.servers["b"].node._repair._offers
+    for _ in range(100):
+        cluster.run(1)
+        assert len(offers.get("a", {})) <= 2
+    assert len(list(cluster.messages(Offered, "b", "a"))) >= 10
     cluster.run(5_000)
     assert cluster.answer("b", ticket) is Acknowledged.YES
     assert all(cluster.held("a", key) is not None for key in keys)
@@ -199,7 +204,7 @@ def test_buckets_are_first_bytes() -> None:
 
 def test_a_pass_that_is_asked_for_during_another_follows_it() -> None:
     """The one under way may be past what changed, so another one begins once it is over."""
-    cluster, _ = filled("ab", 1_200, copies=2)
+    cluster, _ = filled("ab", 2_000, copies=2)
     node = cluster.servers["a"].node
     cluster.run(1_000)
     passes = node.counts["repair_passes"]

@@ -33,7 +33,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     """Whether every node knows the keys of all sessions."""
     timings: Timings = Timings()
     ack_timeout_ms: int = 1_000
-    pull_timeout_ms: int = 250
+    pull_timeout_ms: int = 1_000
+    """As long as a silent member may still be alive; whoever waits is answered as soon as somebody has what is asked for."""
     hedge_ms: int = 20
     """A holder that has not answered a question for so long is no longer the only one that is asked."""
     second_target_ms: int = 20
@@ -49,7 +50,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     """A node that leaves hands over for so long at the most."""
     queue_bytes_max: int = 4 * 2**20
     """What may be outstanding to one peer before changes are left to repair."""
-    repair_window_bytes: int = 256 * 2**10
+    repair_window_bytes: int = 64 * 2**10
     """What repair may have outstanding to one peer."""
     kept_bytes_max: int = 4 * 2**20
     """What a node keeps of sessions that others hold, to ask only for what it lacks."""

@@ -26,8 +26,8 @@ LISTED_KEYS: Final = 4_000
 """Keys in one message."""
 LISTED_MAX: Final = 4_000_000
 """Keys that one node may list."""
-CHECKED: Final = 2_000
-"""So many of the own keys are held against the table at a time: sessions expire without anybody saying so."""
+CHECKED: Final = 500
+"""So many of the own keys are held against the table at a time: sessions expire without anybody saying so. A millisecond."""
 
 
 class Directory:
@@ -69,10 +69,9 @@ class Directory:
             self._went[key] = None
 
     def view_changed(self) -> None:
-        """Others are first holders now: the list is made anew."""
+        """Others are first holders now: the list is made anew, some keys at a time."""
         if self._context.config.directory:
-            for key in {**dict.fromkeys(self._context.replica.table), **self._own}:
-                self.look(key)
+            self._checking = list({**dict.fromkeys(self._context.replica.table), **self._own})
 
     def greeted(self, peer: Peer) -> None:
         """A new peer gets the whole list."""

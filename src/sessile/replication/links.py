@@ -27,6 +27,8 @@ __all__ = ["Links"]
 
 GREETING_MS: Final = 2_000
 """A link on which nobody has greeted in so long is hung up."""
+FRESH_MS: Final = 1_000
+"""A node that was just started is as one that holds nothing: the first that it greets fill it before it greets the last."""
 APART: Final = 0.9
 """So much of the time for which ended sessions are remembered is too long: they must still be told of."""
 
@@ -69,13 +71,19 @@ class Links:
         """Links on which the other side has not greeted yet."""
         self._peers: dict[int, Peer] = {}
         self.is_fresh = True
-        """Whether this node never held anything."""
+        """Whether this node holds nothing of its own: it never wrote, and what others sent it, it was sent just now."""
+        self._fresh_until_ms = context.now_ms + FRESH_MS
         self.follows = ""
         """Who this node started over for, if it did."""
 
     def peer(self, link: int) -> Peer | None:
         """Who is at the other end of a link, once greeted."""
         return self._peers.get(link)
+
+    def filled(self) -> None:
+        """Others sent something that is held here now."""
+        if self._context.now_ms >= self._fresh_until_ms:
+            self.is_fresh = False
 
     def is_greeting(self, link: int) -> bool:
         return link in self._greeting
@@ -157,6 +165,7 @@ class Links:
         peer = context.peers[hello.me.name] = self._peers[link] = Peer(
             hello.me.name, link, hello.writer, context.now_ms
         )
+        peer.is_fresh = greeting.is_new and hello.is_fresh
         if context.writer != mine.writer:
             context.send(peer, Writing(context.writer))
         self._owner.peer_came(peer, hello)

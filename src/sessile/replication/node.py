@@ -219,6 +219,8 @@ class Node:
         self._context.send(peer, Members(self._membership.infos()))
         self._tombstones.greeted(peer)
         self.directory.greeted(peer)
+        if peer.is_fresh:
+            self._repair.seed(peer)
         self._repair.start()
         self._look_around()
         self._pushes.view_changed()
@@ -303,7 +305,7 @@ class Node:
             messages.Beat: self._beaten,
             messages.Writing: self._writing,
             messages.Changed: self._intake.take_changed,
-            messages.Whole: self._intake.take_whole,
+            messages.Whole: self._whole,
             messages.Told: self._intake.take_told,
             messages.Acked: self._acked,
             messages.Denied: self._denied,
@@ -349,6 +351,10 @@ class Node:
             raise WireError(f"a denial has no reason {message.why}")
         peer.take_denied(message.number).denied(message.why)
 
+    def _whole(self, peer: Peer, message: messages.Whole) -> None:
+        self._repair.records_came(len(message.items))
+        self._intake.take_whole(peer, message)
+
     def _goodbye(self, peer: Peer, message: Goodbye) -> None:
         del message
         self._membership.said_goodbye(peer.name, self._context.now_ms)
@@ -357,7 +363,7 @@ class Node:
 
     def _changed(self, key: SessionKey, record: Record) -> None:
         """Others changed a session that is held here now."""
-        self._links.is_fresh = False
+        self._links.filled()
         self._pulls.arrived(key)
         self.directory.look(key)
         if record.state != LIVE:

@@ -34,7 +34,7 @@ class Peer:
     """A node with which a link is up and greetings are exchanged."""
 
     __slots__ = (
-        "acked", "is_overflowed", "last_sent_ms", "link", "name", "outstanding", "outstanding_bytes", "received",
+        "acked", "is_fresh", "is_overflowed", "last_sent_ms", "link", "name", "outstanding", "outstanding_bytes", "received",
         "received_acked", "repairing", "sent", "usual_ms", "writer",
     )  # fmt: skip
 
@@ -43,6 +43,8 @@ class Peer:
         self.link = link
         self.writer = writer
         """The tag in the stamps of what it writes."""
+        self.is_fresh = False
+        """It greeted for the first time, and holds nothing yet."""
         self.sent = self.acked = 0
         """How many sequenced messages were sent to it, and how many of them it acknowledged."""
         self.received = self.received_acked = 0

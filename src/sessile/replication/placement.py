@@ -45,7 +45,7 @@ class Placement:
         ValueError: fewer than one copy.
     """
 
-    __slots__ = ("_is_spread", "_now", "_past", "_places", "_seeds", "copies", "me", "names", "number")
+    __slots__ = ("_is_spread", "_now", "_past", "_places", "_seeds", "copies", "me", "names", "number", "rest")
 
     def __init__(self, me: str, places: Iterable[Place], copies: int | None) -> None:
         if copies is not None and copies < 1:
@@ -54,6 +54,9 @@ class Placement:
         self.me = me
         self.names = tuple(self._places)
         self.copies = copies
+        has_all = me in self._places and (copies is None or copies >= len(self.names))
+        self.rest = tuple(name for name in self.names if name != me) if has_all else None
+        """Where everybody holds everything, this node too, the others; they need not be looked for key by key."""
         self.number = int.from_bytes(_digest(f"{copies} {self._places}", 4), "big")
         """Changes with the view; the same at every node that has it."""
         self._seeds = tuple((int.from_bytes(_digest(name, 8), "big"), name) for name in self.names)

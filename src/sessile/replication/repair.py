@@ -6,18 +6,21 @@ have in those buckets. Of an offer the receiver wants what it lacks or has other
 at a time as the window allows. A copy that is not this node's to hold leaves once every holder has it.
 
 Every member that has a copy takes part, holder or not; ended sessions belong to all. Passes run after whatever may have
-let copies differ, and slowly all the time.
+let copies differ, and slowly all the time. While records stream, to a newcomer (`seeding.py`) or from others, a pass is put
+off: what is on its way would only be found missing.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from sessile.errors import WireError
 from sessile.record import LIVE, Record
 from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
 from sessile.replication.replica import DIGEST_BYTES, KEY_BYTES, digest_of
+from sessile.replication.seeding import Seeding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,14 +33,20 @@ __all__ = ["BUCKETS", "Repair"]
 
 BUCKETS: Final = 256
 """A key's bucket is its first byte."""
-PASS_KEYS: Final = 500
-"""So many records are looked at in one go."""
-PASS_PAUSE_MS: Final = 2
-OFFER_PAUSE_MS: Final = 50
+PASS_KEYS: Final = 250
+"""So many records are looked at in one go: about a millisecond, in which nobody else is served."""
+PASS_PAUSE_MS: Final = 1
+STREAM_MS: Final = 100
+"""So long after several records came at once more are expected."""
+PUT_OFF_MS: Final = 3_000
+"""So long a pass is put off at the most."""
 OFFER_ENTRIES: Final = 1_000
-BATCH_BYTES: Final = 64 * 2**10
-OFFERS_MAX: Final = 64
-"""So many offers of one node are answered for at a time; what is beyond waits for the next pass."""
+"""More are not taken in one message."""
+OFFERED_ENTRIES: Final = 250
+"""So many are sent in one: about a millisecond's work to answer."""
+BATCH_BYTES: Final = 16 * 2**10
+OFFERS_MAX: Final = 4
+"""So many offers to one peer wait for its answer; the others wait for these."""
 _ENTRY_BYTES: Final = KEY_BYTES + DIGEST_BYTES
 _DIGEST: Final = struct.Struct(f">{BUCKETS}Q")
 
@@ -89,12 +98,16 @@ class Repair:
         self._confirmed = confirmed
         self._look = look
         self._pass: _Pass | None = None
+        self._seeding = Seeding(context, pump=self.pump, over=self.start)
         self._is_due = self._announces = False
+        self._due_ms = self._streamed_ms = -PUT_OFF_MS
         self._listing: dict[str, set[int]] = {}
         self._theirs: dict[str, bytes] = {}
         """The digests that peers sent and that have not been compared yet."""
         self._offers: dict[str, dict[int, bytes]] = {}
         """Peer → the entries of the offers it has not answered."""
+        self._unoffered: dict[str, deque[bytes]] = {}
+        """Peer → the entries that are still to be offered to it."""
         self._offer_numbers = 0
         self._quiet: dict[SessionKey, tuple[int, set[str]]] = {}
         """What is held here and not this node's to hold: its digest, and the holders that are not known to have it."""
@@ -107,7 +120,9 @@ class Repair:
         return (
             self._pass is None
             and not self._is_due
+            and not self._seeding
             and not any(self._offers.values())
+            and not any(self._unoffered.values())
             and not any(peer.repairing for peer in peers)
         )
 
@@ -122,11 +137,26 @@ class Repair:
         self._announces = self._announces or announces
         if not self._is_due:
             self._is_due = True
+            self._due_ms = self._context.now_ms
             if self._pass is None:
                 self._context.alarm(PASS_PAUSE_MS, self._begin)
 
+    def seed(self, peer: Peer) -> None:
+        """This peer is new and holds nothing: it gets its share first, and is compared with afterwards."""
+        self._seeding.begin(peer)
+
+    def records_came(self, count: int) -> None:
+        """Somebody sent so many records in one message."""
+        if count > 1:
+            self._streamed_ms = self._context.now_ms
+
     def _begin(self) -> None:
         if self._pass is not None or not self._is_due:
+            return
+        now_ms = self._context.now_ms
+        is_streaming = self._seeding or any(self._unoffered.values()) or now_ms < self._streamed_ms + STREAM_MS
+        if is_streaming and now_ms < self._due_ms + PUT_OFF_MS:
+            self._context.alarm(STREAM_MS // 2, self._begin)
             return
         self._pass = _Pass(list(self._context.replica.table), self._listing, announces=self._announces)
         self._is_due = self._announces = False
@@ -159,11 +189,16 @@ class Repair:
                 going.count(name, key, digest)
             if context.is_leaving and context.handed.get(key) is not packed:  # nobody may be left who knows of it
                 self._hand_over(going, key, digest, context.peers)
-        elif context.placement.is_holder(key):
-            for name in context.placement.others(key):
+            return
+        placement = context.placement
+        others = placement.rest
+        if others is None and placement.is_holder(key):
+            others = placement.others(key)
+        if others is not None:
+            for name in others:
                 going.count(name, key, digest)
         elif context.handed.get(key) is not packed:
-            self._hand_over(going, key, digest, context.placement.holders(key))
+            self._hand_over(going, key, digest, placement.holders(key))
 
     def _hand_over(self, going: _Pass, key: SessionKey, digest: int, names: Iterable[str]) -> None:
         """Offer what is not this node's to hold any more to these, and remember until all have it."""
@@ -178,6 +213,8 @@ class Repair:
             mine = going.digests.get(name) or [0] * BUCKETS
             packed = _DIGEST.pack(*mine)
             theirs = self._theirs.pop(name, None)
+            if name in self._seeding:
+                continue
             if theirs is not None and theirs != packed:
                 pairs = zip(_DIGEST.unpack(theirs), mine, strict=True)
                 differ = {bucket for bucket, (their, my) in enumerate(pairs) if their != my}
@@ -195,23 +232,29 @@ class Repair:
             context.alarm(PASS_PAUSE_MS, self._begin)
 
     def _offer(self, peer: Peer, entries: list[bytes]) -> None:
+        waiting = self._unoffered.setdefault(peer.name, deque())
+        if len(waiting) * OFFERED_ENTRIES > len(self._context.replica.table):
+            waiting.clear()  # it answers so slowly that what is newer counts
+        for at in range(0, len(entries), OFFERED_ENTRIES):
+            waiting.append(b"".join(entries[at : at + OFFERED_ENTRIES]))
+        self._offer_more(peer)
+
+    def _offer_more(self, peer: Peer) -> None:
         offers = self._offers.setdefault(peer.name, {})
-        for at in range(0, len(entries), OFFER_ENTRIES):
-            if len(offers) >= OFFERS_MAX:
-                self._context.alarm(OFFER_PAUSE_MS, self.start)
-                return
+        waiting = self._unoffered.setdefault(peer.name, deque())
+        while waiting and len(offers) < OFFERS_MAX:
             self._offer_numbers += 1
-            joined = b"".join(entries[at : at + OFFER_ENTRIES])
-            offers[self._offer_numbers] = joined
-            self._context.send(peer, Offered(self._offer_numbers, joined))
+            entries = offers[self._offer_numbers] = waiting.popleft()
+            self._context.send(peer, Offered(self._offer_numbers, entries))
 
     # -- what peers say ----------------------------------------------------------------------------------------------
 
     def take_digest(self, peer: Peer, message: Digest) -> None:
         if len(message.buckets) != BUCKETS * DIGEST_BYTES:
             raise WireError(f"a digest has {BUCKETS * DIGEST_BYTES} bytes, not {len(message.buckets)}")
-        self._theirs[peer.name] = message.buckets
-        self.start(announces=False)
+        if peer.name not in self._seeding:
+            self._theirs[peer.name] = message.buckets
+            self.start(announces=False)
 
     def take_differ(self, peer: Peer, message: Differ) -> None:
         self._listing.setdefault(peer.name, set()).update(message.buckets)
@@ -242,6 +285,7 @@ class Repair:
                 peer.repairing.append(key)
             else:
                 self._has(peer.name, key, _digest(entries, at))
+        self._offer_more(peer)
         self.pump(peer)
 
     def pump(self, peer: Peer) -> None:
@@ -262,11 +306,9 @@ class Repair:
                 return
 
     def _send(self, peer: Peer, items: list[tuple[bytes, bytes]]) -> bool:
-        sent = [(key, digest_of(key, Record.unpack(packed))) for key, packed in items]
-
         def held() -> None:
-            for key, digest in sent:
-                self._has(peer.name, key, digest)
+            for key, packed in items:
+                self._took(peer.name, key, packed)
             self.pump(peer)
 
         whole = Whole(self._context.now_ms, tuple(items))
@@ -277,11 +319,20 @@ class Repair:
 
     def link_lost(self, name: str) -> None:
         """Offers over a lost link are void."""
+        self._seeding.link_lost(name)
         self._offers.pop(name, None)
+        self._unoffered.pop(name, None)
         self._theirs.pop(name, None)
         self._listing.pop(name, None)
 
     # -- what is not this node's to hold -----------------------------------------------------------------------------
+
+    def _took(self, name: str, key: SessionKey, packed: bytes) -> None:
+        """A peer holds the session in the state of these bytes."""
+        if key not in self._quiet and packed is self._context.replica.table.get(key):  # as good as always
+            self._confirmed(key, name)
+        else:
+            self._has(name, key, digest_of(key, Record.unpack(packed)))
 
     def _has(self, name: str, key: SessionKey, digest: int) -> None:
         """A peer holds the session in the state that had this digest."""

@@ -91,9 +91,9 @@ class Replica:
 
     def tombstones(self) -> Iterator[tuple[SessionKey, bytes]]:
         """The ended sessions that are remembered here."""
-        for key in self.table:
+        for key in self.table.ended():
             packed = self.table.get(key)
-            if packed is not None and self.table.state(key) != LIVE:
+            if packed is not None:
                 yield key, packed
 
     def clear(self) -> None:
