@@ -16,7 +16,13 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.written: list[bytes] = []
         self.waiting = 0
-        self.is_aborted = self.is_over = False
+        self.is_aborted = self.is_over = self.is_paused = False
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
     def write(self, data: Any) -> None:
         self.written.append(data)
@@ -66,7 +72,7 @@ def test_frames_are_told_as_they_become_whole() -> None:
     connection.data_received(b"\0\0\2ab\0")
     connection.data_received(b"\0\1")
     connection.data_received(b"c")
-    assert ends.told == [((b"ab",), 6), ((b"c",), 1)]
+    assert ends.told == [((b"ab",), 5), ((b"c",), 4)]
     connection.connection_lost(None)
     assert ends.told[-1] == 7 and not connection.is_open
 
@@ -107,3 +113,38 @@ def test_hanging_up_lets_what_was_written_leave_but_not_for_ever() -> None:
         return transport.is_aborted
 
     assert asyncio.run(run())
+
+
+def test_much_at_once_is_worked_through_in_turns() -> None:
+    """Others on the loop get a turn in between, nothing is read meanwhile, and the order stays."""
+
+    async def run() -> None:
+        connection, transport, ends = connected()
+        frames = [bytes([number]) * 20_000 for number in range(1, 6)]
+        connection.data_received(b"".join(len(one).to_bytes(3, "big") + one for one in frames))
+        assert (ends.told, transport.is_paused) == ([((frames[0],), 20_003)], True)
+        connection.data_received(b"\x00\x00\x01a\x00\x00\x01b")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert [frame for told, _ in ends.told for frame in told] == [*frames, b"a", b"b"]
+        assert not transport.is_paused
+        assert len(ends.told) == 6
+
+    asyncio.run(run())
+
+
+def test_what_came_before_the_end_is_told_before_it() -> None:
+    """A peer that says something and goes is heard; one that is hung up from here is not."""
+
+    async def run(*, hangs_up: bool) -> list[Any]:
+        connection, _, ends = connected()
+        connection.data_received(b"".join(b"\x00\x9c\x40" + bytes(40_000) for _ in range(3)))
+        if hangs_up:
+            connection.abort()
+        else:
+            connection.connection_lost(None)
+        await asyncio.sleep(0)
+        return [len(told[0]) if isinstance(told, tuple) else told for told in ends.told]
+
+    assert asyncio.run(run(hangs_up=False)) == [1, 2, 7]
+    assert asyncio.run(run(hangs_up=True)) == [1]

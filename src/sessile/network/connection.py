@@ -1,15 +1,17 @@
 """One TCP connection to another node: bytes in, frames out, and a bound on what waits to be sent.
 
-The kernel's and TLS's business ends here. What was received goes to the runtime as frames, as many as one read brought.
+The kernel's and TLS's business ends here. What was received goes to the runtime as frames, as many as one read brought, but
+no more at a time than takes a few milliseconds: then the loop's others get a turn, and the peer waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from sessile.errors import WireError
-from sessile.replication.wire import Frames
+from sessile.replication.wire import LENGTH_BYTES, Frames
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
             """It is up; returns the number of its link, 0 if it is not wanted."""
 
         def frames_came(self, connection: Connection, frames: tuple[bytes, ...], size: int) -> None:
-            """One read of the socket brought these."""
+            """These came, so many bytes in all."""
 
         def went_down(self, connection: Connection) -> None:
             """It is gone."""
@@ -31,6 +33,8 @@ __all__ = ["Connection"]
 
 WAITING_BYTES_MAX: Final = 32 * 2**20
 """A peer that takes so much less than it is sent is hung up; repair brings what it missed once it is back."""
+TURN_BYTES: Final = 16 * 2**10
+"""So many bytes of frames are worked through at a time."""
 LINGER_S: Final = 1.0
 """So long what was written may take to leave after hanging up."""
 
@@ -48,6 +52,8 @@ class Connection(asyncio.Protocol):
         self.address = address
         self._ends = ends
         self._frames = Frames()
+        self._waiting: deque[bytes] = deque()
+        """Frames that came and had no turn yet; nothing is read meanwhile."""
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -74,12 +80,43 @@ class Connection(asyncio.Protocol):
         except WireError:
             self.abort()
             return
+        if self._waiting:  # TLS gives what it has decrypted all the same
+            self._waiting.extend(frames)
+        elif len(data) <= TURN_BYTES:
+            self._hand_on(frames)
+        elif frames:
+            self._waiting.extend(frames)
+            self._turn()
+
+    def _turn(self) -> None:
+        """Work through some of the frames that wait; then the others on this loop have theirs."""
+        waiting = self._waiting
+        if not waiting or not self.is_open:
+            return
+        frames = [waiting.popleft()]
+        size = len(frames[0])
+        while waiting and size + len(waiting[0]) <= TURN_BYTES:
+            frames.append(waiting.popleft())
+            size += len(frames[-1])
+        self._hand_on(tuple(frames))
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if waiting:
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._turn)
+        else:
+            transport.resume_reading()
+
+    def _hand_on(self, frames: tuple[bytes, ...]) -> None:
         if frames:
-            self._ends.frames_came(self, frames, len(data))
+            self._ends.frames_came(self, frames, sum(map(len, frames)) + LENGTH_BYTES * len(frames))
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # whatever it was, the link is gone
         self._transport = None
+        self._hand_on(tuple(self._waiting))
+        self._waiting.clear()
         if self.link:
             self._ends.went_down(self)
 
