@@ -41,6 +41,7 @@ class Ledger:
         """Number of an operation → the write that it made, for all that are known to have made one."""
         self.ends: dict[int, End] = {}
         """Number of an operation → the end that it made, for all whose answer says so."""
+        self.made_by: dict[Write, Operation] = {}
         self._find = find
         self._asked = {operation.trace: operation for operation in operations}
         for operation in self._asked.values():
@@ -85,7 +86,8 @@ class Ledger:
             self._find(f"{operation} began a session with heads {after['heads']}", operation.answered_ms)
         for stamp in stamps:
             closure = {stamp.writer: stamp.counter}
-            chronicle.writes[stamp] = Write(stamp, closure, values, {}, operation.sent_ms)
+            write = chronicle.writes[stamp] = Write(stamp, closure, values, {}, operation.sent_ms)
+            self.made_by[write] = operation
             self.happened[operation.number] = stamp
 
     def _end(self, operation: Operation) -> None:
@@ -145,7 +147,8 @@ class Ledger:
             under = chronicle.winners(base).get(asked.name, (NEVER, None))[0]
             increments = {asked.name: (under, 1)}
         closure = joined((base, {stamp.writer: stamp.counter}))
-        chronicle.writes[stamp] = Write(stamp, closure, values, increments, asked.sent_ms)
+        write = chronicle.writes[stamp] = Write(stamp, closure, values, increments, asked.sent_ms)
+        self.made_by[write] = asked
 
     @staticmethod
     def _assigned(asked: Operation, state: dict[str, Any], base_text: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sessile.simulation.checkers.quiet import Quiet
 from sessile.simulation.checkers.reads import Reads
 from sessile.simulation.checkers.scene import SETTLED_MS, Findings
 from sessile.simulation.checkers.writes import Writes
+from sessile.simulation.history import is_within
 from sessile.simulation.options import Options
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ __all__ = ["Verdict", "judge"]
 INCREMENTED: Final = "hits"
 """The only field that is incremented; nobody assigns it."""
 UNAVAILABLE: Final = 503
+LASTING_MS: Final = 5_000
+"""So long after it was acknowledged a change is shown by every server with which all is well, whatever cookies say."""
 STATUSES: Final = frozenset({0, ANSWERED, REFUSED, 502, UNAVAILABLE, 504})
 """What may be answered while servers are killed; all but the first two say that something failed."""
 
@@ -203,6 +206,7 @@ class _Judge:
         self._ends.opened(look)
         if look.record is not None and not look.is_read_only:
             self._count(look)
+            self._last(operation, look)
             chronicle = self.ledger.history.chronicles.get(look.key or b"")
             end = None if chronicle is None else chronicle.end
             was_found = sum(self.findings.counts.values()) > known
@@ -221,6 +225,18 @@ class _Judge:
         )
         if look.saw.get(INCREMENTED, 0) != wanted:
             self._find("increments", f"{look} is told {look.saw.get(INCREMENTED, 0)} increments of {wanted}")
+
+    def _last(self, operation: Operation, look: Request) -> None:
+        """What was acknowledged long before is there, though nobody's cookies may tell of it."""
+        chronicle = self.ledger.history.chronicles.get(look.key or b"")
+        place = 0 if look.process is None else look.process.place
+        if chronicle is None or look.record is None or self._scene.calm_for_ms(place) < SETTLED_MS:
+            return
+        for write in chronicle.writes.values():
+            made_by = self.ledger.made_by[write]
+            is_old = made_by.status == ANSWERED and made_by.answered_ms + LASTING_MS < operation.sent_ms
+            if is_old and not is_within(write.closure, look.record.version):
+                self._find("losses", f"{look} lacks {write}, which was acknowledged at {made_by.answered_ms}")
 
     def _present(self, operation: Operation, look: Request) -> None:
         """A session that nobody tried to end is found, and it is the one that was asked for."""

@@ -35,13 +35,14 @@ OPERATIONS: Final = 20_000
 HARM: Final = ("kill", "pause") * 8
 QUIET_S: Final = 5.0
 """So long after the last harm and the last request all copies are alike."""
-CHECKS: Final = ("writes", "reads", "ends", "presence", "increments", "quiet", "answers")
+CHECKS: Final = ("writes", "reads", "ends", "presence", "increments", "losses", "quiet", "answers")
 PROMISES: Final = {
     "writes": "changes that are not what was asked for, or happened twice, or although they were refused",
     "reads": "answers older than their cookies, or other than what their version stands for",
     "ends": "ended sessions that opened",
     "presence": "sessions that were not found",
     "increments": "answers with too few or too many increments",
+    "losses": "acknowledged changes that a server lacked long afterwards",
     "quiet": "changes that some server lacks in the end",
     "answers": "errors of the application",
 }

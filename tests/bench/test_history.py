@@ -71,5 +71,5 @@ def test_the_promise_holds_for_a_short_history(monkeypatch: pytest.MonkeyPatch, 
     said: list[str] = []
     shown = history.run(said.append)
     assert shown.holds, [figure for figure in shown.figures if figure.holds is False] + shown.notes
-    assert sum(figure.holds is not None for figure in shown.figures) == 15
+    assert sum(figure.holds is not None for figure in shown.figures) == 16
     assert len(said) == 3

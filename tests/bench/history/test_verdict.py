@@ -195,6 +195,19 @@ def test_a_bad_answer_is_found(plant: Callable[[list[Operation]], None], checker
     assert any(line.startswith(checker) for line in verdict.told)
 
 
+def test_what_was_acknowledged_long_before_is_not_missing() -> None:
+    """Though the cookies that a look came with do not tell of it; a change that nobody acknowledged may come late."""
+    old = copy.deepcopy(HISTORY[READ])
+    old.sent_ms, old.answered_ms = 9_000, 9_005
+    verdict = recorded.judged([*HISTORY[:LOGIN], old])
+    assert set(verdict.findings) == {"losses"}, verdict.told
+    assert verdict.findings["losses"] == 2
+    open_ = copy.deepcopy(HISTORY[:LOGIN])
+    for at in (INCREMENT_2, COUNT_2):
+        open_[at].status = 0
+    assert not recorded.judged([*open_, old]).findings
+
+
 def test_in_the_end_every_server_shows_everything() -> None:
     """A read with cookies of before may show less meanwhile, and not when all is quiet."""
     late = copy.deepcopy(HISTORY[READ])
