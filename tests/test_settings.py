@@ -27,7 +27,7 @@ def test_the_defaults() -> None:
     )
     assert (settings.secure, settings.samesite, settings.path, settings.partitioned) == ("auto", "lax", "/", False)
     assert (settings.idle_timeout, settings.absolute_timeout, settings.rotation_grace) == (1_800, 43_200, 10)
-    assert (settings.tombstone_keep, settings.ack_timeout, settings.pull_timeout) == (600, 1, 0.25)
+    assert (settings.tombstone_keep, settings.ack_timeout, settings.pull_timeout) == (600, 1, 1)
     assert (settings.sessions_max, settings.bytes_max, settings.fields_max) == (1_000_000, 2**28, 256)
     assert (settings.session_bytes_max, settings.value_bytes_max) == (2**16, 2**16)
     assert (settings.exclude, settings.ack, settings.degraded, settings.stale) == ((), "one", "serve", "serve")
@@ -67,7 +67,7 @@ def test_the_defaults_as_documentation_shows_them() -> None:
     assert shown["bytes_max"] == ("size", "256MiB")
     assert shown["secure"] == ("auto | true | false", "auto")
     assert shown["secret"] == ("secrets", "")
-    assert shown["pull_timeout"] == ("duration", "250ms")
+    assert shown["pull_timeout"] == ("duration", "1s")
     assert (shown["members"], shown["me"], shown["tls_cert"]) == (("addresses", ""), ("address", ""), ("file", ""))
     assert (shown["copies"], shown["tls"]) == (("number", "2"), ("secret | files | off", "secret"))
 

@@ -205,7 +205,7 @@ class Settings:
         ),
     )
     pull_timeout: float = field(
-        default=0.25,
+        default=1.0,
         metadata=_about(kinds.duration("1ms", "1m"), "How long a request waits for other servers to give the session."),
     )
     stale: Literal["serve", "refuse"] = field(

@@ -18,7 +18,7 @@ from tests.replication.cluster import Cluster, fields_of, key_number
 
 def with_session(names: str = "abc", **config: Any) -> tuple[Cluster, bytes, str, str]:
     """A session of primary and backup, its key, its backup, and a server that holds nothing of it."""
-    cluster = Cluster(names, copies=2, **config)
+    cluster = Cluster(names, copies=2, **{"pull_timeout_ms": 250, **config})
     key = cluster.first_key("a")
     cluster.create("a", key, x=1)
     cluster.run(10)
