@@ -2,7 +2,8 @@
 
 Every user keeps cookies as a browser does, has one request under way at a time, and never sends one twice: what fails
 here, failed. Beside the browser stands a model of what the session must hold. A request that is no read and fails may
-have been executed or not, so it leaves two models; both are right, and the next answer says which it is from then on.
+have been executed or not; the next answer mostly tells. It may also be that its change is still on its way then, in the
+socket of a server that answers first and reads on later: so it may show for a moment yet, once, and never go again.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bench.browser import Browser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
 __all__ = ["Asked", "Crowd", "User", "answered_s", "at_work", "close_all"]
 
 Model = dict[str, Any]
+Change = Callable[[Model], None]
 
 PAUSE_S: Final = 0.3
 """What a user does with an answer takes so long on average, and at most twice as long."""
-MODELS_MAX: Final = 64
-"""Six requests that failed in a row; a user who has more is told nothing any more."""
+LATE_S: Final = 5.0
+"""A change whose request failed shows within so long, or never."""
+OPEN_MAX: Final = 8
+"""So many requests of one user may fail in that time."""
+TOLD_LAST: Final = 6
+"""So many requests are told of when an answer is wrong."""
 
 
 class Asked(NamedTuple):
@@ -50,13 +58,25 @@ class Asked(NamedTuple):
 
 
 @dataclass(slots=True)
+class Doubt:
+    """A change whose request failed: it may have been executed, or may yet be."""
+
+    change: Change
+    until_s: float
+    was_missing: bool = False
+    """An answer that came later lacked it."""
+
+
+@dataclass(slots=True)
 class User:
     """One user, and what became of their session."""
 
     browser: Browser
     rng: Random
-    models: list[Model] = field(default_factory=lambda: [{}])
-    """What the session may hold."""
+    model: Model = field(default_factory=dict)
+    """What the session must hold."""
+    doubts: list[Doubt] = field(default_factory=list)
+    """What it may hold besides."""
     key: str = ""
     home: str = ""
     """The server that last said it is the session's primary."""
@@ -68,6 +88,8 @@ class User:
     """Answers that count more than was asked for."""
     stale: int = 0
     """Answers by a server that could not find the newest state."""
+    late: int = 0
+    """Changes whose request failed, and that showed only after an answer without them."""
     wrongs: list[str] = field(default_factory=list)
     """What was wrong, in words."""
 
@@ -85,19 +107,21 @@ class User:
             "POST", "/api/count?name=count", lambda model: model.update(count=model.get("count", 0) + 1)
         )
 
-    async def _ask(self, method: str, path: str, change: Callable[[Model], None]) -> bool:
+    async def _ask(self, method: str, path: str, change: Change) -> bool:
         began_s = time.monotonic()
         status, told = await self.browser.ask(method, path)
+        ended_s = time.monotonic()
         is_told = status == 200 and isinstance(told, dict)
         server = told["server"] if is_told else ""
-        self.asked.append(Asked(began_s, time.monotonic(), method, status if is_told or status != 200 else 0, server))
+        self.asked.append(Asked(began_s, ended_s, method, status if is_told or status != 200 else 0, server))
         if is_told:
-            self.judge(told, change)
+            self._judge(told, change)
         elif method != "GET":
-            self.doubt(change)
+            self.doubts.append(Doubt(change, ended_s + LATE_S))
+            assert len(self.doubts) <= OPEN_MAX, "somebody answers sooner or later"
         return is_told
 
-    def _next(self) -> tuple[str, str, Callable[[Model], None]]:
+    def _next(self) -> tuple[str, str, Change]:
         """The first request begins a session; then a mix of reads and three kinds of writes."""
         kind = self.rng.choice(("read", "read", "count", "increment", "set")) if self.key else "count"
         if kind == "read":
@@ -107,36 +131,53 @@ class User:
             return "POST", f"/api/set?name=last&value={value}", lambda model: model.update(last=value)
         return "POST", f"/api/{kind}?name={kind}", lambda model: model.update({kind: model.get(kind, 0) + 1})
 
-    def doubt(self, change: Callable[[Model], None]) -> None:
-        """A request failed: nobody knows whether it was executed."""
-        executed = [dict(model) for model in self.models]
-        for model in executed:
-            change(model)
-        self.models += [model for model in executed if model not in self.models]
-        assert len(self.models) <= MODELS_MAX, "somebody answers sooner or later"
-
-    def judge(self, told: dict[str, Any], change: Callable[[Model], None]) -> None:
+    def _judge(self, told: dict[str, Any], change: Change) -> None:
         """An answer says how things are."""
         fields, key = told["fields"], told["key"]
         if told["role"] == "primary":
             self.home = told["server"]
         self.stale += bool(told["stale"])
-        for model in self.models:
-            change(model)
+        self.doubts = [doubt for doubt in self.doubts if self.asked[-1].began_s < doubt.until_s]
         if self.key and key != self.key:
             self.sessions_lost += 1
-            self.wrongs.append(f"{told['server']} knows no session {self.key[:8]}")
-        elif fields not in self.models:
-            self.wrongs.append(f"{told['server']} tells {fields} instead of {' or '.join(map(str, self.models))}")
+            self._note(f"{told['server']} knows no session {self.key[:8]}")
+        elif (seen := self._explained(fields, change)) is None:
+            change(self.model)
+            self._note(f"{told['server']} tells {fields} instead of {self.model}, {len(self.doubts)} in doubt")
             has_more = any(fields.get(name, 0) > most for name, most in self._most().items())
             self.executed_twice += has_more
             self.changes_lost += not has_more
-        self.key, self.models = key, [dict(fields)]
+        else:
+            self.late += sum(doubt.was_missing for doubt in seen)
+            self.doubts = [doubt for doubt in self.doubts if doubt not in seen]
+            for doubt in self.doubts:
+                doubt.was_missing = True
+        self.key, self.model = key, dict(fields)
+
+    def _explained(self, fields: Model, change: Change) -> tuple[Doubt, ...] | None:
+        """The fewest changes in doubt with which the session would hold this, in whatever order; None if none would do."""
+        for number in range(len(self.doubts) + 1):
+            for some in combinations(self.doubts, number):
+                for at in range(number + 1):
+                    model = dict(self.model)
+                    for each in [*some[:at], None, *some[at:]]:
+                        (change if each is None else each.change)(model)
+                    if model == fields:
+                        return some
+        return None
 
     def _most(self) -> Model:
         """The most that may have been counted under each name."""
-        names = ("count", "increment")
-        return {name: max(model.get(name, 0) for model in self.models) for name in names}
+        model = dict(self.model)
+        for doubt in self.doubts:
+            doubt.change(model)
+        return {name: model.get(name, 0) for name in ("count", "increment")}
+
+    def _note(self, wrong: str) -> None:
+        """Keep in words what was wrong, and what had gone before."""
+        now_s = self.asked[-1].ended_s
+        last = (f"{one.method} {one.status} {one.server} {now_s - one.ended_s:.2f}" for one in self.asked[-TOLD_LAST:])
+        self.wrongs.append(f"{wrong}; its last requests, and how many seconds ago: {', '.join(last)}")
 
 
 class Crowd:

@@ -112,6 +112,7 @@ def judge(users: list[User], kills: list[Kill]) -> list[Figure]:
             peer_value=TOMCAT_FAILED,
         ),
         Figure("of these, cut in the middle of the answer", sum(one.status == 0 for one in failed)),
+        Figure("changes of a failed POST that showed late", sum(user.late for user in users)),
         longest("time to an answer, GET", (one.seconds for one in gets if one.is_good)),
         longest("time to an answer, POST", (one.seconds for one in posts if one.is_good)),
         longest("time until all users of a killed server were served again", (kill.back_s for kill in kills)),

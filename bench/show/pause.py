@@ -158,6 +158,7 @@ def judge(users: list[User], pauses: list[Pause]) -> list[Figure]:
         exactly("of them, shown a session that had ended", sum(pause.reopened for pause in pauses)),
         exactly("pauses after which the cluster did not come together", sum(not pause.is_whole for pause in pauses)),
         Figure("requests answered", sum(one.is_good for one in [*gets, *posts])),
+        Figure("changes of a failed POST that showed late", sum(user.late for user in users)),
         Figure("POST that had to wait for the stopped server, for each pause", len(waited) / max(len(pauses), 1)),
         longest("such a wait", (one.seconds for one in waited if one.is_good)),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench import crowd
 from bench.browser import Browser
 from bench.crowd import Asked, User, answered_s
 from bench.unharmed import ended_with_server, sessions_unharmed, wrongs
@@ -62,7 +63,11 @@ def judged(user: User) -> tuple[int, int, int, int]:
         ([told(count=1), None, told(count=2)], "ccr", (0, 0, 0, 0)),
         ([told(count=1), None, told(count=3)], "ccr", (0, 0, 1, 0)),
         ([told(count=1), None, told()], "ccr", (1, 0, 0, 0)),
-        ([told(count=1), None, told(count=1), told(count=2)], "ccrr", (0, 0, 1, 0)),
+        ([told(count=1), None, told(count=1), told(count=2)], "ccrr", (0, 0, 0, 0)),
+        ([told(count=1), None, told(count=1), told(count=3)], "ccrr", (0, 0, 1, 0)),
+        ([told(count=1), None, told(count=1), told(count=2), told(count=1)], "ccrrr", (1, 0, 0, 0)),
+        ([told(count=1), None, told(count=1), told(count=2), told(count=3)], "ccrrr", (0, 0, 1, 0)),
+        ([told(count=1), None, told(count=1), told(count=2), told(count=3)], "ccrcr", (0, 0, 0, 0)),
         ([told(count=1), None, told(count=2), told(count=1)], "ccrr", (1, 0, 0, 0)),
         ([told(count=1), None, None, told(count=3)], "cccr", (0, 0, 0, 0)),
         ([told(count=1), None, None, told(count=4)], "cccr", (0, 0, 1, 0)),
@@ -78,6 +83,15 @@ def test_an_answer_is_compared_with_all_that_may_be(
     assert judged(user) == expected
     assert all(figure.holds for figure in sessions_unharmed([user])) is (expected == (0, 0, 0, 0))
     assert bool(user.wrongs) is any(expected[:3])
+
+
+def test_a_change_in_doubt_may_come_late_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted when it shows after an answer without it; after a while it would be something executed out of nowhere."""
+    answers = [told(count=1), None, told(count=1), told(count=2)]
+    assert (after(*answers, kinds="ccrr").late, after(*answers[:2], answers[3], kinds="ccr").late) == (1, 0)
+    monkeypatch.setattr(crowd, "LATE_S", 0.0)
+    user = after(*answers, kinds="ccrr")
+    assert (user.late, judged(user)) == (0, (0, 0, 1, 0)) and "POST 502" in user.wrongs[0]
 
 
 def test_every_request_is_remembered_as_its_user_saw_it() -> None:
