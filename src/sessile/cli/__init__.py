@@ -17,7 +17,7 @@ from sessile.errors import SessileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SUBCOMMANDS = ("demo", "balance", "status", "simulate", "keygen")
+SUBCOMMANDS = ("demo", "balance", "status", "simulate", "schema", "keygen")
 
 
 def build_parser() -> argparse.ArgumentParser:

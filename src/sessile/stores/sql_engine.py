@@ -1,0 +1,314 @@
+"""From a URL to an engine: which driver, which hosts, which settings each connection has. No session is known here.
+
+Every connection commits by itself, so an idle one has nothing to roll back, and no trip is made but the statement's own.
+None is asked whether it is still alive before it is used: one that turns out not to be takes the whole pool with it, and
+the statement is repeated on a fresh one.
+
+SQLite: write-ahead log, so that readers wait for no writer; `synchronous=FULL`, so that what was confirmed is on the
+disk and survives a power cut (`?synchronous=normal` makes a change some ten times as fast and may lose the last ones to a
+power cut, never to a crash of the process). PostgreSQL: the URL is libpq's. Its hosts are tried one after the other,
+beginning with the one that answered last, each for its part of the timeout, and only one that takes writes will do, unless
+`target_session_attrs` says otherwise. MySQL and MariaDB: one host; `?ssl=true` or `?ssl_ca=FILE` for TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from sessile.errors import SettingsError
+from sessile.kinds import nearest
+from sessile.stores.sql_schema import dialect_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from psycopg import AsyncConnection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["CONNECTIONS_MAX", "Connections", "Target", "target_of"]
+
+CONNECTIONS_MAX: Final = 10
+"""To a server. So many of its connections are one process's at the most."""
+SQLITE_CONNECTIONS_MAX: Final = 4
+"""Each is a thread."""
+BUSY_PART: Final = 0.8
+"""Which part of the timeout SQLite may wait for another process's lock: then it says so itself."""
+IDLE_MAX_S: Final = 1_800
+DRIVERS: Final = {
+    "sqlite": ("sql", ("sqlalchemy", "aiosqlite")),
+    "postgresql": ("postgresql", ("sqlalchemy", "psycopg")),
+    "mysql": ("mysql", ("sqlalchemy", "asyncmy")),
+}
+"""Dialect → the extra that brings what it needs, and what that is."""
+MYSQL_PARAMETERS: Final = ("ssl", "ssl_ca", "unix_socket")
+_LIVELINESS: Final = {"keepalives": "1", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+
+
+class Connections(NamedTuple):
+    """Connections to a database, made when they are needed."""
+
+    engine: AsyncEngine
+    distrust: Callable[[], None]
+    """A server that is silent on one of them is so on all: none that is there now is used again."""
+
+
+class Target(NamedTuple):
+    """A database, as its URL says it."""
+
+    dialect: str
+    where: str
+    """For people, without user and password."""
+    password: str
+    """To be kept out of messages."""
+    is_single: bool
+    make: Callable[[float], Connections]
+    """What gives connections that give up after so many seconds. No IO is done."""
+
+
+def target_of(url: str) -> Target:
+    """What a URL asks for.
+
+    Raises:
+        SettingsError: it is malformed, or a driver it needs is not installed. The URL is never repeated.
+    """
+    dialect = dialect_of(url)
+    extra, packages = DRIVERS[dialect]
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        names = " and ".join(missing)
+        verb = "is" if len(missing) == 1 else "are"
+        raise SettingsError(
+            f"url={dialect}://… needs {names}, which {verb} not installed: pip install 'sessile[{extra}]'"
+        )
+    return {"sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql}[dialect](url)
+
+
+# -- SQLite ------------------------------------------------------------------------------------------------------------
+
+
+def _sqlite(url: str) -> Target:
+    rest, _, query = url.partition("://")[2].partition("?")
+    parameters = _parameters("sqlite", query, ("synchronous",))
+    synchronous = parameters.get("synchronous", "full").lower()
+    path = unquote(rest.removeprefix("/"))
+    if not rest.startswith("/") or path in {"", ":memory:"}:
+        raise SettingsError(
+            "url=sqlite://… names no file: write sqlite:///sessions.db or sqlite:////var/lib/app/sessions.db"
+        )
+    if synchronous not in {"full", "normal"}:
+        raise SettingsError("url=sqlite://… has an unknown synchronous: write full or normal")
+
+    def make(timeout_s: float) -> Connections:
+        from sqlalchemy import URL, event  # noqa: PLC0415  # an extra
+
+        address = URL.create("sqlite+aiosqlite", database=path)
+        waits_s = BUSY_PART * timeout_s
+        connections = _connections(address, SQLITE_CONNECTIONS_MAX, connect_args={"timeout": waits_s})
+
+        @event.listens_for(connections.engine.sync_engine, "connect")
+        def prepare(connection: Any, _: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA synchronous = {synchronous}")
+            cursor.close()
+
+        return connections
+
+    return Target("sqlite", f"sqlite:///{path}", "", is_single=True, make=make)
+
+
+# -- PostgreSQL --------------------------------------------------------------------------------------------------------
+
+
+def _postgresql(url: str) -> Target:
+    import psycopg  # noqa: PLC0415  # an extra
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    try:
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    except psycopg.Error:
+        raise SettingsError(
+            "url=postgresql://… is malformed: write postgresql://user@host1:5432,host2:5432/name?parameter=value with "
+            "the parameters of libpq, and %-escapes in the password"
+        ) from None
+    hosts = _hosts(given)
+    named = ",".join(
+        f"{host.get('host', host.get('hostaddr', ''))}:{host.get('port', '')}".rstrip(":") for host in hosts
+    )
+    where = f"postgresql://{named}/{given.get('dbname', '')}"
+
+    def make(timeout_s: float) -> Connections:
+        return _connections(
+            "postgresql+psycopg://",
+            CONNECTIONS_MAX,
+            async_creator=Hosts(hosts, timeout_s).connect,
+            use_native_hstore=False,
+        )
+
+    return Target("postgresql", where, given.get("password", ""), is_single=len(hosts) == 1, make=make)
+
+
+def _hosts(given: dict[str, str]) -> list[dict[str, str]]:
+    """The parameters of libpq for each of the hosts alone."""
+    lists = {name: given[name].split(",") for name in ("host", "hostaddr", "port") if given.get(name)}
+    number = max((len(values) for name, values in lists.items() if name != "port"), default=1)
+    if any(len(values) not in {1, number} for values in lists.values()):
+        raise SettingsError(
+            "url=postgresql://… has more ports than hosts, or fewer: write one port, or one for each host"
+        )
+    return [
+        {**given, **{name: values[at] if len(values) > 1 else values[0] for name, values in lists.items()}}
+        for at in range(number)
+    ]
+
+
+class Hosts:
+    """The hosts of a PostgreSQL database, one of which takes writes.
+
+    libpq itself would wait for a silent host for two seconds at least, and begin with the first one each time.
+    """
+
+    def __init__(self, hosts: list[dict[str, str]], timeout_s: float) -> None:
+        self._timeout_s = BUSY_PART * timeout_s / len(hosts)
+        defaults = {
+            "target_session_attrs": "read-write",
+            "application_name": "sessile",
+            "tcp_user_timeout": str(round(1_000 * timeout_s)),
+            **_LIVELINESS,
+        }
+        self._hosts: list[dict[str, Any]] = [{**defaults, **host} for host in hosts]
+        self._first = 0
+
+    async def connect(self) -> AsyncConnection[Any]:
+        """A connection to the first that will do.
+
+        Raises:
+            psycopg.OperationalError: none of them does; the message says why, of each.
+        """
+        import psycopg  # noqa: PLC0415  # an extra
+
+        failures: list[str] = []
+        number = len(self._hosts)
+        for at in [(self._first + step) % number for step in range(number)]:
+            host = self._hosts[at]
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    connection = await psycopg.AsyncConnection.connect(**host, cursor_factory=_binary_cursor())
+            except TimeoutError:
+                failures.append(f"{host.get('host', 'the server')} does not answer")
+            except psycopg.Error as error:
+                failures.append(str(error).partition("\n")[0])
+            else:
+                self._first = at
+                return connection
+        raise psycopg.OperationalError("; ".join(failures))
+
+
+def _binary_cursor() -> Any:
+    """A cursor whose results come as they are: bytes are half as long as in text."""
+    import psycopg  # noqa: PLC0415  # an extra
+
+    class BinaryCursor(psycopg.AsyncCursor[Any]):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords)
+            self.format = psycopg.pq.Format.BINARY
+
+    return BinaryCursor
+
+
+# -- MySQL and MariaDB -------------------------------------------------------------------------------------------------
+
+
+def _mysql(url: str) -> Target:
+    from sqlalchemy import make_url  # noqa: PLC0415  # an extra
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    base, _, query = url.partition("?")
+    parameters = _parameters("mysql", query, MYSQL_PARAMETERS)
+    try:
+        address = make_url(base).set(drivername="mysql+asyncmy")
+    except (ArgumentError, ValueError):
+        address = None
+    if address is None or not address.database or "," in (address.host or ""):
+        raise SettingsError("url=mysql://… is malformed: write mysql://user@host:3306/name, with one host")
+    password = str(address.password or "")
+    port = f":{address.port}" if address.port else ""
+
+    def make(timeout_s: float) -> Connections:
+        connect_args: dict[str, Any] = {
+            "connect_timeout": max(1, timeout_s),
+            "binary_prefix": True,
+            # Plain reads and locks of single rows are all that is wanted, not of the gaps between them.
+            "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        }
+        if "ssl_ca" in parameters or parameters.get("ssl", "").lower() in {"true", "1"}:
+            connect_args["ssl"] = ssl.create_default_context(cafile=parameters.get("ssl_ca"))
+        if "unix_socket" in parameters:
+            connect_args["unix_socket"] = parameters["unix_socket"]
+        return _connections(address, CONNECTIONS_MAX, connect_args=connect_args)
+
+    return Target(
+        "mysql", f"mysql://{address.host or ''}{port}/{address.database}", password, is_single=True, make=make
+    )
+
+
+# -- for all of them ---------------------------------------------------------------------------------------------------
+
+
+def _parameters(dialect: str, query: str, known: tuple[str, ...]) -> dict[str, str]:
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    for name in parameters:
+        if name not in known:
+            raise SettingsError(
+                f"url={dialect}://…?{name:.40} has an unknown parameter; did you mean {nearest(name, known)}?"
+            )
+    return parameters
+
+
+def _connections(address: Any, connections_max: int, **keywords: Any) -> Connections:
+    from sqlalchemy import event  # noqa: PLC0415  # an extra
+    from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+    from sqlalchemy.pool import AsyncAdaptedQueuePool  # noqa: PLC0415
+
+    from sessile.stores.sql_errors import is_read_only  # noqa: PLC0415
+
+    engine = create_async_engine(
+        address,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=connections_max,
+        max_overflow=0,
+        pool_use_lifo=True,
+        pool_recycle=IDLE_MAX_S,
+        pool_reset_on_return=None,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        **keywords,
+    )
+    trusted_from_s = 0.0
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def made(_: object, entry: Any) -> None:
+        entry.info["made_s"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def taken(_: object, entry: Any, __: object) -> None:
+        if entry.info["made_s"] < trusted_from_s:
+            raise DisconnectionError("the server was silent since")  # which replaces it
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def judge(context: Any) -> None:
+        if context.sqlalchemy_exception is not None and is_read_only(context.sqlalchemy_exception):
+            context.is_disconnect = True  # it was demoted: every connection to it is worthless
+
+    def distrust() -> None:
+        nonlocal trusted_from_s
+        trusted_from_s = time.monotonic()
+
+    return Connections(engine, distrust)

@@ -1,0 +1,41 @@
+"""Servers that many tests of the stores share."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.stores.mariadb import MariaDb
+from tests.stores.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests that do it no harm."""
+    with tempfile.TemporaryDirectory(prefix="sessile-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder) / "server")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """The same, of MariaDB."""
+    with tempfile.TemporaryDirectory(prefix="sessile-mariadb-") as folder:
+        Path(folder).chmod(0o755)
+        server = MariaDb(Path(folder) / "server")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
