@@ -498,21 +498,3 @@ def test_iterating_allows_changes() -> None:
     for each in table:
         table.drop(each)
     assert len(table) == 0
-
-
-def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:
-    """Entered first, and not decoded since; what may not go stays, and without anything that may there is no room."""
-    table = make(sessions_max=4)
-    kept: set[bytes] = set()
-    table.may_evict = lambda one: one not in kept
-    keys = [key(number) for number in range(6)]
-    for each in keys[:4]:
-        table.put(each, live())
-        table._hot.clear()
-    kept.add(keys[0])
-    table.find(keys[1])
-    table.put(keys[4], live())
-    assert set(table) == {keys[0], keys[1], keys[3], keys[4]} and table.evicted == 1
-    kept.update(table)
-    with pytest.raises(SessionLimit):
-        table.put(keys[5], live())

@@ -77,14 +77,13 @@ class Engine:
         if settings is not None and keywords:
             raise SettingsError(f"give Engine either settings or keywords, not both: {', '.join(sorted(keywords))}")
         self.settings = settings = Settings.load(**keywords) if settings is None else settings
-        self.backend = connect(self) if backend is None else backend
         self.counts: Counter[str] = Counter()
         self.table = Table(
             sessions_max=settings.sessions_max,
             bytes_max=settings.bytes_max,
             rotation_grace_ms=_ms(settings.rotation_grace),
             tombstone_keep_ms=_ms(settings.tombstone_keep),
-            idle_slack=0.0 if self.backend is None else IDLE_SLACK,
+            idle_slack=IDLE_SLACK if backend is not None or settings.is_cluster or settings.is_store else 0.0,
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = _ms(settings.idle_timeout)
@@ -97,6 +96,7 @@ class Engine:
         """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
         self._writer = 0
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
+        self.backend = connect(self) if backend is None else backend
         self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None

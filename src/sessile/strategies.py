@@ -99,5 +99,6 @@ STRATEGIES: Final = (
         routing="none: any server answers",
         partition="servers cut off from the store go on from what they hold",
         suits="many services, hundreds of servers, sessions that outlive every server",
+        is_available=True,
     ),
 )

@@ -43,15 +43,6 @@ def test_the_command_line_offers_what_the_lab_has() -> None:
     assert demo_module.ROUTINGS == ROUTINGS
 
 
-@pytest.mark.parametrize("strategy", ["store"])
-def test_a_strategy_to_come_says_so(strategy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One clear line, status 1."""
-    assert main(["demo", "--strategy", strategy]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"sessile: --strategy {strategy} is not in this version yet")
-    assert said.count("\n") == 1
-
-
 def test_a_missing_extra_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

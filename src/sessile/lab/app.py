@@ -138,8 +138,10 @@ class DemoApp:
 
 
 def _role(engine: Engine, session: Session) -> str:
-    """What this server is to a session: its primary, a backup, or a proxy that holds no copy of its own."""
+    """What this server is to a session: its primary, a backup, a proxy that holds no copy of its own, or a cache."""
     key, backend = bytes.fromhex(session.key), engine.backend
+    if engine.settings.is_store:
+        return "cache"
     if backend is None or backend.is_first_holder(key):  # under sticky:// the server that made it is the only one
         return "primary"
     return "backup" if backend.holds(key) else "proxy"

@@ -13,6 +13,7 @@ import secrets
 import signal
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ from sessile.errors import LabError, SessileError, SettingsError
 from sessile.lab import ports
 from sessile.lab.fleet import SERVERS_MAX, Fleet, FleetPlan
 from sessile.lab.front import Front
+from sessile.lab.redis_keeper import RedisKeeper, redis_program
 from sessile.overview import remarks, sights, totals
 from sessile.strategies import STRATEGIES
 
@@ -32,6 +34,7 @@ __all__ = ["ROUTINGS", "Demo", "DemoPlan", "run"]
 
 ROUTINGS: Final = ("sticky", "round-robin")
 PORT_MAX: Final = 65_534
+WITHOUT_REDIS: Final = "install redis-server and sessile[redis], and the demo runs one that fails over"
 STOPPED_BY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
@@ -72,6 +75,8 @@ class Demo:
     def __init__(self, plan: DemoPlan, folder: Path, say: Callable[[str], None]) -> None:
         secret = secrets.token_urlsafe(32)
         self.plan = plan
+        self.keeper = keeper_for(plan, folder, self._pass_on)
+        self._file = folder / "sessions.db"
         self._say = say
         self._is_serving = False
         self.fleet = Fleet(
@@ -82,6 +87,7 @@ class Demo:
                 secret=secret,
                 token=secrets.token_urlsafe(32),
                 dashboard=plan.dashboard,
+                store=f"sqlite:///{self._file}" if plan.strategy == "store" and self.keeper is None else "",
             ),
             self._pass_on,
         )
@@ -97,6 +103,9 @@ class Demo:
         """
         ports.require_free(self.plan.port)
         self._control = InnerServer(control_app(self), ports.listen(self.plan.port + 1))
+        if self.keeper is not None:
+            await self.keeper.start()
+            self.fleet.use_store(self.keeper.url)
         await self.fleet.start(self.plan.servers)
         await self.front.start(self.fleet.ports(), os.getpid())
         self._control.start()
@@ -109,6 +118,13 @@ class Demo:
             await self._control.stop()
         await self.front.stop()
         await self.fleet.stop()
+        if self.keeper is not None:
+            await self.keeper.stop()
+
+    async def watch(self) -> None:
+        """Observe every process, for ever."""
+        watching = [self.fleet.watch(), *([] if self.keeper is None else [self.keeper.watch()])]
+        await asyncio.gather(*watching)
 
     def _pass_on(self, line: str) -> None:
         """What a process says while all is well; the last words of one that fails are in the error that is raised."""
@@ -131,10 +147,18 @@ class Demo:
             "balancer": self.front.status(),
             "servers": [{**server, "sees": sight.get(server["name"], {})} for server in servers],
             "totals": totals(servers),
-            "remarks": remarks(servers),
+            "remarks": [*self._warnings(), *remarks(servers)],
+            "store": [] if self.keeper is None else self.keeper.status(),
         }
 
+    def _warnings(self) -> list[str]:
+        if self.plan.strategy == "store" and self.keeper is None:
+            return [f"the store is one file, a single point of failure: {WITHOUT_REDIS}"]
+        return []
+
     async def act(self, name: str, action: str) -> Outcome:
+        if self.keeper is not None and name in self.keeper.kept:
+            return await self.keeper.act(name, action)
         return await self.fleet.act(name, action)
 
     async def add(self) -> Outcome:
@@ -150,6 +174,13 @@ class Demo:
             if not await self.front.take(self.fleet.ports()):
                 return Outcome(500, {"error": f"{member.name} is ready, but the balancer did not take it up"})
             return Outcome(201, member.status())
+
+
+def keeper_for(plan: DemoPlan, folder: Path, say: Callable[[str], None]) -> RedisKeeper | None:
+    """What runs a replicated store for the demo, where this machine has one; without it a file has to do."""
+    if plan.strategy != "store" or redis_program() is None or find_spec("redis") is None:
+        return None
+    return RedisKeeper(folder, plan.port, say)
 
 
 async def run(plan: DemoPlan, started: Callable[[dict[str, Any]], None], say: Callable[[str], None]) -> None:
@@ -179,7 +210,7 @@ async def run(plan: DemoPlan, started: Callable[[dict[str, Any]], None], say: Ca
 
 async def _serve(demo: Demo, stopping: asyncio.Event) -> None:
     """Watch the servers until it is over."""
-    watching = asyncio.create_task(demo.fleet.watch())
+    watching = asyncio.create_task(demo.watch())
     ended = asyncio.create_task(demo.front.ended())
     try:
         await _unless(stopping, asyncio.wait({watching, ended}, return_when=asyncio.FIRST_COMPLETED))

@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from sessile.lab.child import Child, run_module
 from sessile.lab.probe import Answered, ask, stopped_among
 from sessile.lab.server import ServerPlan
 from sessile.lab.states import Observed, Phase, State, objection, state_of
+from sessile.urls import CLUSTERS
 
 if TYPE_CHECKING:
     import socket
@@ -53,11 +54,13 @@ class FleetPlan:
     secret: str
     token: str
     dashboard: str
+    store: str = ""
+    """The URL of the store that they share; empty where they do not."""
 
     @property
     def is_cluster(self) -> bool:
         """Whether the servers talk to each other."""
-        return self.strategy != "sticky"
+        return self.strategy in CLUSTERS
 
 
 @dataclass(slots=True)
@@ -119,6 +122,10 @@ class Fleet:
     def ports(self) -> dict[str, int]:
         """Name → port, for the balancer."""
         return {member.name: member.port for member in self.members.values()}
+
+    def use_store(self, url: str) -> None:
+        """Where servers that are started from now on keep sessions."""
+        self._plan = replace(self._plan, store=url)
 
     async def start(self, count: int) -> None:
         """Start so many servers side by side; returns once all are ready.
@@ -192,10 +199,10 @@ class Fleet:
     async def stop(self) -> None:
         """End all processes; none is left when this returns."""
         children = [member.child for member in self.members.values() if member.child is not None]
-        if self._plan.is_cluster:  # they all go: there is nobody to hand over to
-            await asyncio.gather(*(child.kill() for child in children))
-        else:
+        if self._plan.strategy == "sticky":
             await asyncio.gather(*(child.stop(STOP_S) for child in children))
+        else:  # they all go: there is nobody to hand over to, and no request to wait for
+            await asyncio.gather(*(child.kill() for child in children))
 
     # -- one server ------------------------------------------------------------------------------------------------
 
@@ -213,7 +220,7 @@ class Fleet:
     def _url(self, member: Member) -> str:
         """Where this server's sessions are; every server names all that there are when it starts."""
         if not self._plan.is_cluster:
-            return "sticky://"
+            return self._plan.store or "sticky://"
         members = ",".join(f"{ports.HOST}:{each.node_port}" for each in self.members.values())
         more = "&directory=keys" if self._plan.strategy == "primary-backup" else ""
         return f"{self._plan.strategy}://?members={members}&me={ports.HOST}:{member.node_port}{more}"
@@ -304,7 +311,7 @@ class Fleet:
 
     async def _restart(self, member: Member) -> bool:
         """A new process under the same name, on the same port; the one before ends in good order if it can."""
-        await _child_of(member).stop(RESTART_S if self._plan.is_cluster else STOP_S)
+        await _child_of(member).stop(STOP_S if self._plan.strategy == "sticky" else RESTART_S)
         with await self._bind_again(member.port) as listener:
             await self._start(member, listener)
         return True

@@ -1,0 +1,26 @@
+"""The table as a cache: what the others hold as well may go."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessile.errors import SessionLimit
+from tests.test_table import key, live, make
+
+
+def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:
+    """Entered first, and not decoded since; what may not go stays, and without anything that may there is no room."""
+    table = make(sessions_max=4)
+    kept: set[bytes] = set()
+    table.may_evict = lambda one: one not in kept
+    keys = [key(number) for number in range(6)]
+    for each in keys[:4]:
+        table.put(each, live())
+        table._hot.clear()
+    kept.add(keys[0])
+    table.find(keys[1])
+    table.put(keys[4], live())
+    assert set(table) == {keys[0], keys[1], keys[3], keys[4]} and table.evicted == 1
+    kept.update(table)
+    with pytest.raises(SessionLimit):
+        table.put(keys[5], live())
