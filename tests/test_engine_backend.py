@@ -332,3 +332,14 @@ def test_pulled_sessions_leave_memory_without_anybody_asking() -> None:
     assert len(engine.table) == 1
     assert threading.active_count() == threads + 1
     engine.close()
+
+
+def test_a_browser_whose_version_cookie_is_another_sessions_is_asked_for() -> None:
+    """A late answer to the session before took it away: nobody knows what this browser has seen, so others are asked."""
+    backend, engine = make_pair()
+    browser, before = settled(engine, a=1), settled(engine, a=0)
+    name = next(name for name in browser.cookies if name.endswith("_v"))
+    browser.cookies[name] = before.cookies[name]
+    write_elsewhere(backend, browser.key, a=2)
+    assert browser.look() == {"a": 2}
+    assert len(backend.pulls) == 1

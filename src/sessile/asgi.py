@@ -1,7 +1,7 @@
 """The ASGI middleware: Starlette, FastAPI, Litestar, Quart, Django's ASGI handler, or an app of one's own.
 
 `scope["session"]` is the session, for HTTP and WebSocket alike. It is committed when the head of the response leaves,
-whatever its status; what is changed later, in a stream, a background task or an open WebSocket, is committed before the
+whatever its status; what is changed later, in a stream, a background task or an open WebSocket, is committed before the next part
 last byte leaves and again when the app returns. An exception before the head leaves discards the changes.
 
 Building the middleware does no IO, starts no thread and draws no randomness.
@@ -142,7 +142,7 @@ class _Exchange:
             return _nothing()
         session = self._session
         if self._is_started:
-            if session.may_have_changed and (self._is_websocket or not message.get("more_body", False)):
+            if session.may_have_changed:  # before any part leaves: it may be the last one, whatever it says
                 return self._send_late(message)
         elif message["type"] in _HEADS:
             if self._engine.is_draining and not self._is_websocket:

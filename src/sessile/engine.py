@@ -135,7 +135,9 @@ class Engine:
             visit.given = self._given.setdefault(key, Given())
             visit.pulled = held = self._held(key)
         is_alive = held is not None and held.state == LIVE and held.expires_ms() > self.clock_ms()
-        if held is not None and (held.state != LIVE or (is_alive and held.covers(seen) and self.backend.is_sure(key))):
+        is_known = not visitor.is_version_foreign  # what this browser has seen; a late answer may have taken it away
+        is_newest = is_known and is_alive and held is not None and held.covers(seen) and self.backend.is_sure(key)
+        if is_newest or (held is not None and held.state != LIVE):
             return
         pulled = await self.backend.pull(key, held, seen)
         if pulled.record is not None:

@@ -126,7 +126,7 @@ class _Exchange:
         return _WatchedBody(self, body)
 
     def commit_late(self) -> None:
-        if self._is_started and not self._is_refused and self._session.accessed:
+        if self._is_started and not self._is_refused and self._session.may_have_changed:
             self._commit(is_late=True)
 
     def _commit(self, *, is_late: bool = False) -> None:
@@ -163,7 +163,9 @@ class _WatchedBody:
         if self._refusal is not None:
             return next(self._refusal)
         try:
-            return next(self._parts)
+            part = next(self._parts)
+            self._exchange.commit_late()  # before any part leaves: it may be the last one that the client needs
+            return part  # noqa: TRY300 - a commit that fails is an answer of its own
         except StopIteration:
             self._exchange.commit_late()
             raise
