@@ -115,9 +115,10 @@ class Postgres:
         """Let the standby be a primary."""
         self._run("pg_ctl", "promote", "-w", "-s", "-D", self.data)
 
-    def query(self, statement: str) -> str:
-        """What `psql` says to it."""
-        return self._run("psql", "-X", "-q", "-t", "-A", "-c", statement, self.url()).strip()
+    def query(self, *statements: str) -> str:
+        """What `psql` says to them."""
+        said = [part for statement in statements for part in ("-c", statement)]
+        return self._run("psql", "-X", "-q", "-t", "-A", *said, self.url()).strip()
 
     def _run(self, program: str, *arguments: str | Path) -> str:
         done = subprocess.run(

@@ -56,6 +56,8 @@ WAIT_MAX_S: Final = 0.05
 LETTING_GO_S: Final = 0.5
 """So long a driver may take to let go of what it was told to give up; then it is told again."""
 _REVISION_BITS: Final = 63
+_RACED: Final = {"23505", "42P07", "42710"}
+"""What PostgreSQL says when two create the same: its key, the table, or its type is there already."""
 _RANDOM: Final = SystemRandom()
 
 
@@ -170,7 +172,7 @@ class SqlStore:
             async with self._writing:
                 await greenlet_spawn(say, self._engine())
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) in {"23505", "42P07"}:  # IF NOT EXISTS, but by a hair
+            if getattr(error.orig, "sqlstate", None) in _RACED:  # IF NOT EXISTS, but by a hair
                 raise _Raced from None
             raise
 
