@@ -1,8 +1,8 @@
 """The ASGI middleware: Starlette, FastAPI, Litestar, Quart, Django's ASGI handler, or an app of one's own.
 
 `scope["session"]` is the session, for HTTP and WebSocket alike. It is committed when the head of the response leaves,
-whatever its status; what is changed later, in a stream, a background task or an open WebSocket, is committed before the next part
-last byte leaves and again when the app returns. An exception before the head leaves discards the changes.
+whatever its status; what is changed later, in a stream, a background task or an open WebSocket, is committed before the
+next part leaves and again when the app returns. An exception before the head leaves discards the changes.
 
 Building the middleware does no IO, starts no thread and draws no randomness.
 """
