@@ -192,6 +192,27 @@ async def test_a_silent_server_is_given_up() -> None:
 
 
 @on_loop
+async def test_servers_that_are_all_silent_are_waited_for() -> None:
+    """A request is not refused because nobody else is there: it is answered by the first server that answers or comes back."""
+    goes_on = asyncio.Event()
+
+    async def late(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await goes_on.wait()
+        await say_name(origin, head, reader, writer)
+
+    origins = [Origin("s1"), Origin("s2")]
+    async with balanced(*origins, health=HealthPolicy(interval_s=0.05, timeout_s=0.2)) as front:
+        for origin, handler in zip(origins, (never, late), strict=True):
+            origin.handler, origin.health = handler, None
+        waiting = [asyncio.create_task(front.ask()) for _ in range(8)]
+        await until(lambda: set(front.states().values()) == {"down"}, "both are given up")
+        assert not any(task.done() for task in waiting)
+        goes_on.set()
+        origins[1].health = b"200 OK"
+        assert {answer.body for answer in await asyncio.gather(*waiting)} == {b"s2"}
+
+
+@on_loop
 async def test_a_server_comes_back() -> None:
     """One successful check brings a server back, and it gets new users again."""
     origins = [Origin("s1"), Origin("s2")]

@@ -325,11 +325,16 @@ class Client(Flow, asyncio.Protocol):
         self._again(502, reason)
 
     def given_up(self) -> None:
-        """The health checks gave the server up while the request waits there."""
+        """The health checks gave the server up while the request waits there: another one gets it.
+
+        With no other one it waits on: the server may only be slow, and nobody would be served any sooner by a refusal.
+        """
         if self.is_waiting and (self.upstream is None or self.is_repeatable):
             assert self.server is not None
-            self._tried += (self.server,)
-            self._again(502, f"server {self.server.name} does not answer")
+            tried = (*self._tried, self.server)
+            if any(one not in tried for one in self._worker.servers.placeable):
+                self._tried = tried
+                self._again(502, f"server {self.server.name} does not answer")
 
     def upstream_lost(self, upstream: Upstream) -> None:
         """The server's connection ended before the response did."""

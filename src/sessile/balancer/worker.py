@@ -267,8 +267,8 @@ class Worker:
         self.servers.refresh()
         if change.after is State.DOWN:
             server.close_idle()
-            for client in [one for one in self.clients if one.server is server]:
-                client.given_up()
+        for client in [one for one in self.clients if one.server is not None and one.server.is_down]:
+            client.given_up()
 
 
 def _no_loop(callback: Callable[[], None]) -> None:
