@@ -82,7 +82,7 @@ class Cluster:
 
     def __init__(self, names: str = "abc", *, delay_ms: int = 1, starts: bool = True, **config: Any) -> None:
         self.now_ms = START_MS
-        self.config = config
+        self.config = {"pull_timeout_ms": 250, **config}  # less than a silent server is waited for
         self.delay_ms = delay_ms
         self.servers: dict[str, Server] = {}
         self.cuts: set[frozenset[str]] = set()
