@@ -162,6 +162,24 @@ def test_one_whole_side_starts_over_and_the_other_goes_on(sides: tuple[str, str]
     assert all(len(server.node.peers) == len(cluster.servers) - 1 for server in cluster.servers.values())
 
 
+def test_what_was_decided_once_is_decided() -> None:
+    """Two links of one pair may come up at once, and one side grow in between: they do not both start over."""
+    node = make_node(tombstone_keep_ms=3_000)
+    others = tuple(MemberInfo(name, name, 1) for name in "cd")
+    for link, me in ((1, ME), (2, others[0])):
+        node.handle(LinkUp(link), 0)
+        say(node, hello(me=me, members=(me,), writer=link), link=link)
+    node.handle(LinkDown(1), 20)
+    for link in (3, 4):
+        node.handle(LinkUp(link), 4_000)
+    node.handle(FramesReceived(2, (encode(Beat(1))[LENGTH_BYTES:],)), 4_000)
+    effects = say(node, hello(writer=1), link=3, now_ms=4_000)
+    effects += say(node, hello(writer=1, members=(ME, *others), links=(1, 2)), link=4, now_ms=4_000)
+    sent = [effect.frame[LENGTH_BYTES:] for effect in effects if isinstance(effect, Send)]
+    assert [type(decode(frame)) for frame in sent].count(Rejoin) == 2
+    assert node.membership.me.incarnation == 1
+
+
 def test_who_started_over_is_no_bridge_for_what_has_ended() -> None:
     """Its mate of before still holds what ended on the other side, and greets it before it meets that side."""
     cluster = Cluster("abcde", strategy="all-to-all", tombstone_keep_ms=3_000)
@@ -212,7 +230,7 @@ def test_nothing_that_was_kept_or_asked_outlives_a_start_over() -> None:
     assert cluster.asked(proxy, key).status is PullStatus.RECORD
     ticket = cluster.pull(proxy, key)
     server = cluster.servers[proxy]
-    server.node.start_over("a")
+    server.node.start_over(("a",))
     cluster.run(1)
     assert cluster.answer(proxy, ticket) == Pulled(PullStatus.UNREACHABLE)
     for name in set("abc") - {proxy}:

@@ -217,14 +217,22 @@ def test_a_member_heard_to_be_started_again_owes_nothing_for_its_silence() -> No
     assert watch.greet(2, info("b", 2)) == ((), "", True, True, 0)
 
 
-def test_a_node_that_starts_over_owes_nothing_either() -> None:
-    """It has dropped its table: how long others were silent is of no interest, and it is in a new incarnation."""
+def test_a_node_that_starts_over_is_as_near_to_others_as_those_whose_copies_it_takes() -> None:
+    """Near to that side, whom it may not have heard for ever, and apart from its mates of a moment ago."""
     watch = Watch()
-    watch.met("b", 1)
+    for name, link in (("b", 1), ("c", 2), ("d", 3)):
+        watch.met(name, link)
     watch.wait(KEEP_MS)
-    watch.it.renew()
+    watch.hear(3)
+    watch.it.renew(("b", "c"))
     assert watch.it.me == info("m", 2) and watch.it.take_news()
-    assert watch.greet(2, info("b")).silent_ms == 0
+    watch.wait(5)
+    assert [watch.greet(4 + at, info(name)).silent_ms > KEEP_MS for at, name in enumerate("bcd")] == [
+        False,
+        False,
+        True,
+    ]
+    assert watch.greet(8, info("d", 2)).silent_ms == 0
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ writes under a tag that somebody else writes under, is refused. Two nodes keep o
 
 Two that were apart for nearly as long as ended sessions are remembered, or longer, do not go on as they are, or what ended
 could come back: one of them starts over. Both decide alike which, by what they said in their greetings: of the smaller
-side, or of two that are equal the one whose names come first. Who has started over brings the other side's sessions, so
-whoever was apart from that side is apart from it as well.
+side, or of two that are equal the one whose names come first. Who has started over takes over what the other side holds,
+so it is apart from all that were not of that side, its own mates of before among them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sessile.replication.wire import decode, encode
 
 if TYPE_CHECKING:
     from sessile.replication.context import Context
+    from sessile.replication.messages import MemberInfo
 
 __all__ = ["Links"]
 
@@ -57,8 +58,8 @@ class Owner(Protocol):
     def peer_restarted(self, name: str) -> None:
         """It has nothing of what it had; `peer_came` follows."""
 
-    def start_over(self, winner: str) -> None:
-        """Drop the table: this node was apart from that one for too long."""
+    def start_over(self, side: tuple[str, ...]) -> None:
+        """Drop the table: this node was apart from these for too long, and takes over what they hold."""
 
 
 class Links:
@@ -73,8 +74,10 @@ class Links:
         self.is_fresh = True
         """Whether this node holds nothing of its own: it never wrote, and what others sent it, it was sent just now."""
         self._fresh_until_ms = context.now_ms + FRESH_MS
-        self.follows = ""
-        """Who this node started over for, if it did."""
+        self._sides: dict[str, tuple[str, ...]] = {}
+        """Each peer, and whom it was linked to when it greeted."""
+        self._told: dict[str, int] = {}
+        """Who was told to start over, in which incarnation: what was decided once is decided."""
 
     def peer(self, link: int) -> Peer | None:
         """Who is at the other end of a link, once greeted."""
@@ -101,7 +104,6 @@ class Links:
             self.is_fresh,
             members,
             tuple(place for place, info in enumerate(members) if info.name in context.peers),
-            self.follows,
         )
         self._greeting[link] = _Greeted(address, context.writer, _side(hello))
         context.do(Send(link, encode(hello)))
@@ -135,6 +137,7 @@ class Links:
         peer = self._peers.pop(link, None)
         if peer is not None and context.peers.get(peer.name) is peer:
             del context.peers[peer.name]
+            del self._sides[peer.name]
             self._owner.peer_went(peer)
 
     def greeted(self, link: int, frame: bytes) -> None:
@@ -154,12 +157,10 @@ class Links:
             self.hang_up(other, greeting.reason)
         if link in greeting.hang_up:
             return
-        silent_ms = greeting.silent_ms
-        if greeting.is_new and hello.follows:
-            silent_ms = context.membership.silent_ms(hello.follows)
-        if silent_ms > APART * context.config.tombstone_keep_ms:
-            self._reunite(link, hello.me.name, mine.side, theirs)
+        if greeting.silent_ms > APART * context.config.tombstone_keep_ms:
+            self._reunite(link, hello.me, mine.side, theirs)
             return
+        self._sides[hello.me.name] = theirs[1]
         if greeting.is_restarted:
             self._owner.peer_restarted(hello.me.name)
         peer = context.peers[hello.me.name] = self._peers[link] = Peer(
@@ -185,13 +186,19 @@ class Links:
             return "it writes under a tag that another node writes under"
         return ""
 
-    def _reunite(self, link: int, name: str, mine: _Side, theirs: _Side) -> None:
+    def side_of(self, peer: Peer) -> tuple[str, ...]:
+        """A peer, and whom it was linked to when it greeted."""
+        return self._sides[peer.name]
+
+    def _reunite(self, link: int, they: MemberInfo, mine: _Side, theirs: _Side) -> None:
         """Two that were apart for too long: the one of the smaller side starts over."""
         context = self._context
         context.counts["reunions"] += 1
-        if mine < theirs:
-            self._owner.start_over(name)
+        if mine < theirs and self._told.get(they.name) != they.incarnation:
+            self._told.clear()
+            self._owner.start_over(theirs[1])
         else:
+            self._told[they.name] = they.incarnation
             context.do(Send(link, encode(Rejoin())))
         self.hang_up(link, "apart for longer than ended sessions are remembered")
 

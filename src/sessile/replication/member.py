@@ -121,8 +121,8 @@ class Member:
         """When the link came up."""
         self.since_ms = now_ms
         """Since when its silence counts: it was heard, its link closed, it was declared dead, or this node was away."""
-        self.heard_ms: int | None = None
-        """When this incarnation was last heard, however long ago."""
+        self.heard_ms = now_ms
+        """When this incarnation was last heard, or else when it was first heard of, however long ago."""
         self.greeted: int | None = None
         """The incarnation in which it last greeted."""
         self.address = info.name

@@ -32,7 +32,7 @@ from sessile.replication.member import (
 from sessile.replication.placement import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from random import Random
 
     from sessile.replication.messages import MemberInfo
@@ -62,7 +62,7 @@ class Greeting(NamedTuple):
     is_new: bool = False
     """This incarnation of it never greeted before."""
     silent_ms: int = 0
-    """For how long this incarnation of it had not been heard; 0 if it never was."""
+    """For how long this incarnation of it had not been heard since it was first heard of."""
 
 
 class Steps(NamedTuple):
@@ -142,8 +142,6 @@ class Membership:
         if replaced is not None and not is_restarted and not self._prefers_new(member, is_dialler=bool(address)):
             return Greeting((link,), "there is another link already")
         self._take_info(member, info)
-        if is_restarted:
-            member.heard_ms = None
         is_new, member.greeted = member.greeted != info.incarnation, info.incarnation
         self._unlink(member)
         self._by_link[link] = member
@@ -152,7 +150,7 @@ class Membership:
         member.is_confirmed = False
         self._settle(member, BY_STAGE[Stage(member.info.stage)])
         hang_up, why = ((), "") if replaced is None else ((replaced,), "another link replaces it")
-        return Greeting(hang_up, why, is_restarted, is_new, self.silent_ms(info.name))
+        return Greeting(hang_up, why, is_restarted, is_new, now_ms - member.heard_ms)
 
     def heard(self, link: int, now_ms: int) -> None:
         """Something arrived on a link; one that was refused or replaced says nothing."""
@@ -219,11 +217,14 @@ class Membership:
         """This node is about to go: it holds nothing any more, and says so."""
         self._announce(self._highest_of_me, Stage.LEAVING)
 
-    def renew(self) -> None:
-        """This node dropped its table: it is as one that was restarted, to which nobody's silence means anything."""
+    def renew(self, side: Collection[str]) -> None:
+        """This node dropped its table, and takes over what these hold: it is as near to them, and as far from others.
+
+        Until they are in another incarnation, nobody else counts as heard, however lately this node did.
+        """
         self._announce(self._highest_of_me + 1, Stage(self.me.stage))
         for member in self._members.values():
-            member.heard_ms = None
+            member.heard_ms = self._now_ms if member.info.name in side else -NEVER_MS
 
     def tick(self, now_ms: int) -> Steps:
         """Judge who was silent, and say whom to dial; costs next to nothing while there is nothing to do."""
@@ -249,11 +250,6 @@ class Membership:
             return BY_STAGE[Stage(self.me.stage)]
         member = self._members.get(name)
         return Standing.UNKNOWN if member is None else member.standing
-
-    def silent_ms(self, name: str) -> int:
-        """For how long this incarnation of a member has not been heard; 0 if it never was."""
-        member = self._members.get(name)
-        return 0 if member is None or member.heard_ms is None else self._now_ms - member.heard_ms
 
     def is_confirmed_dead(self, name: str) -> bool:
         """Whether a member is gone for certain: it left, nobody listens there, or what it has is too old to be used."""
@@ -402,6 +398,7 @@ class Membership:
             return
         is_new = info.incarnation > member.info.incarnation
         member.info = info
+        member.heard_ms = self._now_ms if is_new else member.heard_ms
         self._is_news = True
         self._placeable = None
         if info.stage == Stage.GONE:
@@ -414,7 +411,6 @@ class Membership:
                 self._settle(member, BY_STAGE[Stage(info.stage)])
         elif is_new:  # it was started again, and this node has not met it
             member.is_confirmed = False
-            member.heard_ms = None
             self._settle(member, Standing.UNKNOWN)
             self._dials.lost(member.address, self._now_ms, is_brief=False)
 

@@ -78,8 +78,6 @@ class Hello(Struct, array_like=True, frozen=True, tag=1):
     members: tuple[MemberInfo, ...]
     links: tuple[int, ...] = ()
     """Which of `members` the sender is linked to: where two were apart for too long, the smaller side starts over."""
-    follows: str = ""
-    """Who the sender started over for, if it did: what it holds comes from there."""
 
 
 class Members(Struct, array_like=True, frozen=True, tag=2):

@@ -237,16 +237,15 @@ class Node:
     def peer_restarted(self, name: str) -> None:
         self._pushes.restarted(name)
 
-    def start_over(self, winner: str) -> None:
-        """Drop everything and greet everybody anew, as after a restart: that one's sessions count."""
+    def start_over(self, side: tuple[str, ...]) -> None:
+        """Drop everything and greet everybody anew, as after a restart: what these hold is what counts."""
         context = self._context
-        context.note("starting over", sessions=len(context.replica.table), winner=winner)
+        context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
         self._pulls.clear()
         context.do(DrawWriter())
         self._links.is_fresh = True
-        self._links.follows = winner
-        self._membership.renew()
+        self._membership.renew(side)
         self.directory.view_changed()
         self._links.hang_up_all("starting over")
 
@@ -329,7 +328,7 @@ class Node:
 
     def _rejoin(self, peer: Peer, message: Rejoin) -> None:
         del message
-        self.start_over(peer.name)
+        self.start_over(self._links.side_of(peer))
 
     def _members(self, peer: Peer, message: Members) -> None:
         del peer

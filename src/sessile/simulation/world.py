@@ -330,9 +330,9 @@ class WatchedNode(Node):
 
     about_to_start_over: Callable[[], None]
 
-    def start_over(self, winner: str) -> None:
+    def start_over(self, side: tuple[str, ...]) -> None:
         self.about_to_start_over()
-        super().start_over(winner)
+        super().start_over(side)
 
 
 def _real_node(config: NodeConfig, table: Table, rng: Random, now_ms: int) -> Node:

@@ -27,9 +27,9 @@ def test_who_starts_over_has_as_good_as_crashed() -> None:
     world.schedule.run_until(world.now_ms + 800)
     (writes,) = ([*chronicle.writes.values()] for chronicle in world.history.chronicles.values())
     first, second = world.living()
-    first.node.start_over(second.name)
+    first.node.start_over((second.name,))
     assert {(write.copies, write.hits, write.is_lost) for write in writes} == {(2, 1, False)}
-    second.node.start_over(first.name)
+    second.node.start_over((first.name,))
     assert all(write.is_lost for write in writes) and not world.findings.found
 
 
@@ -41,5 +41,5 @@ def test_one_that_starts_over_may_not_take_what_two_hold() -> None:
     first, second = world.living()
     for key in second.engine.table:
         second.engine.table.drop(key)
-    first.node.start_over(second.name)
+    first.node.start_over((second.name,))
     assert world.findings.found[0].checker == "losses"
