@@ -245,7 +245,7 @@ class SqlStore:
         some = sorted(touches.items())
         for at in range(0, len(some), TOUCHES_MAX):
             async with self._bounded():
-                await self._change(self._say.touch(dict(some[at : at + TOUCHES_MAX])), {})
+                await self._change(*self._say.touch(dict(some[at : at + TOUCHES_MAX])))
 
     async def listen(self, told: Callable[[Channel], None]) -> None:
         """Tells nothing, until cancelled: an SQL database has no channel here."""

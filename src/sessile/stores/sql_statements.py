@@ -7,7 +7,7 @@ has changed, or removed and made anew, is not hit. A touch leaves the revision a
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -16,12 +16,16 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sessile.record import ENDED, LIVE, ROTATED, TIME_MAX_MS
 from sessile.stores.sql_rows import IDLE_SLACK
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = ["FOREVER_MS", "TOUCHES_MAX", "Statements"]
 
 FOREVER_MS: Final = TIME_MAX_MS
 """A duration that bounds nothing."""
 TOUCHES_MAX: Final = 128
 """So many sessions are touched by one statement."""
+_TOUCH_SIZES: Final = (1, 8, 32, TOUCHES_MAX)
 
 _NOW: Final = {
     # The start of the statement, so that an index on times may be used.
@@ -66,6 +70,7 @@ class Statements:
         self.join = self._join()
         self.end = self._end()
         self.strip = self._strip()
+        self._touches = {size: self._touch(size) for size in _TOUCH_SIZES}
 
     def _fetch(self) -> sa.Executable:
         """A `Row`, its record left out where the reader holds a live one with this `have` for a digest."""
@@ -139,59 +144,64 @@ class Statements:
         """A rotated session whose grace is over."""
         return self._changed(due_ms=self._table.c.ended_ms + _given("kept_for"))
 
-    def touch(self, ago_ms: dict[bytes, int]) -> sa.Update:
-        """These sessions were used so long ago. One statement of a few sizes, whatever their number."""
+    def touch(self, ago_ms: Mapping[bytes, int]) -> tuple[sa.Update, dict[str, Any]]:
+        """These sessions were used so long ago: one statement of a few sizes, whatever their number, and its values."""
+        size = next(size for size in _TOUCH_SIZES if size >= len(ago_ms))
         padded = [*ago_ms.items()]
-        size = next(size for size in (1, 8, 32, TOUCHES_MAX) if size >= len(padded))
         padded += padded[-1:] * (size - len(padded))
+        values: dict[str, Any] = {}
+        for at, (key, ago) in enumerate(padded):
+            values[f"key_{at}"], values[f"ago_{at}"] = key, ago
+        return self._touches[size], values
+
+    def _touch(self, size: int) -> sa.Update:
         column = self._table.c
-        keys = [sa.bindparam(None, key, sa.LargeBinary, unique=True) for key, _ in padded]
-        whens = [
-            (column.session_key == key, self._now - sa.bindparam(None, ago, sa.BigInteger, unique=True))
-            for key, (_, ago) in zip(keys, padded, strict=True)
-        ]
+        keys = [_given(f"key_{at}", sa.LargeBinary) for at in range(size)]
+        whens = [(column.session_key == key, self._now - _given(f"ago_{at}")) for at, key in enumerate(keys)]
         return (
             sa.update(self._table)
-            .where(
-                sa.or_(*(column.session_key == key for key in keys)) if size == 1 else column.session_key.in_(keys),
-                column.state == LIVE,
-                self._expiry > self._now,
-            )
+            .where(column.session_key.in_(keys), column.state == LIVE, self._expiry > self._now)
             .values(touched_ms=self._greatest(column.touched_ms, sa.case(*whens)))
         )
 
     # -- what is over ------------------------------------------------------------------------------------------------
 
     def rotated(self, at_most: int) -> sa.Executable:
-        """Rotated sessions whose grace is over: their keys and what stands there."""
+        """Among the first that are due, the rotated sessions whose grace is over: keys, and what stands there."""
         column = self._table.c
-        is_due = sa.and_(column.due_ms <= self._now, column.state == ROTATED)
-        return sa.select(column.session_key, *self._times(), column.record).where(is_due).limit(at_most)
+        first = self._first(at_most).subquery("picked")
+        return sa.select(column.session_key, *self._times(), column.record).where(
+            column.session_key.in_(sa.select(first.c.session_key)), column.state == ROTATED, column.due_ms <= self._now
+        )
 
     def put_off(self, at_most: int) -> sa.Update:
-        """Sessions whose turn has come and that were used meanwhile get another."""
+        """Among the first that are due, those that were used meanwhile get another turn."""
         column = self._table.c
         is_used = sa.and_(column.due_ms <= self._now, column.state == LIVE, self._expiry > self._now)
-        return sa.update(self._table).where(self._are_among(is_used, at_most), is_used).values(due_ms=self._expiry)
+        return sa.update(self._table).where(self._is_among_first(at_most), is_used).values(due_ms=self._expiry)
 
     def remove(self, at_most: int) -> sa.Delete:
-        """Sessions, and ends of sessions, whose time has come."""
+        """Among the first that are due, sessions, and ends of sessions, whose time has come."""
         column = self._table.c
         is_over = sa.and_(
             column.due_ms <= self._now,
             sa.or_(column.state == ENDED, sa.and_(column.state == LIVE, self._expiry <= self._now)),
         )
-        return sa.delete(self._table).where(self._are_among(is_over, at_most), is_over)
+        return sa.delete(self._table).where(self._is_among_first(at_most), is_over)
 
-    def _are_among(self, condition: sa.ColumnElement[bool], at_most: int) -> sa.ColumnElement[bool]:
-        """Of those rows the first that are due; on PostgreSQL none that another server is just working on."""
+    def _first(self, at_most: int) -> sa.Select[Any]:
+        """Of whatever kind, so that no more rows than that are looked at, however many are due."""
         column = self._table.c
-        some = sa.select(column.session_key).where(condition).order_by(column.due_ms).limit(at_most)
+        return sa.select(column.session_key).where(column.due_ms <= self._now).order_by(column.due_ms).limit(at_most)
+
+    def _is_among_first(self, at_most: int) -> sa.ColumnElement[bool]:
+        """On PostgreSQL without those that another server is just working on."""
+        first: Any = self._first(at_most)
         if self._dialect == "postgresql":
-            locked = some.with_for_update(skip_locked=True).cte("picked")
-            return column.session_key.in_(sa.select(locked.c.session_key))
-        picked = some.subquery("picked")
-        return column.session_key.in_(sa.select(picked.c.session_key))
+            picked = first.with_for_update(skip_locked=True).cte("picked")
+        else:
+            picked = first.subquery("picked")
+        return self._table.c.session_key.in_(sa.select(picked.c.session_key))
 
     def _in(self, name: str) -> sa.ColumnElement[int]:
         """So many milliseconds from now."""
