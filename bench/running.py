@@ -16,11 +16,13 @@ from bench.show import CannotShow
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["Running", "demo", "free_pair"]
+__all__ = ["Running", "demo", "free_pair", "has_replicas"]
 
 START_S: Final = 90.0
 STOP_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.05
+LOOKED_AT_S: Final = 1.0
+"""The control API looks at every server more often than that."""
 
 
 class Running:
@@ -36,6 +38,12 @@ class Running:
     async def status(self) -> dict[str, Any]:
         """What the control API says."""
         return await self._control("GET", "/api/status")
+
+    async def store_trips(self) -> int:
+        """How often the servers went to the store, when the control API has looked at all of them again."""
+        await asyncio.sleep(LOOKED_AT_S)
+        servers = (await self.status())["servers"]
+        return sum(server["cluster"]["counts"].get("trips", 0) for server in servers)
 
     async def server_ports(self) -> dict[str, int]:
         """Name → the port at which a server answers without the balancer."""
@@ -122,6 +130,12 @@ async def demo(*, routing: str, servers: int, strategy: str = "sticky") -> Async
             process.kill()
             await process.wait()
         await reading
+
+
+async def has_replicas(strategy: str, running: Running) -> None:
+    """See that a demo of the strategy `store` has the store that is meant, and no file; `CannotShow` otherwise."""
+    if strategy == "store" and not (await running.status())["store"]:
+        raise CannotShow("sessile demo --strategy store runs on a file here: it found no Redis, or no driver for one")
 
 
 async def _keep(stream: asyncio.StreamReader, lines: list[bytes]) -> None:

@@ -3,7 +3,8 @@
 A logout that server A has acknowledged: its cookies, kept by somebody and sent again to A, B and C, open nothing any more.
 A login: the id of before shows at most what was there before, changes nothing, and is nothing ten seconds later. A write:
 no server shows an older state to who comes with the newest cookies. After parallel writes, whose cookies know little of
-each other, nobody shows an old state a tenth of a second later; servers that hold no copy are asked like all others.
+each other, nobody shows an old state a tenth of a second later; servers that hold no copy, or none that is leased, are asked like all
+others.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.browser import Browser
-from bench.running import demo
+from bench.running import demo, has_replicas
 from bench.show import Figure, Progress, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bench.running import Running
+
 SUMMARY = "A logout or login acknowledged at one server holds on every server at once, and nobody reads an older state."
 
-STRATEGIES: Final = ("all-to-all", "primary-backup")
+PROGRAMS = ("redis-server",)
+
+STRATEGIES: Final = ("all-to-all", "primary-backup", "store")
 SERVERS: Final = 3
 SESSIONS: Final = 250
 """So many of each kind: logged out, logged in, written to in parallel."""
@@ -256,10 +261,10 @@ async def many(times: int, one: Callable[[int], Awaitable[Any]]) -> list[Any]:
     return results
 
 
-async def examine(strategy: str, ports: dict[str, int], progress: Progress) -> Found:
+async def examine(strategy: str, running: Running, progress: Progress) -> Found:
     """All of it, on the running servers of one strategy."""
     found = Found()
-    site = Site(ports, found)
+    site = Site(await running.server_ports(), found)
     progress(f"{strategy}: {SESSIONS} logins, and the cookies of before at every server")
     kept = await many(SESSIONS, site.log_in)
     logged_in_s = time.monotonic()
@@ -268,7 +273,11 @@ async def examine(strategy: str, ports: dict[str, int], progress: Progress) -> F
     progress(f"{strategy}: {SESSIONS} times {PARALLEL} parallel writes, read at every server")
     await many(SESSIONS, site.write_in_parallel)
     progress(f"{strategy}: {WRITES} writes one after the other, read at every other server")
+    trips = await running.store_trips() if strategy == "store" else 0
     await many(AT_ONCE, lambda number: site.write_and_read(number, WRITES // AT_ONCE))
+    if strategy == "store":  # a begin and a write are one trip each, whoever else made one had no leased copy
+        made = AT_ONCE + WRITES // AT_ONCE * AT_ONCE
+        found.after_write.roles["proxy"] = await running.store_trips() - trips - made
     progress(f"{strategy}: the cookies of before each login again, {GRACE_S:g} s later")
     await asyncio.sleep(max(0.0, logged_in_s + GRACE_S + SLACK_S - time.monotonic()))
     await site.look_back_late(kept)
@@ -291,8 +300,11 @@ def never(name: str, tally: Tally, expected: int, peer: tuple[str, float] | None
 
 def judge(strategy: str, found: Found) -> list[Figure]:
     """The figures of one strategy."""
-    has_proxies = strategy == "primary-backup"
-    proxies = found.after_parallel.roles["proxy"]
+    has_proxies = strategy != "all-to-all"
+    looked_at, reads = (
+        (found.after_write, "reads after a write") if strategy == "store" else (found.after_parallel, "these reads")
+    )
+    proxies = looked_at.roles["proxy"]
     everywhere = SESSIONS * SERVERS
     return [
         *never(f"{strategy}, logouts", found.logouts, SESSIONS),
@@ -305,7 +317,7 @@ def judge(strategy: str, found: Found) -> list[Figure]:
             f"{strategy}, reads everywhere {REPLICATED_S:g} s after parallel writes", found.after_parallel, everywhere
         ),
         Figure(
-            f"{strategy}, of these reads at a proxy",
+            f"{strategy}, of {reads} at a proxy",
             proxies,
             "",
             "> 0" if has_proxies else "= 0",
@@ -334,17 +346,19 @@ def told(strategy: str, found: Found) -> list[str]:
 
 
 async def show(progress: Progress) -> Shown:
-    """Both strategies, each on fresh processes."""
+    """Every strategy, each on fresh processes."""
     figures: list[Figure] = []
     notes = [
         f"{SERVERS} server processes, started by `sessile demo --routing round-robin`, each asked on its own port; ack=one",
         "cookies of before are sent as they were, both and the id alone, right after the acknowledgement",
-        "a proxy is a server that holds no copy of the session it is asked for",
+        "a proxy is a server that holds no copy of the session it is asked for; under store, none that is leased: it asks",
+        "store: Redis with two replicas and three sentinels; proxies are counted by the trips that the servers made",
         "Tomcat 10.1.60, 3 nodes: stale reads of 2 000, each at another node right after a write",
     ]
     for strategy in STRATEGIES:
         async with demo(routing="round-robin", servers=SERVERS, strategy=strategy) as running:
-            found = await examine(strategy, await running.server_ports(), progress)
+            await has_replicas(strategy, running)
+            found = await examine(strategy, running, progress)
         figures += judge(strategy, found)
         notes += told(strategy, found)
     return Shown("logout-everywhere", figures, notes)

@@ -13,15 +13,16 @@ from bench.show import exact_round_robin
 from bench.show.exact_round_robin import (
     Counted,
     Gathered,
-    acked_by,
     count_up,
     increments_in,
     judge_counted,
     judge_gathered,
     judge_late,
+    set_to,
     values_in,
     write_in_parallel,
 )
+from tests.bench.strategies import with_redis
 
 if TYPE_CHECKING:
     from bench.show import Figure
@@ -67,9 +68,10 @@ def test_one_write_that_one_server_lacks_is_noticed(planted: Gathered) -> None:
 
 def test_what_is_changed_after_the_head_is_held_to_its_promise() -> None:
     """It must be exact where every holder confirms; where one does, what is lost is only shown."""
-    assert not holds(judge_late("all-to-all", counted(s1=19), "all"))
-    assert holds(judge_late("all-to-all", counted(s1=19), "one"))
-    assert not holds(judge_late("all-to-all", counted(failed=1), "one"))
+    assert not holds(judge_late("all-to-all", counted(s1=19), "ack=all"))
+    assert holds(judge_late("all-to-all", counted(s1=19), "ack=one"))
+    assert not holds(judge_late("all-to-all", counted(failed=1), "ack=one"))
+    assert not holds(judge_late("store", counted(s1=19), "cache=checked"))
 
 
 def test_only_what_was_written_counts() -> None:
@@ -121,14 +123,14 @@ def test_a_server_that_shows_less_is_found_among_parallel_writes(monkeypatch: py
     assert gathered.found == {"s1": 48, "s2": 48, "s3": 24}
 
 
-def test_the_ack_of_a_demo_is_a_setting_of_its_environment() -> None:
+def test_a_setting_of_a_demo_is_one_of_its_environment() -> None:
     """And of that demo's only."""
-    with acked_by("all"):
+    with set_to("ack=all"):
         assert os.environ["SESSILE_ACK"] == "all"
     assert "SESSILE_ACK" not in os.environ
 
 
-@pytest.mark.parametrize("strategy", exact_round_robin.STRATEGIES)
+@pytest.mark.parametrize("strategy", with_redis(exact_round_robin.STRATEGIES))
 def test_the_promise_holds_for_a_few_sessions(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
     """The whole of it on real processes, smaller: it is shown, and every bounded figure was measured."""
     for name, value in {"COUNTS": 30, "SESSIONS": 6, "COUNTED_SESSIONS": 3, "COUNTED_ROUNDS": 2}.items():

@@ -9,6 +9,7 @@ import pytest
 
 from bench.show import logout_everywhere
 from bench.show.logout_everywhere import SERVERS, SESSIONS, WRITES, Found, Site, Tally, judge, lacks, looks_back, opens
+from tests.bench.strategies import with_redis
 
 EVERYWHERE = SESSIONS * SERVERS
 ASKED = {
@@ -70,14 +71,14 @@ def test_an_older_state_is_noticed() -> None:
 
 def found(proxies: int = 0) -> Found:
     made = Found(**{name: Tally(asked) for name, asked in ASKED.items()})
-    made.after_parallel.roles["proxy"] = proxies
+    made.after_parallel.roles["proxy"] = made.after_write.roles["proxy"] = proxies
     return made
 
 
 @pytest.mark.parametrize("name", [name for name in ASKED if name != "at_once"])
 def test_one_answer_is_enough_to_break_the_promise(name: str) -> None:
     """A wrong one, one that failed, or one that was never asked for."""
-    for strategy, proxies in (("all-to-all", 0), ("primary-backup", 1)):
+    for strategy, proxies in (("all-to-all", 0), ("primary-backup", 1), ("store", 1)):
         assert all(figure.holds is not False for figure in judge(strategy, found(proxies)))
         for plant in ("wrong", "failed", "missing"):
             planted = found(proxies)
@@ -93,7 +94,8 @@ def test_one_answer_is_enough_to_break_the_promise(name: str) -> None:
 
 def test_proxies_must_have_been_asked_where_there_are_any() -> None:
     """With every server a holder there are none."""
-    assert not all(figure.holds is not False for figure in judge("primary-backup", found()))
+    for strategy in ("primary-backup", "store"):
+        assert not all(figure.holds is not False for figure in judge(strategy, found()))
     assert not all(figure.holds is not False for figure in judge("all-to-all", found(1)))
 
 
@@ -134,7 +136,7 @@ def test_servers_that_do_not_tell_each_other_are_found_out() -> None:
         assert getattr(tallies, name).wrong, name
 
 
-@pytest.mark.parametrize("strategy", logout_everywhere.STRATEGIES)
+@pytest.mark.parametrize("strategy", with_redis(logout_everywhere.STRATEGIES))
 def test_the_promise_holds_for_a_few_sessions(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
     """The whole of it on real processes, smaller: it is shown, and every bounded figure was measured."""
     for name, value in {"SESSIONS": 6, "WRITES": 8, "REPLICATED_S": 1.0, "GRACE_S": 1.0}.items():
