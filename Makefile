@@ -15,8 +15,8 @@ PYTHON = $(shell sh scripts/python.sh)
 endif
 
 # Programs that are no Python packages: installed by the targets that use them where that is allowed (scripts/apt.sh).
-TEST_PROGRAMS := postgres
-FULL_PROGRAMS := haproxy nginx wrk redis-server mariadbd
+TEST_PROGRAMS := postgres redis-server
+FULL_PROGRAMS := haproxy nginx wrk mariadbd
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-full test-compiled check fix bench show docs lock clean

@@ -1,0 +1,117 @@
+-- One write, by the rule of `delta.apply`. ARGV[1]: the packed delta. `record.lua` stands before this.
+
+local function stamp_at(text, at)
+  local counter, tag
+  counter, at = integer(text, at + 1)
+  tag, at = integer(text, at)
+  return counter, tag, at
+end
+
+local function delta_of(text)
+  local it, at, size = {base = {}, values = {}, additions = {}, names = {}}, select(2, string_at(text, 2, 0xc4)), nil
+  size, at = count(text, at, 0x90, 0xdc)
+  for i = 1, size do
+    local base = {}
+    base.counter, base.tag, at = stamp_at(text, at)
+    it.base[i] = base
+  end
+  it.counter, it.tag, at = stamp_at(text, at)
+  size, at = count(text, at, 0x80, 0xde)
+  for i = 1, size do
+    local named, behind, name = at, nil, nil
+    name, at = name_at(text, at)
+    behind = select(2, string_at(text, at, 0xc4))
+    it.values[name] = {name_bytes = sub(text, named, at - 1), bytes = sub(text, at, behind - 1)}
+    it.names[i], at = name, behind
+  end
+  size, at = count(text, at, 0x80, 0xde)
+  for _ = 1, size do
+    local addition, named, behind, name = {}, at, nil, nil
+    name, at = name_at(text, at)
+    addition.name_bytes = sub(text, named, at - 1)
+    addition.counter, addition.tag, at = stamp_at(text, at)
+    behind = select(2, integer(text, at))
+    addition.raw, at = sub(text, at, behind - 1), behind
+    it.additions[name] = addition
+    it.names[#it.names + 1] = name
+  end
+  return it
+end
+
+-- Whether the write is known, or what it builds on is missing; nothing if neither.
+local function refusal(it, delta)
+  local place = it.places[delta.tag]
+  if place and it.counters[place + 1] >= delta.counter then return KNOWN end
+  for _, base in ipairs(delta.base) do
+    place = it.places[base.tag]
+    if not place or it.counters[place + 1] < base.counter then return NEED end
+  end
+end
+
+-- Enter the write into version and heads; its writer's place.
+local function enter(it, delta)
+  local superseded, heads = {}, {}
+  for _, base in ipairs(delta.base) do
+    local place = it.places[base.tag]
+    if it.counters[place + 1] == base.counter then superseded[place] = true end
+  end
+  local mine = it.places[delta.tag] or #it.tags
+  it.tags[mine + 1], it.counters[mine + 1], superseded[mine] = delta.tag, delta.counter, true
+  for _, place in ipairs(it.heads) do
+    if not superseded[place] then heads[#heads + 1] = place end
+  end
+  heads[#heads + 1] = mine
+  it.heads = heads
+  return mine
+end
+
+-- The field's entry after the write, or nothing where it stays as it is.
+local function written(it, field, delta, name, mine)
+  local counter, tag = field and field.counter or 0, field and field.tag or 0
+  local value, addition = delta.values[name], delta.additions[name]
+  if value then
+    if counter < delta.counter or (counter == delta.counter and tag < delta.tag) then
+      return entry_bytes(mine, delta.counter, value.bytes, {})
+    end
+  elseif counter == addition.counter and tag == addition.tag then
+    local added = {}
+    for _, other in ipairs(field and field.added or {}) do
+      if other.place ~= mine then added[#added + 1] = other end
+    end
+    added[#added + 1] = {place = mine, counter = delta.counter, raw = addition.raw}
+    local old = field and sub(it.text, field.value_from, field.value_behind - 1) or '\196\0'
+    return entry_bytes(field and field.place or 0, counter, old, added)
+  end
+end
+
+local function fields_after(it, delta, mine)
+  local replaced, added = {}, {}
+  for _, name in ipairs(delta.names) do
+    local entry = written(it, it.fields[name], delta, name, mine)
+    if entry and it.fields[name] then
+      replaced[name] = entry
+    elseif entry then
+      added[#added + 1] = (delta.values[name] or delta.additions[name]).name_bytes .. entry
+    end
+  end
+  return fields_bytes(it, it.names, replaced, added)
+end
+
+local delta = delta_of(change)
+local wanted = {}
+for _, name in ipairs(delta.names) do wanted[name] = true end
+local it, spoilt = held(wanted)
+if not it then return NEED + spoilt end
+local outcome, result = refusal(it, delta), it.text
+if outcome == NEED then return NEED end
+if not outcome then
+  local mine = enter(it, delta)
+  it.touched, outcome = math.max(it.touched, now), APPLIED
+  result = keep(it, it.state ~= ENDED and fields_after(it, delta, mine))
+  tell(it)
+end
+local head = it.heads[1] + 1
+if it.state == LIVE and #it.heads == 1 and it.tags[head] == delta.tag and it.counters[head] == delta.counter then
+  return outcome
+end
+return {outcome, result, clock}

@@ -1,0 +1,254 @@
+-- A session's record inside Redis or Valkey: how it is read, kept and told of. `apply.lua` or `merge.lua` follows.
+--
+-- One session is one string, laid out as `Record.pack` lays it out, its times on this server's clock. It is read by hand, not
+-- by cmsgpack: the order of a map counts here, integers go beyond 2^53, and what does not change is copied byte by byte.
+-- Every reader takes a text and a place in it, and gives what it read and the place behind; what cannot be read raises.
+--
+-- KEYS: the session's key. ARGV: the change, rotation_grace_ms, tombstone_keep_ms, and the channel.
+-- Gives an outcome, or an outcome, the record and the time where the record holds more than the change lets its maker know.
+
+local byte, char, sub, concat, floor = string.byte, string.char, string.sub, table.concat, math.floor
+local number_at, packed = struct.unpack, struct.pack
+
+local LIVE, ROTATED, ENDED = 0, 1, 2
+local KNOWN, APPLIED, NEED = 0, 1, 2
+local SPOILT = 4 -- added to an outcome where something stood under the key that is no record
+local NO_FIELDS = '\128'
+
+local key, change, grace_ms, keep_ms = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + floor(clock[2] / 1000)
+
+-- -- reading ----------------------------------------------------------------------------------------------------------
+
+local function integer(text, at)
+  local first = byte(text, at)
+  if first < 0x80 then return first, at + 1 end
+  if first == 0xcf then return number_at('>I8', text, at + 1) end
+  if first >= 0xe0 then return first - 256, at + 1 end
+  local size = 2 ^ (first % 4)
+  if first >= 0xcc and first < 0xd0 then return number_at('>I' .. size, text, at + 1) end
+  if first >= 0xd0 and first < 0xd4 then return number_at('>i' .. size, text, at + 1) end
+  error('no integer')
+end
+
+-- How many items follow: of a list or map (`short` is the head of an empty one, `long` of one with more than 15).
+local function count(text, at, short, long)
+  local first = byte(text, at)
+  if first >= short and first < short + 16 then return first - short, at + 1 end
+  if first == long then return number_at('>I2', text, at + 1) end
+  if first == long + 1 then return number_at('>I4', text, at + 1) end
+  error('no such list')
+end
+
+-- Where the bytes of a string begin, and what is behind them; `short` begins those with one byte for their length.
+local function string_at(text, at, short)
+  local first, size = byte(text, at), nil
+  if short == 0xd9 and first >= 0xa0 and first < 0xc0 then size, at = first - 0xa0, at + 1
+  elseif first == short then size, at = number_at('>I1', text, at + 1)
+  elseif first == short + 1 then size, at = number_at('>I2', text, at + 1)
+  elseif first == short + 2 then size, at = number_at('>I4', text, at + 1)
+  else error('no such string') end
+  if at + size - 1 > #text then error('cut short') end
+  return at, at + size
+end
+
+local function name_at(text, at)
+  local first = byte(text, at)
+  if first >= 0xa0 and first < 0xc0 then return sub(text, at + 1, at + first - 0xa0), at + 1 + first - 0xa0 end
+  local from, behind = string_at(text, at, 0xd9)
+  return sub(text, from, behind - 1), behind
+end
+
+-- All but the fields. Places in the version are counted from 0.
+local function record(text)
+  if byte(text, 1) ~= 0x99 then error('no record') end
+  local it, at, size = {text = text, tags = {}, counters = {}, places = {}, heads = {}}, nil, nil
+  it.state, at = integer(text, 2)
+  it.idle, at = integer(text, at)
+  it.deadline, at = integer(text, at)
+  it.touched, at = integer(text, at)
+  it.ended, at = integer(text, at)
+  it.subject_from = at
+  it.subject, at = name_at(text, at)
+  it.subject_behind = at
+  if it.state < LIVE or it.state > ENDED then error('no state') end
+  size, at = count(text, at, 0x80, 0xde)
+  for i = 1, size do
+    it.tags[i], at = integer(text, at)
+    it.counters[i], at = integer(text, at)
+    it.places[it.tags[i]] = i - 1
+  end
+  size, at = count(text, at, 0x90, 0xdc)
+  for i = 1, size do
+    it.heads[i], at = integer(text, at)
+    if not it.tags[it.heads[i] + 1] then error('no such head') end
+  end
+  it.fields_from = at
+  it.size, it.first_from = count(text, at, 0x80, 0xde)
+  return it
+end
+
+local function additions_at(it, text, at)
+  local size, added = nil, {}
+  size, at = count(text, at, 0x90, 0xdc)
+  for i = 1, size do
+    if byte(text, at) ~= 0x93 then error('no addition') end
+    local place, counter, from
+    place, from = integer(text, at + 1)
+    counter, from = integer(text, from)
+    local total, behind = integer(text, from)
+    if counter > it.counters[place + 1] then error('not covered') end
+    added[i] = {place = place, counter = counter, total = total, raw = sub(text, from, behind - 1)}
+    at = behind
+  end
+  return added, at
+end
+
+local function field_at(it, text, at)
+  if byte(text, at) ~= 0x94 then error('no entry') end
+  local field = {entry_from = at}
+  field.place, at = integer(text, at + 1)
+  field.counter, at = integer(text, at)
+  field.tag = field.counter > 0 and it.tags[field.place + 1] or 0
+  if field.counter > 0 and field.counter > it.counters[field.place + 1] then error('not covered') end
+  field.value_from = at
+  field.bytes_from, at = string_at(text, at, 0xc4)
+  field.value_behind = at
+  if byte(text, at) == 0x90 then at = at + 1 else field.added, at = additions_at(it, text, at) end
+  field.behind = at
+  return field
+end
+
+-- The place behind an entry, which is looked at no closer.
+local function behind_entry(it, text, at)
+  local head, place, counter, kind, size = byte(text, at, at + 4)
+  if head == 0x94 and place < 0x80 and counter < 0x80 and kind == 0xc4 then
+    local behind = at + 5 + size
+    if byte(text, behind) == 0x90 then return behind + 1 end -- as good as always
+  end
+  return field_at(it, text, at).behind
+end
+
+-- Of the fields, those whose names are wanted: by name, and the names in their order.
+local function fields_of(it, wanted)
+  local text, at, fields, names, name = it.text, it.first_from, {}, {}, nil
+  for _ = 1, it.size do
+    name, at = name_at(text, at)
+    if wanted[name] then
+      local field = field_at(it, text, at)
+      fields[name], names[#names + 1], at = field, name, field.behind
+    else
+      at = behind_entry(it, text, at)
+    end
+  end
+  if at ~= #text + 1 then error('more than a record') end
+  it.fields, it.names = fields, names
+  return it
+end
+
+-- -- writing ----------------------------------------------------------------------------------------------------------
+
+local function integer_bytes(n)
+  if n >= 0 then
+    if n < 0x80 then return char(n) end
+    if n >= 0x100000000 then return packed('>BI8', 0xcf, n) end
+    if n < 0x100 then return char(0xcc, n) end
+    if n < 0x10000 then return packed('>BI2', 0xcd, n) end
+    return packed('>BI4', 0xce, n)
+  end
+  if n >= -0x20 then return char(n + 0x100) end
+  return packed('>Bi8', 0xd3, n)
+end
+
+local function count_bytes(size, short, long)
+  if size < 16 then return char(short + size) end
+  if size < 0x10000 then return packed('>BI2', long, size) end
+  return packed('>BI4', long + 1, size)
+end
+
+local function entry_bytes(place, counter, value, added)
+  if #added == 0 then return '\148' .. integer_bytes(place) .. integer_bytes(counter) .. value .. '\144' end
+  local out = {'\148', integer_bytes(place), integer_bytes(counter), value, count_bytes(#added, 0x90, 0xdc)}
+  for _, addition in ipairs(added) do
+    out[#out + 1] = '\147' .. integer_bytes(addition.place) .. integer_bytes(addition.counter) .. addition.raw
+  end
+  return concat(out)
+end
+
+-- The fields of a record, with entries replaced by name, in the order of `names`, and whole new ones (`added`) behind.
+local function fields_bytes(it, names, replaced, added)
+  local out, from = {count_bytes(it.size + #added, 0x80, 0xde)}, it.first_from
+  for _, name in ipairs(names) do
+    local field = it.fields[name]
+    if replaced[name] then
+      out[#out + 1] = sub(it.text, from, field.entry_from - 1)
+      out[#out + 1] = replaced[name]
+      from = field.behind
+    end
+  end
+  out[#out + 1] = sub(it.text, from)
+  for _, bytes in ipairs(added) do out[#out + 1] = bytes end
+  return concat(out)
+end
+
+-- -- keeping ----------------------------------------------------------------------------------------------------------
+
+-- A session that was rotated a while ago is ended like any other: there is nothing to look at any more.
+local function aged(it)
+  if it.state == ROTATED and now >= it.ended + grace_ms then it.state = ENDED end
+  return it
+end
+
+-- Everything but the fields is made anew.
+local function record_bytes(it, fields)
+  local out = {
+    '\153', integer_bytes(it.state), integer_bytes(it.idle), integer_bytes(it.deadline), integer_bytes(it.touched),
+    integer_bytes(it.ended), it.subject_bytes or sub(it.text, it.subject_from, it.subject_behind - 1),
+    count_bytes(#it.tags, 0x80, 0xde),
+  }
+  local at = #out
+  for i, tag in ipairs(it.tags) do
+    out[at + 1], out[at + 2], at = integer_bytes(tag), integer_bytes(it.counters[i]), at + 2
+  end
+  at = at + 1
+  out[at] = count_bytes(#it.heads, 0x90, 0xdc)
+  for _, place in ipairs(it.heads) do
+    at = at + 1
+    out[at] = integer_bytes(place)
+  end
+  out[at + 1] = it.state == ENDED and NO_FIELDS or fields
+  return concat(out)
+end
+
+-- Put it under the key for as long as anybody may want it; its bytes.
+local function keep(it, fields)
+  local due
+  if it.state == LIVE then
+    due = math.min(it.touched + it.idle + floor(it.idle / 10 + 0.5), it.deadline)
+  else
+    due = it.ended + math.max(keep_ms, it.state == ROTATED and grace_ms or 0)
+  end
+  local text = record_bytes(it, fields)
+  redis.call('SET', key, text, 'PXAT', string.format('%.0f', math.max(due, 1)))
+  return text
+end
+
+local function tell(it)
+  local out = {'\147\196\16', sub(key, -16), it.state == LIVE and '\194' or '\195', count_bytes(#it.heads, 0x90, 0xdc)}
+  for _, place in ipairs(it.heads) do
+    out[#out + 1] = '\146' .. integer_bytes(it.counters[place + 1]) .. integer_bytes(it.tags[place + 1])
+  end
+  redis.call('PUBLISH', ARGV[4], concat(out))
+end
+
+-- What stands under the key, with those fields that are wanted; or nothing, and SPOILT where it is no record.
+local function held(wanted)
+  local text = redis.pcall('GET', key)
+  if not text then return nil, 0 end
+  if type(text) ~= 'string' then return nil, SPOILT end
+  local is_read, it = pcall(record, text)
+  if is_read then is_read, it = pcall(fields_of, it, wanted) end
+  if is_read then return aged(it), 0 end
+  return nil, SPOILT
+end

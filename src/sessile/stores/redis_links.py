@@ -1,0 +1,285 @@
+"""Connections to one server of Redis or Valkey. A trip is one write, and as many replies as it had commands.
+
+The connections are redis-py's (authentication, TLS, parsing); they are kept here, and not in its pool, so that every command
+of a trip goes over one of them: WAIT speaks of the writes of its own connection. Before the first trip a connection has to
+show that its server is a primary. A refusal by the server is a reply, an exception as a value; a connection that does not
+work is `LinkLost`. Nothing here waits by itself: whoever makes a trip bounds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sessile.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+__all__ = [
+    "UNWAITED",
+    "Answer",
+    "Command",
+    "LinkLost",
+    "Links",
+    "Wait",
+    "code_of",
+    "dialer",
+    "drop",
+    "dropped_when_lost",
+    "info_of",
+    "reason_of",
+    "receive",
+    "send",
+]
+
+Command = tuple[Any, ...]
+LINKS_MAX: Final = 64
+"""So many trips to one server at once; others wait."""
+ROLE_FRESH_S: Final = 1.0
+"""How long it is believed how many replicas a primary has."""
+REPLICA_MEMORY_S: Final = 300.0
+"""A replica that was there so lately is missed, and an acknowledgement waits for it: a primary that is cut off has none."""
+
+_CODES: Final = {
+    "AskError": "ASK",
+    "AuthenticationError": "NOAUTH",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
+    "NoPermissionError": "NOPERM",
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "TryAgainError": "TRYAGAIN",
+}
+"""What redis-py makes of the first word of an error, and cuts off."""
+_REASONS: Final = {
+    "BUSY": "is busy with a script",
+    "CLUSTERDOWN": "is a cluster that is down: not every part of it has a primary",
+    "LOADING": "is loading its data",
+    "MASTERDOWN": "is a replica that has lost its primary",
+    "MISCONF": "does not take writes, because it cannot save to its disk",
+    "NOAUTH": "wants another user or password",
+    "NOPERM": "does not let this user do what is needed: EVALSHA, EVAL, WAIT, ROLE, INFO, PUBLISH, SUBSCRIBE and what "
+    "scripts call",
+    "NOREPLICAS": "does not take writes, because too few replicas are connected",
+    "OOM": "is out of memory",
+    "READONLY": "is a replica, which takes no writes",
+    "TRYAGAIN": "is moving this session to another node",
+    "WRONGPASS": "wants another user or password",
+}
+REASON_CHARS_MAX: Final = 160
+
+
+class Wait(NamedTuple):
+    """How many replicas are to have what a trip wrote (`none`, `one`, `all`), and for how long to wait for them."""
+
+    ack: str
+    at_most_ms: int
+
+
+UNWAITED: Final = Wait("none", 0)
+
+
+class Answer(NamedTuple):
+    """What a trip brought back."""
+
+    replies: list[Any]
+    is_acknowledged: bool
+    """As many replicas as were to have it do."""
+
+
+class LinkLost(Exception):
+    """A connection was refused, broke, or is to a server that is no primary; another may work."""
+
+
+class Links:
+    """Connections to one server.
+
+    Args:
+        make: makes a connection of redis-py that is not connected yet.
+        must_be_primary: whether its server has to be one.
+    """
+
+    def __init__(self, make: Callable[[], Any], *, must_be_primary: bool = True) -> None:
+        self.is_closed = False
+        self.run_id = ""
+        """What the server calls its present life."""
+        self.replicas = 0
+        """How many replicas it had when it was last asked."""
+        self._make = make
+        self._must_be_primary = must_be_primary
+        self._free: list[Any] = []
+        self._room = asyncio.Semaphore(LINKS_MAX)
+        self._asked_s = 0.0
+        self._seen_s = 0.0
+
+    async def trip(self, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
+        """The replies to these commands, sent at once over one connection.
+
+        Raises:
+            LinkLost: no connection worked, a fresh one included.
+        """
+        async with self._room:
+            while self._free:
+                try:
+                    return await self._over(self._free.pop(), commands, wait)
+                except LinkLost:  # it may have been closed long ago, and so may the others
+                    await self._drop_free()
+            return await self._over(await self.connected(), commands, wait)
+
+    async def connected(self) -> Any:
+        """A new connection, for whoever keeps it; its server is a primary where it has to be.
+
+        Raises:
+            LinkLost: it was refused, or the server is no primary.
+        """
+        connection = self._make()
+        async with dropped_when_lost(connection):
+            await connection.connect()
+            if self._must_be_primary:
+                role, info = await exchange(connection, [("ROLE",), ("INFO", "server")])
+                self._learn(role)
+                self.run_id = info_of(info).get("run_id", "unknown")
+        return connection
+
+    def expect_replicas(self) -> None:
+        """It is known from elsewhere that the server has some."""
+        self._seen_s = time.monotonic()
+
+    async def close(self) -> None:
+        """Close every connection: those under way when their trip is over."""
+        self.is_closed = True
+        await self._drop_free()
+
+    async def _over(self, connection: Any, commands: Sequence[Command], wait: Wait) -> Answer:
+        asks_role = self._must_be_primary and time.monotonic() - self._asked_s > ROLE_FRESH_S
+        wanted = self._wanted(wait.ack)
+        sent = [*commands]
+        if wanted:
+            sent.append(("WAIT", wanted, wait.at_most_ms))
+        if asks_role:
+            sent.append(("ROLE",))
+        async with dropped_when_lost(connection):
+            replies = await exchange(connection, sent)
+            if asks_role:
+                self._learn(replies.pop())
+            copies = replies.pop() if wanted else 0
+            if isinstance(copies, Exception):
+                raise copies
+        if copies < wanted:
+            self._asked_s = 0.0
+        if self.is_closed:
+            await drop(connection)
+        else:
+            self._free.append(connection)
+        return Answer(replies, copies >= wanted)
+
+    def _wanted(self, ack: str) -> int:
+        """How many replicas must have a write before it counts as acknowledged."""
+        if ack == "none":
+            return 0
+        is_missed = bool(self._seen_s) and time.monotonic() - self._seen_s < REPLICA_MEMORY_S
+        fewest = 1 if is_missed or self.replicas else 0
+        return max(self.replicas, fewest) if ack == "all" else fewest
+
+    def _learn(self, role: Any) -> None:
+        """What the server says of its role."""
+        if isinstance(role, Exception):
+            raise role
+        if role[0] != b"master":
+            raise LinkLost(_REASONS["READONLY"])
+        self._asked_s = time.monotonic()
+        self.replicas = len(role[2])
+        if self.replicas:
+            self._seen_s = self._asked_s
+
+    async def _drop_free(self) -> None:
+        free, self._free = self._free, []
+        for connection in free:
+            await drop(connection)
+
+
+async def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """One write, and the replies; a refusal by the server is one of them."""
+    await send(connection, commands)
+    return [await receive(connection) for _ in commands]
+
+
+async def send(connection: Any, commands: Sequence[Command]) -> None:
+    """One write."""
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+
+
+async def receive(connection: Any, timeout_s: float | None = None) -> Any:
+    """The next reply, pushed messages included where a time is given; None where nothing came in that time."""
+    options = {} if timeout_s is None or str(connection.protocol) != "3" else {"push_request": True}
+    try:
+        return await connection.read_response(disable_decoding=True, timeout=timeout_s, **options)
+    except Exception as error:
+        # By name: a client that somebody brought may be of a library with classes of its own.
+        if any(kind.__name__ == "ResponseError" for kind in type(error).__mro__):
+            return error
+        raise
+
+
+@contextlib.asynccontextmanager
+async def dropped_when_lost(connection: Any) -> AsyncIterator[None]:
+    """Whatever goes wrong, cancelling included, a connection that may have replies outstanding is not used again."""
+    try:
+        yield
+    except LinkLost:
+        await drop(connection)
+        raise
+    except Exception as error:
+        await drop(connection)
+        raise LinkLost(reason_of(error)) from error
+    except BaseException:
+        await drop(connection)
+        raise
+
+
+async def drop(connection: Any) -> None:
+    """Close it, and do not wait until it is closed."""
+    with contextlib.suppress(Exception):
+        await connection.disconnect(nowait=True)
+
+
+def code_of(error: Exception) -> str:
+    """The first word of an error that the server sent, such as READONLY."""
+    return _CODES.get(type(error).__name__) or str(error).partition(" ")[0]
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong, in one line that follows the store's name."""
+    reason = _REASONS.get(code_of(error))
+    if reason is None:
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = f"fails: {text[:REASON_CHARS_MAX]}"
+    return reason
+
+
+def info_of(reply: Any) -> dict[str, str]:
+    """The lines of an answer to INFO.
+
+    Raises:
+        LinkLost: the server refused to say.
+    """
+    if isinstance(reply, Exception):
+        raise LinkLost(reason_of(reply)) from reply
+    pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, separator, value in pairs if separator}
+
+
+def dialer(*, is_tls: bool, **options: Any) -> Callable[[str, int], Callable[[], Any]]:
+    """What makes, for a host and a port, a function that makes connections to it."""
+    try:
+        from redis.asyncio import Connection, SSLConnection  # noqa: PLC0415  # an extra, and it takes a while
+    except ImportError as error:
+        raise SettingsError(f"this store needs redis-py ({error}): pip install 'sessile[redis]'") from None
+    kind = SSLConnection if is_tls else Connection
+    return lambda host, port: lambda: kind(host=host, port=port, protocol=2, **options)
