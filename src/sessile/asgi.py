@@ -33,6 +33,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _KINDS: Final = frozenset({"http", "websocket"})
 _HTTPS: Final = frozenset({"https", "wss"})
+KEEP_ALIVE_S: Final = 60
+"""A balancer keeps connections to servers, and should be the one to close them: a request must not meet a server's FIN."""
 _HEADS: Final = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -118,6 +120,7 @@ def run(app: App | str, *, host: str = "127.0.0.1", port: int = 8000, **options:
         import uvicorn  # noqa: PLC0415  # not a dependency
     except ImportError:
         raise SettingsError("uvicorn is not installed: pip install uvicorn") from None
+    options.setdefault("timeout_keep_alive", KEEP_ALIVE_S)
     uvicorn.run(app, host=host, port=port, lifespan="on", **options)
 
 
