@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
+import ipaddress
 import signal
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from sessile.stores.redis_links import LINKS_MAX, LinkLost, Links, Wait, code_of, dialer, info_of, reason_of
 from tests.network.clusters import ran
@@ -194,3 +202,55 @@ def test_info_is_read_line_by_line() -> None:
     assert info_of(b"# Server\r\nredis_version:7.0.15\r\n\r\na:b:c\r\n") == {"redis_version": "7.0.15", "a": "b:c"}
     with pytest.raises(LinkLost, match="fails: NO"):
         info_of(Exception("NO"))
+
+
+@pytest.mark.needs(REDIS)
+def test_over_tls_a_server_shows_who_it_is(readable: Path) -> None:
+    """One whose certificate the given authority did not issue is refused."""
+    own, others = certificate(readable / "own"), certificate(readable / "others")
+    (port,) = free_ports(1)
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(own[0])]
+    options += ["--tls-cert-file", str(own[0]), "--tls-key-file", str(own[1])]
+
+    async def test() -> None:
+        links = [Links(dialer(is_tls=True, ssl_ca_certs=str(ca))("127.0.0.1", port)) for ca in (own[0], others[0])]
+        assert (await links[0].trip([("PING",)])).replies == [b"PONG"]
+        with pytest.raises(LinkLost, match="fails: .*certificate"):
+            await links[1].trip([("PING",)])
+        for each in links:
+            await each.close()
+
+    with serving(REDIS, *options):
+        ran(test())
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that the user may read as whom a server runs."""
+    with tempfile.TemporaryDirectory(prefix="sessile-test-") as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that vouches for itself, and its key, in files that every user may read."""
+    folder.mkdir(mode=0o755)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    for path in paths:
+        path.chmod(0o644)
+    return paths
