@@ -8,15 +8,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from sessile.record import Record
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sessile.backend import Change
     from sessile.token import SessionKey
 
-    Send = Callable[[SessionKey, list[Change], str], Awaitable[bool]]
+    Send = Callable[[SessionKey, list[Change], str], Awaitable["Arrived"]]
 
-__all__ = ["Lines"]
+__all__ = ["Arrived", "Lines"]
+
+Arrived = bool | Record
+"""Whether changes were confirmed; or the record of a session that was over when they came, which kept none of them."""
 
 _STRENGTH: Final = {"none": 0, "one": 1, "all": 2}
 
@@ -29,21 +34,21 @@ class _Line:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.ack = "none"
-        self.arrival: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.arrival: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
 
 
 class Lines:
     """The lines of all sessions.
 
     Args:
-        send: brings changes of one session to the store, and says whether they were confirmed; must not raise.
+        send: brings changes of one session to the store, and says what became of them; must not raise.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._waiting: dict[SessionKey, _Line] = {}
         self._moving: dict[SessionKey, asyncio.Task[None]] = {}
-        self._sent: dict[SessionKey, asyncio.Future[bool]] = {}
+        self._sent: dict[SessionKey, asyncio.Future[Arrived]] = {}
         """What tells of the arrival of what is on its way."""
 
     def __len__(self) -> int:
@@ -52,7 +57,7 @@ class Lines:
     def __contains__(self, key: object) -> bool:
         return key in self._moving
 
-    def add(self, key: SessionKey, change: Change | None, ack: str) -> asyncio.Future[bool]:
+    def add(self, key: SessionKey, change: Change | None, ack: str) -> asyncio.Future[Arrived]:
         """Send a change when its turn has come; without one, whatever is known of the session.
 
         Returns:
@@ -68,7 +73,7 @@ class Lines:
             self._moving[key] = asyncio.get_running_loop().create_task(self._move(key))
         return line.arrival
 
-    def last(self, key: SessionKey) -> asyncio.Future[bool] | None:
+    def last(self, key: SessionKey) -> asyncio.Future[Arrived] | None:
         """What tells whether all that there is of a session by now is confirmed; None where nothing is on its way."""
         line = self._waiting.get(key)
         return self._sent.get(key) if line is None else line.arrival
@@ -82,12 +87,12 @@ class Lines:
         try:
             while (line := self._waiting.pop(key, None)) is not None:
                 self._sent[key] = line.arrival
-                is_there = False
+                arrived: Arrived = False
                 try:
-                    is_there = await self._send(key, line.changes, line.ack)
+                    arrived = await self._send(key, line.changes, line.ack)
                 finally:
                     if not line.arrival.done():
-                        line.arrival.set_result(is_there)
+                        line.arrival.set_result(arrived)
         finally:
             del self._moving[key]
             self._sent.pop(key, None)

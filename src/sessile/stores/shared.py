@@ -19,6 +19,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus, Whole
+from sessile.changes import check_is_live
 from sessile.delta import Delta, Outcome
 from sessile.errors import SessionLimit, StoreError
 from sessile.record import ENDED, LIVE, Record, merge
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sessile.record import Heads
     from sessile.settings import Settings
     from sessile.stores.base import Store
+    from sessile.stores.lines import Arrived
     from sessile.table import Table
     from sessile.token import SessionKey
 
@@ -234,6 +236,11 @@ class Shared(Service):
     # -- changes -----------------------------------------------------------------------------------------------------
 
     async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        """As every backend does. Other servers' logouts and logins may be news to this one: the store has the last word.
+
+        Raises:
+            SessionConflict: the session was over when the change came to the store, which did not keep it.
+        """
         answer = await self.ask(lambda: self._push(key, change, ack), self._settings.ack_timeout)
         return answer or Acknowledged.NO
 
@@ -247,16 +254,19 @@ class Shared(Service):
             return Acknowledged.YES
         try:
             async with asyncio.timeout(self._settings.ack_timeout):
-                is_there = await asyncio.shield(arriving)
+                arrived = await asyncio.shield(arriving)
         except TimeoutError:
             self.counts["ack_timeouts"] += 1
             return Acknowledged.NO
-        if echo is not None and is_there:
+        if isinstance(arrived, Record) and not _is_moot(change, arrived):
+            self.counts["refused"] += 1
+            check_is_live(arrived, self._owner.clock_ms())
+        if echo is not None and arrived:
             await asyncio.wait((echo,), timeout=ECHO_S)
-        return Acknowledged.YES if is_there else Acknowledged.NO
+        return Acknowledged.YES if arrived else Acknowledged.NO
 
-    async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> bool:
-        """Bring these to the store, in one trip where it has what they build on; whether it confirmed them."""
+    async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> Arrived:
+        """Bring these to the store, in one trip where it has what they build on; what became of them there."""
         whole = self._whole(key, changes)
         if whole is None:  # it ran out of time meanwhile
             self._lost.pop(key, None)
@@ -283,6 +293,9 @@ class Shared(Service):
             with self._owner.lock:
                 self._owner.table.drop(key)
         self.counts["unacknowledged"] += not pushed.is_acknowledged
+        over = pushed.rest if pushed.rest is not None and pushed.rest.state != LIVE else None
+        if over is not None and not all(_is_moot(change, over) for change in changes):
+            return over
         return pushed.is_acknowledged
 
     async def _push_once(self, key: SessionKey, changes: list[Change], whole: Record, ack: str) -> Pushed:
@@ -458,6 +471,13 @@ class Shared(Service):
             "queued": len(self._lost),
             "counts": dict(sorted(self.counts.items())),
         }
+
+
+def _is_moot(change: Change | None, found: Record) -> bool:
+    """Whether nothing is lost of this where the session was over already: only an end that the other one includes."""
+    if isinstance(change, Ended):
+        return change.record.state >= found.state
+    return change is None
 
 
 async def _each(keys: list[SessionKey], do: Callable[[SessionKey], Any]) -> None:
