@@ -39,7 +39,7 @@ def test_a_lost_link_is_told_and_made_again(server: Server) -> None:
         await store.open()
         async with Heard().listening(store) as heard:
             server.ask("CLIENT", "KILL", "TYPE", "pubsub")
-            await heard.until(lambda: kinds(heard.all) == [ChannelUp, ChannelDown, ChannelUp])
+            await heard.until(lambda: kinds(heard.all)[1:3] == [ChannelDown, ChannelUp])
             assert heard.all[0] == heard.all[2]
             key, record = fresh_key(), new(a=b"1")
             await store.merge(key, record, "one")
@@ -62,7 +62,7 @@ def test_a_silent_link_is_down(server: Server) -> None:
             try:
                 started_s = time.monotonic()
                 await heard.until(lambda: kinds(heard.all)[-1] is ChannelDown)
-                assert time.monotonic() - started_s > 0.5
+                assert time.monotonic() - started_s > 0.4
             finally:
                 server.process.send_signal(signal.SIGCONT)
             await heard.until(lambda: kinds(heard.all)[-1] is ChannelUp)

@@ -215,7 +215,7 @@ def test_over_tls_a_server_shows_who_it_is(readable: Path) -> None:
     async def test() -> None:
         links = [Links(dialer(is_tls=True, ssl_ca_certs=str(ca))("127.0.0.1", port)) for ca in (own[0], others[0])]
         assert (await links[0].trip([("PING",)])).replies == [b"PONG"]
-        with pytest.raises(LinkLost, match="fails: .*certificate"):
+        with pytest.raises(LinkLost, match=r"fails: .*certificate"):
             await links[1].trip([("PING",)])
         for each in links:
             await each.close()

@@ -226,7 +226,7 @@ class RedisStore:
         except LinkLost as lost:
             raise StoreError(f"{self.where} {lost}") from lost
         except TimeoutError:
-            await servers.forget()
+            await servers.doubt()
             raise StoreError(f"{self.where} does not answer within {self._timeout_s:g} s") from None
 
     def _refuse(self, replies: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
 """What Redis or Valkey tells of changes: one subscription that is kept up, and known to be up.
 
-A link that says nothing is asked; one that does not answer within `SILENCE_S` is down. Beside it somebody looks whether the
+A link that says nothing is asked; one that does not answer either is down, after a second. Beside it somebody looks whether the
 primary is still the same: where it is not, the channel comes up anew, at the new one.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["listen"]
 
 PING_S: Final = 0.5
-SILENCE_S: Final = 1.0
+MISSED_MAX: Final = 2
+"""So many times in a row nothing came within `PING_S`, and the link is down. Counted, so that a pause of our own is none."""
 WATCH_S: Final = 1.0
 """How often it is seen to that the primary is still the same."""
 PAUSE_MIN_S: Final = 0.05
@@ -64,7 +64,7 @@ async def listen(
                 told(ChannelDown())
         finally:
             await subscription.end()
-        await servers.forget()
+        await servers.doubt()
         await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
@@ -97,19 +97,18 @@ class _Subscription:
     async def run(self, primary: str, told: Callable[[Channel], None]) -> None:
         """Tell what comes, until the link is lost or the primary is another one. Raises LinkLost."""
         watch = asyncio.create_task(self._watch(primary))
-        heard_s = time.monotonic()
+        missed = 0
         try:
             async with dropped_when_lost(self._connection):
                 while not watch.done():
                     message = await receive(self._connection, PING_S)
-                    if message is not None:
-                        heard_s = time.monotonic()
-                        if message[0] == b"message":
-                            self._tell(message[2], told)
-                    elif time.monotonic() - heard_s > SILENCE_S:
+                    missed = 0 if message is not None else missed + 1
+                    if missed == MISSED_MAX:
                         raise LinkLost("is silent")
-                    else:
+                    if message is None:
                         await send(self._connection, [("PING",)])
+                    elif message[0] == b"message":
+                        self._tell(message[2], told)
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)

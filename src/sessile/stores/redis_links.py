@@ -103,9 +103,10 @@ class Links:
     Args:
         make: makes a connection of redis-py that is not connected yet.
         must_be_primary: whether its server has to be one.
+        replicas_seen_s: when a replica was last seen over earlier connections; 0 for never.
     """
 
-    def __init__(self, make: Callable[[], Any], *, must_be_primary: bool = True) -> None:
+    def __init__(self, make: Callable[[], Any], *, must_be_primary: bool = True, replicas_seen_s: float = 0.0) -> None:
         self.is_closed = False
         self.run_id = ""
         """What the server calls its present life."""
@@ -116,7 +117,7 @@ class Links:
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(LINKS_MAX)
         self._asked_s = 0.0
-        self._seen_s = 0.0
+        self.replicas_seen_s = replicas_seen_s
 
     async def trip(self, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
         """The replies to these commands, sent at once over one connection.
@@ -149,7 +150,7 @@ class Links:
 
     def expect_replicas(self) -> None:
         """It is known from elsewhere that the server has some."""
-        self._seen_s = time.monotonic()
+        self.replicas_seen_s = time.monotonic()
 
     async def close(self) -> None:
         """Close every connection: those under way when their trip is over."""
@@ -183,7 +184,7 @@ class Links:
         """How many replicas must have a write before it counts as acknowledged."""
         if ack == "none":
             return 0
-        is_missed = bool(self._seen_s) and time.monotonic() - self._seen_s < REPLICA_MEMORY_S
+        is_missed = bool(self.replicas_seen_s) and time.monotonic() - self.replicas_seen_s < REPLICA_MEMORY_S
         fewest = 1 if is_missed or self.replicas else 0
         return max(self.replicas, fewest) if ack == "all" else fewest
 
@@ -196,7 +197,7 @@ class Links:
         self._asked_s = time.monotonic()
         self.replicas = len(role[2])
         if self.replicas:
-            self._seen_s = self._asked_s
+            self.replicas_seen_s = self._asked_s
 
     async def _drop_free(self) -> None:
         free, self._free = self._free, []

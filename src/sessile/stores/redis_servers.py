@@ -55,8 +55,8 @@ class Servers(Protocol):
     async def identity(self) -> str:
         """Who the primaries are: another text after a failover, or after one of them was started anew. Raises LinkLost."""
 
-    async def forget(self) -> None:
-        """Find out anew, with new connections."""
+    async def doubt(self) -> None:
+        """Find out anew who the primaries are: something did not answer in time."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -72,6 +72,8 @@ class Single:
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
         self._links: Links | None = None
+        self._finding = asyncio.Lock()
+        self._replicas_seen_s = 0.0
 
     async def trip(self, key: bytes | None, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
         for is_last in (False, True):
@@ -94,27 +96,29 @@ class Single:
     async def links(self, key: bytes | None) -> Links:
         del key
         if self._links is None:
-            self._links = await self._find()
+            async with self._finding:  # once for all who ask
+                self._links = self._links or await self._find()
         return self._links
 
     async def identity(self) -> str:
         return _run_id(await self.trip(None, [_WHO]))
 
-    async def forget(self) -> None:
-        links, self._links = self._links, None
-        if links is not None:
-            await links.close()
+    async def doubt(self) -> None:
+        if self._links is not None:
+            await self._forget(self._links)
 
     async def close(self) -> None:
-        await self.forget()
+        await self.doubt()
 
     async def _find(self) -> Links:
-        return Links(self._make)
+        return Links(self._make, replicas_seen_s=self._replicas_seen_s)
 
     async def _forget(self, links: Links) -> None:
         """Forget these, unless somebody else has done so and there are new ones."""
         if links is self._links:
-            await self.forget()
+            self._links = None
+            self._replicas_seen_s = links.replicas_seen_s
+        await links.close()
 
 
 class Sentinels(Single):
@@ -136,8 +140,8 @@ class Sentinels(Single):
     async def identity(self) -> str:
         """By the Sentinels as of now: a primary that is cut off from them still believes that it is one."""
         primary, _ = await self._discover()
-        if self._links is not None and primary != self._primary:
-            await self.forget()
+        if primary != self._primary:
+            await self.doubt()
         return await super().identity()
 
     async def close(self) -> None:
@@ -243,15 +247,11 @@ class Cluster:
         run_ids = sorted(map(_run_id, answers))
         return blake2b(" ".join(run_ids).encode(), digest_size=20).hexdigest()
 
-    async def forget(self) -> None:
+    async def doubt(self) -> None:
         self._slots = []
-        nodes, self._nodes = self._nodes, {}
-        for links in nodes.values():
-            await links.close()
 
     async def close(self) -> None:
-        await self.forget()
-        for links in self._askers.values():
+        for links in (*self._nodes.values(), *self._askers.values()):
             await links.close()
 
     async def _each_on(
