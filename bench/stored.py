@@ -241,15 +241,15 @@ class Plain:
     acknowledged: list[str] = field(default_factory=list)
     refused: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _is_over: bool = False
 
     def begin(self) -> None:
         self._tasks = [asyncio.create_task(self._write(number)) for number in range(PLAIN_WRITERS)]
 
     async def end(self) -> int:
-        """Finish; how many acknowledged writes are not there now."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Finish what is under way; how many acknowledged writes are not there now."""
+        self._is_over = True  # its client may swallow that a task is cancelled
+        await asyncio.gather(*self._tasks)
         lost = 0
         for key in self.acknowledged:
             lost += await self.client.get(key) is None
@@ -260,7 +260,7 @@ class Plain:
         from redis.exceptions import RedisError
 
         at = 0
-        while True:
+        while not self._is_over:
             at += 1
             key = f"plain:{number}:{at}"
             try:

@@ -12,11 +12,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.browser import Browser
+from bench.browser import HOST, Browser
 from bench.running import demo
 from bench.show import CannotShow, Figure, Progress, Shown
 from bench.stored import ANSWER_S_MAX, SETTLE_S, at_home, in_store, judge_served, judge_store, within
 from bench.unharmed import exactly, wrongs
+from sessile.lab.redis_keeper import MASTER
 
 if TYPE_CHECKING:
     from bench.crowd import User
@@ -126,10 +127,10 @@ async def reopened(leavers: list[Leaver], ports: list[int]) -> int:
 
 def store_url(status: dict[str, Any]) -> str:
     """Where the demo's store is."""
-    hosts = ",".join(f"127.0.0.1:{each['port']}" for each in status["store"] if each["name"].startswith("q"))
+    hosts = ",".join(f"{HOST}:{each['port']}" for each in status["store"] if each["name"].startswith("q"))
     if not hosts:
         raise CannotShow("the demo found no redis-server; try: sh scripts/apt.sh redis-server")
-    return f"redis+sentinel://{hosts}/sessile/0"
+    return f"redis+sentinel://{hosts}/{MASTER}/0"
 
 
 async def play(progress: Progress) -> Found:
