@@ -189,7 +189,7 @@ def test_it_starts_anew_when_its_loop_is_gone() -> None:
         return value
 
     assert [asyncio.run(ask()), asyncio.run(ask())] == [1, 2]
-    backend_of(engine).abandon()  # type: ignore[union-attr]
+    backend_of(engine).abandon()
 
 
 def test_a_closed_loop_is_unreachable_and_nothing_hangs() -> None:
@@ -200,7 +200,7 @@ def test_a_closed_loop_is_unreachable_and_nothing_hangs() -> None:
     assert not backend.is_running
     assert asyncio.run(backend.pull(b"k" * 16, None, ())).status is PullStatus.UNREACHABLE
     assert asyncio.run(backend.push(b"k" * 16, None, "one")) is Acknowledged.NO
-    backend.abandon()  # type: ignore[union-attr]
+    backend.abandon()
 
 
 def test_whoever_starts_it_at_once_starts_it_once() -> None:

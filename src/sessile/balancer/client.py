@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
-NOBODY: tuple[Server, ...] = ()
-
 
 class Client(Flow, asyncio.Protocol):
     """A client's connection and the request on it."""
@@ -54,7 +52,7 @@ class Client(Flow, asyncio.Protocol):
         self._sent: list[bytes] | None = None
         """What was sent of the request's body, while it may be needed again; None without a body."""
         self._sent_bytes = 0
-        self._tried: tuple[Server, ...] = NOBODY
+        self._tried: tuple[Server, ...] = ()
         self._owner: Server | None = None
         self._is_eof = False
         self._is_full = self._is_blocked = False
@@ -325,14 +323,10 @@ class Client(Flow, asyncio.Protocol):
         self._again(502, reason)
 
     def given_up(self) -> None:
-        """The health checks gave the server up while the request waits there: another one gets it.
-
-        With no other one it waits on: the server may only be slow, and nobody would be served any sooner by a refusal.
-        """
-        if self.is_waiting and (self.upstream is None or self.is_repeatable):
-            assert self.server is not None
+        """The health checks gave the server up: another one gets the request. With no other it waits on: slow may do."""
+        if self.server is not None and self.is_waiting and (self.upstream is None or self.is_repeatable):
             tried = (*self._tried, self.server)
-            if any(one not in tried for one in self._worker.servers.placeable):
+            if self._worker.servers.has_other(tried):
                 self._tried = tried
                 self._again(502, f"server {self.server.name} does not answer")
 
@@ -416,7 +410,7 @@ class Client(Flow, asyncio.Protocol):
             self.server = None
         self.upstream = None
         self._sent = None
-        self._tried = NOBODY
+        self._tried = ()
         if not self.request.keep_alive or self._body is not None:
             self._linger()
         else:

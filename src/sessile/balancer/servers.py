@@ -151,6 +151,10 @@ class Servers:
                 return server
         return None
 
+    def has_other(self, tried: Collection[Server]) -> bool:
+        """Whether there is a server that takes requests beside these."""
+        return any(one not in tried for one in self.placeable)
+
     def choose(
         self, request: RequestHead, owner: Server | None, key: str, tried: Collection[Server] = ()
     ) -> Server | None:

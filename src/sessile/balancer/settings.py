@@ -163,7 +163,13 @@ class BalancerSettings:
         for name, group in (("health", HealthPolicy), ("timeouts", Timeouts), ("limits", Limits)):
             if name in given:
                 given[name] = _group(name, group, given[name])
-        for name, kind in (("workers", int), ("grace_s", (int, float)), ("algorithm", str), ("health_path", str), ("cluster", str)):
+        for name, kind in (
+            ("workers", int),
+            ("grace_s", (int, float)),
+            ("algorithm", str),
+            ("health_path", str),
+            ("cluster", str),
+        ):
             _require_type(given, name, kind)
         return cls(**given)
 
