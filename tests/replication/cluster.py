@@ -180,7 +180,9 @@ class Cluster:
 
     def handle(self, name: str, event: Input) -> None:
         server = self.servers[name]
-        for effect in server.node.handle(event, self.now_ms):
+        effects = server.node.handle(event, self.now_ms)
+        server.node.next_wakeup(self.now_ms)  # whoever runs a node asks at once, and comes back then if it can
+        for effect in effects:
             self._perform(server, effect)
 
     def _perform(self, server: Server, effect: Effect) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sessile.backend import Acknowledged
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE
+from sessile.replication import repair
 from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
 from sessile.replication.repair import BUCKETS, OFFER_ENTRIES
 from tests.replication.cluster import Cluster, key_number
@@ -284,3 +285,13 @@ def test_a_leaver_hands_over_what_it_knows_of_ends() -> None:
         cluster.run(1)
     assert cluster.answer("c", ticket) is Acknowledged.YES
     assert [cluster.servers[name].table.state(key) for name in "ab"] == [ENDED, ENDED]
+
+
+def test_what_waits_to_be_offered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a peer that answers more slowly than sessions change, only what was found last is kept."""
+    monkeypatch.setattr(repair, "OFFERS_MAX", 0)
+    cluster, _ = filled("ab", 5)
+    node = cluster.servers["a"].node
+    for _ in range(5):
+        node._repair._offer(node.peers["b"], [bytes(24)] * 3)
+    assert len(node._repair._unoffered["b"]) == 1

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessile.record import ENDED
+from sessile.replication import repair, seeding
 from sessile.replication.config import ALL_TO_ALL, PRIMARY_BACKUP
-from sessile.replication.messages import Differ, Whole
+from sessile.replication.messages import Differ, Digest, Whole
 from tests.replication.test_repair import filled
 
 if TYPE_CHECKING:
@@ -112,3 +113,21 @@ def test_who_comes_back_is_no_newcomer() -> None:
     cluster.close("a", "b")
     cluster.run(300)
     assert [server.node.counts["seeded"] for server in cluster.servers.values()] == [0, 0]
+
+
+def test_a_newcomer_that_takes_long_is_not_compared_with_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more is looked for than can be sent soon; a pass that cannot be put off any longer leaves it out."""
+    monkeypatch.setattr(seeding, "AHEAD", 10)
+    monkeypatch.setattr(seeding, "SEED_KEYS", 50)
+    monkeypatch.setattr(repair, "BATCH_BYTES", 100)
+    cluster, keys = filled("ab", 600, strategy=ALL_TO_ALL, repair_window_bytes=300)
+    cluster.run(3_000)
+    cluster.delay_ms = 60
+    cluster.seen.clear()
+    join(cluster, "abc", "c")
+    cluster.run(4_500)
+    node = cluster.servers["a"].node
+    assert "c" in node._repair._seeding and len(node.peers["c"].repairing) < 10 + 50
+    assert not [message for name in "ab" for message in cluster.messages(Digest, name, "c")]
+    cluster.run(20_000)
+    assert all(cluster.held("c", key) is not None for key in keys)

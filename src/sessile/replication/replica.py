@@ -93,8 +93,8 @@ class Replica:
         """The ended sessions that are remembered here."""
         for key in self.table.ended():
             packed = self.table.get(key)
-            if packed is not None:
-                yield key, packed
+            assert packed is not None, "nobody works on the table meanwhile"
+            yield key, packed
 
     def clear(self) -> None:
         """Hold nothing."""
