@@ -31,13 +31,14 @@ from sessile.record import LIVE
 from sessile.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from sessile.record import Record
 
 __all__ = [
     "ANSWER_S_MAX",
     "NOTES",
+    "Adder",
     "Plain",
     "Servers",
     "at_home",
@@ -58,6 +59,7 @@ PLAIN_WRITERS: Final = 4
 PLAIN_PAUSE_S: Final = 0.01
 PLAIN_TIMEOUT_S: Final = 1.0
 READ_AT_ONCE: Final = 16
+ADDER_PAUSE_S: Final = 0.05
 NOTES: Final = [
     "each user stays with one server, which holds a copy; one request under way, pauses of 0.3 s, nothing sent twice",
     "reads, counts (read-modify-write), increments and assignments, by chance; every answer is compared with a model",
@@ -123,6 +125,11 @@ class Servers:
             for store in stores
         )
 
+    async def kill_last(self) -> None:
+        """SIGKILL for the one that was started last; it is none of these any more."""
+        self.ports.pop()
+        await self._children.pop().kill()
+
     async def stop(self) -> None:
         await asyncio.gather(*(child.kill() for child in self._children))
 
@@ -173,6 +180,52 @@ async def at_home(ports: list[int], count: int) -> AsyncIterator[Crowd]:
         await asyncio.gather(*working, return_exceptions=True)
         for user in crowd.users:
             user.browser.close()
+
+
+@dataclass
+class Adder:
+    """A user who only adds, as fast as answers come, until the server dies that alone holds a copy.
+
+    Args:
+        browser: at that server.
+    """
+
+    browser: Browser
+    acknowledged: int = 0
+    refused: int = 0
+    seen: int = -1
+    """What another server shows afterwards."""
+
+    async def add(self) -> bool:
+        """Add one; whether that was acknowledged."""
+        status, _ = await self.browser.ask("POST", "/api/increment?name=n")
+        self.acknowledged += status == 200
+        self.refused += status != 200
+        return status == 200
+
+    async def work(self) -> None:
+        is_answered = True
+        while is_answered:
+            is_answered = await self.add()
+            await asyncio.sleep(ADDER_PAUSE_S)
+
+    async def look(self, port: int) -> None:
+        """See what is left of it elsewhere."""
+        self.browser.close()
+        self.browser.port = port
+        status, told = await self.browser.ask("GET", "/api/session")
+        self.seen = told["fields"].get("n", 0) if status == 200 else 0
+        self.browser.close()
+
+    @property
+    def lost(self) -> int:
+        """Acknowledged changes that are not there."""
+        return max(self.acknowledged - self.seen, 0)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more than was ever asked for."""
+        return self.seen > self.acknowledged + self.refused
 
 
 # -- what the store holds ----------------------------------------------------------------------------------------------
@@ -235,9 +288,11 @@ class Plain:
 
     Args:
         client: asyncio, with short timeouts.
+        others: clients that this one uses, to be closed with it.
     """
 
     client: Any
+    others: Sequence[Any] = ()
     acknowledged: list[str] = field(default_factory=list)
     refused: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -250,10 +305,12 @@ class Plain:
         """Finish what is under way; how many acknowledged writes are not there now."""
         self._is_over = True  # its client may swallow that a task is cancelled
         await asyncio.gather(*self._tasks)
+        await self.client.aclose()  # with new connections, it asks who is the primary
         lost = 0
         for key in self.acknowledged:
             lost += await self.client.get(key) is None
-        await self.client.aclose()
+        for client in (self.client, *self.others):
+            await client.aclose()
         return lost
 
     async def _write(self, number: int) -> None:

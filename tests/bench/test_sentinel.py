@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from bench.browser import Browser
 from bench.show import sentinel
 from bench.show.sentinel import Found, Side, judge
+from bench.stored import Adder
 from tests.bench.test_stored import user
 
 GOOD = Found(
@@ -60,12 +62,42 @@ def test_what_is_lost_without_acknowledgements_is_shown() -> None:
     assert by_name["redis-py: acknowledged writes lost"] == 3
 
 
+def adder(acknowledged: int, seen: int, refused: int = 1) -> Adder:
+    return Adder(Browser(1), acknowledged=acknowledged, refused=refused, seen=seen)
+
+
+@pytest.mark.parametrize(
+    ("someone", "is_kept"),
+    [
+        (adder(5, 5), True),
+        (adder(5, 6), True),
+        (adder(5, 4), False),
+        (adder(5, 7), False),
+        (adder(5, 0), False),
+        (adder(0, 0), False),
+    ],
+)
+def test_what_a_dead_server_acknowledged_is_there(someone: Adder, is_kept: bool) -> None:  # noqa: FBT001
+    """With ack=one no change is missing, and none is there twice; one that failed may be there or not."""
+    assert holds(replace(GOOD, one=replace(GOOD.one, adders=[someone]))) is is_kept
+
+
+def test_what_a_dead_server_took_with_it_without_acknowledgements_is_shown() -> None:
+    """It breaks no promise; more than was asked for would."""
+    found = replace(GOOD, none=replace(GOOD.none, adders=[adder(5, 2), adder(3, 3)]))
+    by_name = {figure.name: figure.value for figure in judge(found, must_plain_lose=True)}
+    assert holds(found)
+    assert by_name["ack=none: acknowledged changes lost, of the server that died"] == 3
+    assert not holds(replace(GOOD, none=replace(GOOD.none, adders=[adder(5, 9)])))
+
+
 @pytest.mark.needs("redis-server")
 def test_the_promise_holds_for_a_primary_that_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it on real processes, smaller: one harm, the worst one."""
-    monkeypatch.setattr(sentinel, "HARMS", ("cut off",))
+    monkeypatch.setattr(sentinel, "HARMS", ("cut off, and a server dies",))
     monkeypatch.setattr(sentinel, "USERS", 9)
     monkeypatch.setattr(sentinel, "SERVERS", 2)
+    monkeypatch.setattr(sentinel, "ADDERS", 4)
     monkeypatch.setattr(sentinel, "BEFORE_S", 1.0)
     monkeypatch.setattr(sentinel, "HARM_S", 6.0)
     monkeypatch.setattr(sentinel, "AFTER_S", 2.0)
