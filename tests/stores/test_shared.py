@@ -15,6 +15,7 @@ from sessile.session import Session
 from sessile.stores import shared
 from sessile.stores.base import Changed, ChannelUp
 from sessile.stores.shared import Shared
+from sessile.table import ENTRY_BYTES
 from tests.fakes import SECRET, FakeClock
 from tests.network.clusters import Tab, until
 from tests.stores.memory import MemoryStore
@@ -141,12 +142,11 @@ def test_what_the_store_did_not_keep_is_refused(
     cache: str, late: Any, during: Any, refusal: type[Exception], *, has_channel: bool
 ) -> None:
     """A session that another server ended or rotated: the slow request's change is no success, nor does it bring it back."""
-    if late is not count and refusal is SessionRotated:
-        refusal = type(None)  # two logins at once are two sessions of who logged in
+    are_both_kept = late is not count and refusal is SessionRotated  # two logins at once are two sessions
 
     async def run() -> None:
         async with servers_of(2, cache=cache, has_channel=has_channel) as servers:
-            if refusal is type(None):
+            if are_both_kept:
                 tab, _ = await meanwhile(servers, during, late)
                 assert await tab.look(servers.engines[0]) == {"n": 1}
                 return
@@ -552,5 +552,28 @@ def test_a_change_told_while_asking_leaves_no_lease() -> None:
             servers.store.trips()
             await tab.look(engine)
             assert servers.store.trips() == 1
+
+    ran(run())
+
+
+def test_what_is_kept_for_a_failover_is_bounded() -> None:
+    """However much is pushed within the window, it takes a share of `bytes_max`; the newest is what stays."""
+
+    async def run() -> None:
+        async with servers_of(1, bytes_max=40_000, session_bytes_max=8_000, value_bytes_max=8_000) as servers:
+            (engine,) = servers.engines
+            for _ in range(100):
+                await Tab(engine).ask(engine, count)
+            backend = servers.backend(0)
+            sizes = [ENTRY_BYTES + len(packed) for _, packed in backend._recent.values()]
+            assert 9_000 < sum(sizes) == backend._recent_bytes <= 10_000
+            assert backend.counts["forgotten"] == 100 - len(sizes)
+            last = Tab(engine)
+            for _ in range(3):
+                await last.ask(engine, count)
+            assert len(backend._recent) == len(sizes), "the same session counts once"
+            servers.clock.advance(61)
+            await Tab(engine).ask(engine, count)
+            assert len(backend._recent) == 1 and backend.counts["forgotten"] == 101 - len(sizes)
 
     ran(run())

@@ -27,6 +27,7 @@ from sessile.service import Service, running_loop
 from sessile.stores.base import FetchStatus, Pushed
 from sessile.stores.leases import Leases
 from sessile.stores.lines import Lines
+from sessile.table import ENTRY_BYTES
 
 if TYPE_CHECKING:
     import threading
@@ -55,6 +56,8 @@ __all__ = ["Shared"]
 
 _LOG: Final = logging.getLogger("sessile.store")
 _RANDOM: Final = SystemRandom()
+RECENT_SHARE: Final = 0.25
+"""What was pushed lately is kept for a failover in so much of `bytes_max`; of more, the oldest is let go, and counted."""
 LOST_MAX: Final = 200_000
 """So many sessions may wait for a store that is away; of more, the oldest are given up, and counted."""
 ECHO_S: Final = 0.1
@@ -93,6 +96,7 @@ class Shared(Service):
         self._leases = Leases(self._owner.table, self._failed_over)
         self._recent: OrderedDict[SessionKey, tuple[int, bytes]] = OrderedDict()
         """What was pushed within `failover_window`, ends included: key → when, and the record."""
+        self._recent_bytes = 0
         self._pulls: dict[SessionKey, asyncio.Task[Pulled]] = {}
         self._touches: dict[SessionKey, int] = {}
         self._away = ""
@@ -428,11 +432,19 @@ class Shared(Service):
         """What a primary that fails may take with it."""
         now_ms = self._owner.clock_ms()
         packed = self._owner.table.get(key)
-        self._recent[key] = (now_ms, record.pack() if packed is None else packed)
-        self._recent.move_to_end(key)
+        packed = record.pack() if packed is None else packed
+        _, before = self._recent.pop(key, (0, None))
+        self._recent[key] = (now_ms, packed)
+        self._recent_bytes += _entry_bytes(packed) - (0 if before is None else _entry_bytes(before))
         oldest_ms = now_ms - round(self._settings.failover_window * 1000)
-        while self._recent and next(iter(self._recent.values()))[0] < oldest_ms:
+        while self._recent:
+            pushed_ms, oldest = next(iter(self._recent.values()))
+            is_crowded = self._recent_bytes > self._settings.bytes_max * RECENT_SHARE
+            if pushed_ms >= oldest_ms and not is_crowded:
+                return
+            self.counts["forgotten"] += pushed_ms >= oldest_ms
             self._recent.popitem(last=False)
+            self._recent_bytes -= _entry_bytes(oldest)
 
     # -- in the background -------------------------------------------------------------------------------------------
 
@@ -471,6 +483,10 @@ class Shared(Service):
             "queued": len(self._lost),
             "counts": dict(sorted(self.counts.items())),
         }
+
+
+def _entry_bytes(packed: bytes) -> int:
+    return ENTRY_BYTES + len(packed)
 
 
 def _is_moot(change: Change | None, found: Record) -> bool:
