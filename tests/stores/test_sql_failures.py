@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from sessile.delta import Outcome
 from sessile.errors import StoreError
+from sessile.stores import sql
 from sessile.stores.base import FetchStatus
 from sessile.stores.sql import LETTING_GO_S, SqlStore
 from tests.stores.postgres import PASSWORD, Postgres, unused_port
@@ -225,6 +228,66 @@ def test_a_store_may_be_opened_again(tmp_path: Path) -> None:
 
     ran(first)
     ran(later)
+
+
+WRITER = """
+import asyncio, sys
+from sessile.record import Record
+from sessile.stores.sql import SqlStore
+
+async def main():
+    store = SqlStore(sys.argv[1], timeout_s=20, tombstone_keep_ms=600_000, rotation_grace_ms=60_000)
+    await store.open()
+    for number in range(1_000_000):
+        key = number.to_bytes(16, "big")
+        record = Record.create(now_ms=0, idle_ms=600_000, deadline_ms=900_000).write(1, {"a": b"1"}, now_ms=0)[0]
+        await store.merge(key, record, "one")
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_is_killed_loses_nothing_it_was_told(tmp_path: Path) -> None:
+    """What was acknowledged is in the file, and the file is whole."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 50:
+                process.kill()
+                break
+        last = max([50, *(int(line) for line in process.stdout if line.endswith("\n"))])
+
+    async def body() -> None:
+        async with opened(store_at(url)) as store:
+            found = [(await store.fetch(number.to_bytes(16, "big"), None)).status for number in range(last + 1)]
+            assert set(found) == {FetchStatus.RECORD}
+
+    ran(body)
+
+
+def test_a_forked_child_has_connections_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uses none of its parent's, and closes none."""
+    inherited: list[Connections] = []
+    monkeypatch.setattr(sql, "_INHERITED", inherited)
+
+    async def body() -> None:
+        store = store_at(f"sqlite:///{tmp_path / 'x.db'}")
+        await store.open()
+        key, record = fresh_key(), new(a=b"1")
+        await store.merge(key, record, "one")
+        store._after_fork()
+        with fails("is not open"):
+            await store.fetch(key, None)
+        async with opened(store):
+            assert (await store.fetch(key, None)).status is FetchStatus.RECORD
+        (parents,) = inherited
+        async with parents.engine.connect() as connection:
+            assert (await connection.exec_driver_sql("SELECT count(*) FROM sessile_sessions")).scalar() == 1
+        await parents.engine.dispose()
+
+    ran(body)
 
 
 # -- servers -----------------------------------------------------------------------------------------------------------

@@ -59,6 +59,8 @@ _REVISION_BITS: Final = 63
 _RACED: Final = {"23505", "42P07", "42710"}
 """What PostgreSQL says when two create the same: its key, the table, or its type is there already."""
 _RANDOM: Final = SystemRandom()
+_INHERITED: Final[list[object]] = []
+"""What a forked child must keep for ever."""
 
 
 class SqlStore:
@@ -99,7 +101,7 @@ class SqlStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writing: asyncio.Lock | contextlib.nullcontext[None] = contextlib.nullcontext()
         self._answered_s = 0.0
-        call_after_fork(self._forget)
+        call_after_fork(self._after_fork)
 
     @property
     def where(self) -> str:
@@ -139,8 +141,14 @@ class SqlStore:
                 async with asyncio.timeout(self._timeout_s):
                     await connections.engine.dispose()
 
+    def _after_fork(self) -> None:
+        """The parent's connections are not ours to use, nor to close, not even by letting go of them."""
+        if self._connections is not None:
+            _INHERITED.append(self._connections)
+        self._forget()
+
     def _forget(self) -> None:
-        """Connections of another loop, or of the parent process, are not ours to use or close."""
+        """Connections of a loop that has gone are of no use."""
         self._connections = self._loop = None
         self._lately = {}
 
