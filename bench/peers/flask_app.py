@@ -44,7 +44,7 @@ def build(store: str, redis_port: int) -> Any:
     app.secret_key = SECRET
     if store == "redis":
         import flask_session  # type: ignore[import-not-found]
-        import redis  # type: ignore[import-not-found]
+        import redis
 
         app.config.update(
             SESSION_TYPE="redis",
