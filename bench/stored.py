@@ -263,7 +263,7 @@ async def in_store(url: str, keys: Iterable[str]) -> dict[str, dict[str, Any] | 
 
 def judge_store(users: list[User], held: dict[str, dict[str, Any] | None]) -> Figure:
     """Every session is there, and holds what its user was last told."""
-    return exactly("sessions that the store lacks, or holds otherwise", sum(held[u.key] != u.model for u in users))
+    return exactly("sessions that the store lacks, or holds otherwise", sum(held.get(u.key) != u.model for u in users))
 
 
 def judge_served(users: list[User]) -> list[Figure]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.browser import HOST, Browser
+from bench.crowd import Crowd, User
 from bench.running import demo
 from bench.show import CannotShow, Figure, Progress, Shown
 from bench.stored import ANSWER_S_MAX, SETTLE_S, at_home, in_store, judge_served, judge_store, within
@@ -20,7 +22,6 @@ from bench.unharmed import exactly, wrongs
 from sessile.lab.redis_keeper import MASTER
 
 if TYPE_CHECKING:
-    from bench.crowd import User
     from bench.running import Running
 
 SUMMARY = (
@@ -32,6 +33,7 @@ USERS: Final = 150
 SERVERS: Final = 3
 LEAVERS: Final = 20
 """Half of them log out before, half of them during the outage."""
+NEWCOMERS: Final = 20
 BEFORE_S: Final = 3.0
 AWAY_S: Final = 30.0
 AFTER_S: Final = 10.0
@@ -63,8 +65,8 @@ class Found:
     held: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     shown_again: int = 0
     """Servers that showed a session which had ended."""
-    refused: int = 0
-    """New users who were told 503 while the store was away."""
+    newcomers: list[User] = field(default_factory=list)
+    """Whose sessions began while the store was away."""
 
 
 async def begin_leavers(ports: list[int]) -> list[Leaver]:
@@ -150,6 +152,8 @@ async def play(progress: Progress) -> Found:
             await take_away(running)
             gone_s = time.monotonic()
             await log_out(found.leavers[half:])
+            found.newcomers = [User(Browser(ports[n % len(ports)]), Random(n)) for n in range(NEWCOMERS)]
+            await asyncio.gather(*(newcomer.count() for newcomer in found.newcomers))
             await asyncio.sleep(AWAY_S - (time.monotonic() - gone_s))
             found.away_s = time.monotonic() - gone_s
             progress(f"all are started again, empty; {failures(crowd.users)}")
@@ -161,9 +165,11 @@ async def play(progress: Progress) -> Found:
             await asyncio.sleep(AFTER_S)
         found.is_settled = await within(SETTLE_S, lambda: is_settled(running))
         progress("everything is read: from the store by its own client, and at every server")
-        keys = [*(user.key for user in crowd.users), *(leaver.key for leaver in found.leavers)]
+        begun = [newcomer.key for newcomer in found.newcomers if newcomer.key]
+        keys = [*(user.key for user in crowd.users), *begun, *(leaver.key for leaver in found.leavers)]
         found.held = await in_store(url, keys)
         await crowd.look_at(ports)
+        await Crowd(found.newcomers).look_at(ports)
         found.shown_again = await reopened(found.leavers, ports)
     return found
 
@@ -181,10 +187,11 @@ def judge(found: Found) -> list[Figure]:
         Figure("store away", found.away_s, "s", f">= {AWAY_S:g}", found.away_s >= AWAY_S),
         Figure("requests while it was away", found.asked_meanwhile, "", "> 0", found.asked_meanwhile > 0),
         Figure("slowest of them, logouts too", slowest, "s", f"<= {ANSWER_S_MAX:g}", slowest <= ANSWER_S_MAX),
-        *judge_served(found.users),
+        *judge_served([*found.users, *found.newcomers]),
+        exactly("sessions begun while it was away", sum(bool(it.key) for it in found.newcomers), NEWCOMERS),
         exactly("logouts answered", sum(leaver.is_answered for leaver in leavers), LEAVERS),
         exactly("servers with something left for the store", int(not found.is_settled)),
-        judge_store(found.users, found.held),
+        judge_store([*found.users, *found.newcomers], found.held),
         exactly("ended sessions that the store holds alive", sum(found.held[it.key] is not None for it in leavers)),
         exactly("servers that showed an ended session", found.shown_again),
     ]
@@ -198,6 +205,7 @@ def run(progress: Progress) -> Shown:
         "all six processes are killed by the control API, and started again 30 s later; nothing is on disk",
         "each user stays with one server, which holds a copy; every answer is compared with a model",
         f"{LEAVERS} sessions, each held by two servers, are logged out at one: half before, half during the outage",
-        *wrongs("store", found.users),
+        f"{NEWCOMERS} sessions begin while the store is away",
+        *wrongs("store", [*found.users, *found.newcomers]),
     ]
     return Shown("outage", judge(found), notes)

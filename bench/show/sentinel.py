@@ -1,4 +1,4 @@
-"""`sentinel`: the primary of a Redis is killed, paused, or cut off, and Sentinels let a replica take over; nobody notices.
+"""`sentinel`: the primary of a Redis is killed, paused, cut off, or comes back empty before anybody noticed; nobody does.
 
 Cut off, it is at its most dangerous: clients still reach it, it takes what they write, and nobody else will ever see that.
 Three servers with `ack=one` and three with `ack=none` work on one store, and beside them writers with nothing but redis-py.
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from bench.crowd import User
     from bench.stored import Servers
 
-SUMMARY = "A Redis primary is killed, paused or cut off: nothing acknowledged is lost, no repeatable request fails."
+SUMMARY = (
+    "A Redis primary is killed, paused, cut off or emptied: nothing acknowledged is lost, no repeatable request fails."
+)
 PROGRAMS = ("redis-server",)
 
-HARMS: Final = ("killed", "paused", "cut off", "cut off, and a server dies")
+HARMS: Final = ("killed", "paused", "cut off", "cut off, and a server dies", "started anew at once, empty")
+"""After the last one it is the primary still, mostly, and its replicas copy its emptiness."""
 USERS: Final = 60
 """Of either three servers."""
 SERVERS: Final = 3
@@ -79,7 +82,7 @@ async def harm(group: Watched, what: str, doomed: Sequence[Servers] = ()) -> boo
     """Do it to the primary, and undo it after a while; whether another one took over. Of these, a server dies with it."""
     primary = await group.primary()
     until_s = time.monotonic() + HARM_S
-    if what == "killed":
+    if what in {"killed", HARMS[-1]}:
         await primary.kill()
     elif what == "paused":
         primary.pause()
@@ -90,13 +93,17 @@ async def harm(group: Watched, what: str, doomed: Sequence[Servers] = ()) -> boo
         if doomed:
             await asyncio.sleep(DIES_AFTER_S)
             await asyncio.gather(*(servers.kill_last() for servers in doomed))
-        has_moved = await group.until_another(primary)
+        if what == HARMS[-1]:
+            await primary.run()
+        else:
+            await group.until_another(primary)
         await asyncio.sleep(max(until_s - time.monotonic(), 0))
     finally:
         if what == "paused":
             primary.resume()
         elif primary.door is not None:
             primary.door.heal()
+    has_moved = await group.primary() is not primary
     if what == "killed":
         await primary.run()
     return has_moved
@@ -152,11 +159,12 @@ async def finish(side: Side, servers: Servers) -> None:
     side.held = await in_store(servers.url, [user.key for user in side.users])
 
 
-def judge(found: Found, *, must_plain_lose: bool) -> list[Figure]:
+def judge(found: Found, *, must_move: bool = True, must_plain_lose: bool) -> list[Figure]:
     """With `ack=one` nothing is lost; what without, and with redis-py alone, is shown."""
     one, none = found.one, found.none
+    moved = int(found.has_moved)
     return [
-        exactly("failovers", int(found.has_moved), 1),
+        exactly("failovers", moved, 1) if must_move else Figure("failovers", moved),
         *named("ack=one", judge_served(one.users)),
         *named("ack=one", [judge_store(one.users, one.held), exactly("servers not settled", int(not one.is_settled))]),
         *judge_adders("ack=one", one.adders, may_lose=False),
@@ -211,6 +219,6 @@ def run(progress: Progress) -> Shown:
     ]
     for what in HARMS:
         found = asyncio.run(play(what, progress))
-        figures += named(what, judge(found, must_plain_lose=what.startswith("cut off")))
+        figures += named(what, judge(found, must_move=what != HARMS[-1], must_plain_lose=what.startswith("cut off")))
         notes += wrongs(what, found.one.users)
     return Shown("sentinel", figures, notes)

@@ -24,6 +24,7 @@ def user(method: str = "GET", status: int = 200, *, took_s: float = 0.1, **count
 GOOD = Found(
     users=[user(), user("POST")],
     leavers=[Leaver("bb", {}, 1, is_answered=True)] * outage.LEAVERS,
+    newcomers=[user("POST")] * outage.NEWCOMERS,
     away_s=30.5,
     asked_meanwhile=10,
     slowest_meanwhile_s=0.5,
@@ -70,6 +71,8 @@ def test_one_user_who_notices_is_enough(someone: User) -> None:
         {"held": {"aa": {"count": 2}, "bb": None}},
         {"held": {"aa": {"count": 1}, "bb": {}}},
         {"shown_again": 1},
+        {"newcomers": [user("POST")]},
+        {"newcomers": [user("POST", 503)] * outage.NEWCOMERS},
         {"leavers": [Leaver("bb", {}, 1)] * outage.LEAVERS},
         {"leavers": [Leaver("bb", {}, 1, is_answered=True, took_s=10.0)] * outage.LEAVERS},
     ],
@@ -84,6 +87,7 @@ def test_the_promise_holds_for_a_short_outage(monkeypatch: pytest.MonkeyPatch) -
     """The whole of it on real processes, smaller."""
     monkeypatch.setattr(outage, "USERS", 12)
     monkeypatch.setattr(outage, "LEAVERS", 4)
+    monkeypatch.setattr(outage, "NEWCOMERS", 3)
     monkeypatch.setattr(outage, "BEFORE_S", 1.0)
     monkeypatch.setattr(outage, "AWAY_S", 3.0)
     monkeypatch.setattr(outage, "AFTER_S", 1.0)

@@ -30,6 +30,8 @@ def test_the_promise_can_be_kept() -> None:
     """Another primary, nothing lost with ack=one; redis-py alone may lose, and must where the primary was cut off."""
     assert holds(GOOD)
     assert holds(replace(GOOD, plain_lost=0), must_plain_lose=False)
+    stayed = judge(replace(GOOD, has_moved=False), must_move=False, must_plain_lose=True)
+    assert all(figure.holds is not False for figure in stayed)
 
 
 @pytest.mark.parametrize(
