@@ -34,6 +34,7 @@ class Transport(asyncio.Transport):
         return self.is_aborted or self.is_over
 
     def close(self) -> None:
+        assert not self.is_over, "asyncio's TLS bears one close only"
         self.is_over = True
 
     def abort(self) -> None:
@@ -107,6 +108,7 @@ def test_hanging_up_lets_what_was_written_leave_but_not_for_ever() -> None:
 
     async def run() -> bool:
         connection, transport, _ = connected()
+        connection.hang_up(asyncio.get_running_loop())
         connection.hang_up(asyncio.get_running_loop())
         assert transport.is_over and not transport.is_aborted
         await asyncio.sleep(1.1)

@@ -133,9 +133,11 @@ class Connection(asyncio.Protocol):
     def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close, once what was written has left; not waiting for long."""
         transport = self._transport
-        if transport is not None:
+        if (
+            transport is not None and not transport.is_closing()
+        ):  # closed twice, asyncio's TLS cannot be aborted any more
             transport.close()
-            loop.call_later(LINGER_S, transport.abort)
+            loop.call_later(LINGER_S, self.abort)  # unless it is gone by then
 
     def abort(self) -> None:
         """Close now."""

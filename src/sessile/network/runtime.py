@@ -13,6 +13,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.network.connection import Connection
+from sessile.network.door import Door
 from sessile.network.tls import ALPN
 from sessile.replication.events import (
     AddressesFound,
@@ -83,7 +84,7 @@ class Runtime:
         self._owner = owner
         self._dialling: ssl.SSLContext | None = None if tls is None else tls[0]
         self._accepting: ssl.SSLContext | None = None if tls is None else tls[1]
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._listener: socket.socket | None = None
         self._connections: dict[int, Connection] = {}
         self._link_numbers = 0
@@ -100,8 +101,8 @@ class Runtime:
     async def listen(self, listener: socket.socket) -> None:
         """Take connections on a bound socket."""
         self._listener = listener
-        tls: dict[str, Any] = {} if self._accepting is None else {"ssl": self._accepting, "ssl_handshake_timeout": 2.0}
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=listener, backlog=128, **tls)
+        self._door = Door(listener, lambda: Connection(self), self._accepting)
+        self._door.open()
 
     def found(self, addresses: tuple[str, ...]) -> None:
         """Discovery names these."""
@@ -123,8 +124,8 @@ class Runtime:
         self._flush()
         if self._timer is not None:
             self._timer.cancel()
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            await self._door.close()
         for task in list(self._dials):
             task.cancel()
         for connection in list(self._connections.values()):

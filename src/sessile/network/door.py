@@ -1,0 +1,76 @@
+"""The door of a node's port: who comes in proves itself first, and no more than so many do so at a time.
+
+A stranger who connects and says nothing costs a socket for two seconds, and a process has few of them: of too many the one
+that has been at it the longest goes, since a member is through in milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable
+
+__all__ = ["Door"]
+
+UNPROVEN_MAX: Final = 64
+PROVE_S: Final = 2.0
+BACKLOG: Final = 128
+PAUSE_S: Final = 0.1
+"""The process has no sockets left: others may close theirs."""
+
+
+class Door:
+    """Takes connections on a bound socket.
+
+    Args:
+        listener: bound.
+        make: the protocol of one connection, made when it has proven itself.
+        tls: how it does; None where nobody has to.
+    """
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+    ) -> None:
+        self._listener = listener
+        self._make = make
+        self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": PROVE_S}
+        self._unproven: dict[asyncio.Task[None], None] = {}
+        self._accepting: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Let them come."""
+        self._listener.setblocking(False)
+        self._listener.listen(BACKLOG)
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    async def close(self) -> None:
+        """Take nobody any more; who has come in stays."""
+        tasks = [*self._unproven, *([] if self._accepting is None else [self._accepting])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                came, _ = await loop.sock_accept(self._listener)
+            except OSError:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            if len(self._unproven) >= UNPROVEN_MAX:
+                next(iter(self._unproven)).cancel()
+            task = loop.create_task(self._take(came))
+            self._unproven[task] = None
+            task.add_done_callback(lambda done: self._unproven.pop(done, None))
+            await asyncio.sleep(0)  # let it begin: from then on it owns the socket
+
+    async def _take(self, came: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # a handshake that fails, by TLS or by time, is one, too
+            await asyncio.get_running_loop().connect_accepted_socket(self._make, came, **self._tls)

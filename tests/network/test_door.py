@@ -1,0 +1,130 @@
+"""Who comes in at a node's port: proof first, a bounded number at a time, and nobody is kept out by those who say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sessile.network import door as doors
+from sessile.network import tls
+from sessile.network.door import UNPROVEN_MAX, Door
+from tests.network.clusters import until
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+LOOPS = [asyncio.new_event_loop]
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS.append(uvloop.new_event_loop)
+
+
+class Guest(asyncio.Protocol):
+    """One that has come in."""
+
+    def __init__(self, inside: list[asyncio.BaseTransport]) -> None:
+        self._inside = inside
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._inside.append(transport)
+
+
+def opened(context: ssl.SSLContext | None) -> tuple[Door, int, list[asyncio.BaseTransport]]:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    inside: list[asyncio.BaseTransport] = []
+    door = Door(listener, lambda: Guest(inside), context)
+    door.open()
+    return door, listener.getsockname()[1], inside
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_a_member_gets_in_through_a_crowd_that_says_nothing(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """So many are kept, those that came last; the others are hung up, and a member is not among them."""
+
+    async def run() -> None:
+        contexts = tls.contexts([b"a secret that is long enough"], "sessile", "a:1")
+        door, port, inside = opened(contexts.server)
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(UNPROVEN_MAX + 40)]
+        await until(lambda: len(door._unproven) == UNPROVEN_MAX)
+        for reader, _ in crowd[:30]:
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 1) == b""
+        assert len(door._unproven) == UNPROVEN_MAX
+        _, member = await asyncio.open_connection("127.0.0.1", port, ssl=contexts.client, server_hostname="")
+        await until(lambda: len(inside) == 1)
+        await door.close()
+        for _, writer in (*crowd, (None, member)):
+            writer.transport.abort()
+        inside[0].close()
+        await asyncio.sleep(0.05)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())
+
+
+def test_who_says_nothing_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time, not having been told a byte."""
+    monkeypatch.setattr(doors, "PROVE_S", 0.1)
+
+    async def run() -> None:
+        door, port, inside = opened(tls.contexts([b"a secret that is long enough"], "sessile", "a:1").server)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        await until(lambda: not door._unproven)
+        writer.close()
+        await door.close()
+        assert not inside
+
+    asyncio.run(run())
+
+
+def test_where_nobody_has_to_prove_anything_all_come_in() -> None:
+    """And once it is closed, nobody does."""
+
+    async def run() -> None:
+        door, port, inside = opened(None)
+        links = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+        await until(lambda: len(inside) == 100)
+        await door.close()
+        with pytest.raises(OSError):  # noqa: PT011  # refused, in whatever words
+            await asyncio.open_connection("127.0.0.1", port)
+        for _, writer in links:
+            writer.close()
+        for transport in inside:
+            transport.close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+
+
+def test_a_process_without_sockets_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could not be taken now is taken when others have gone."""
+    monkeypatch.setattr(doors, "PAUSE_S", 0.01)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+        failures = iter([OSError(24, "Too many open files")] * 3)
+
+        async def fail(listener: socket.socket) -> object:
+            for error in failures:
+                raise error
+            return await accept(listener)
+
+        monkeypatch.setattr(loop, "sock_accept", fail)
+        door, port, inside = opened(None)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(inside) == 1)
+        await door.close()
+        writer.close()
+        inside[0].close()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(run())
