@@ -67,7 +67,8 @@ def branches(progress: Progress) -> Figure:
         )  # fmt: skip
         if ran.returncode:
             raise CannotShow(f"the core's tests do not pass: {ran.stdout.strip().splitlines()[-1:]}")
-        subprocess.run([*command, "json", *at, "-o", str(report)], cwd=ROOT, capture_output=True, check=True)
+        reported = [*command, "json", f"--include={include}", *at, "-o", str(report)]
+        subprocess.run(reported, cwd=ROOT, capture_output=True, check=True)
         totals = json.loads(report.read_text())["totals"]
     percent = totals["percent_covered"]
     return Figure("branches and lines of the core reached by its own tests", percent, "%", "= 100", percent == 100)
