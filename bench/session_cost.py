@@ -52,6 +52,7 @@ class Contender:
 CONTENDERS = (
     Contender(OURS, "Sessile under Starlette", None),
     Contender("sessile-asgi-many", "Sessile under Starlette, 10 000 users in turn", None),
+    Contender("sessile-asgi-redis", "Sessile under Starlette, on Redis", None, needs_redis=True),
     Contender(JUDGED_PEER, "Starlette's signed cookie", "starlette"),
     Contender("starsessions-memory", "starsessions in memory", "starsessions"),
     Contender("starsessions-redis", "starsessions on Redis", "starsessions", needs_redis=True),

@@ -17,6 +17,7 @@ from bench.peers.workload import BROWSERS, MANY_BROWSERS, Browser
 CONTENDERS = {
     "sessile-asgi": ("starlette", "sessile_asgi", "", BROWSERS),
     "sessile-asgi-many": ("starlette", "sessile_asgi", "", MANY_BROWSERS),
+    "sessile-asgi-redis": ("starlette", "sessile_asgi", "redis", BROWSERS),
     "starlette-cookie": ("starlette", "starlette_cookie", "", BROWSERS),
     "starsessions-memory": ("starlette", "starsessions_store", "memory", BROWSERS),
     "starsessions-redis": ("starlette", "starsessions_store", "redis", BROWSERS),

@@ -194,7 +194,7 @@ def test_every_contender_is_known_and_pinned() -> None:
     assert {contender.name for contender in CONTENDERS} == set(KNOWN)
     for name in {contender.environment for contender in CONTENDERS if contender.environment}:
         lines = (environments.REQUIREMENTS / f"{name}.txt").read_text().splitlines()
-        assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines if not line.startswith("#")), name
+        assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; .*)?", line) for line in lines if not line.startswith("#")), name
 
 
 def pins(path: Path) -> dict[str, str]:
