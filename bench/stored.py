@@ -63,6 +63,7 @@ ADDER_PAUSE_S: Final = 0.05
 NOTES: Final = [
     "each user stays with one server, which holds a copy; one request under way, pauses of 0.3 s, nothing sent twice",
     "reads, counts (read-modify-write), increments and assignments, by chance; every answer is compared with a model",
+    "who goes from server to server during a failover may be shown an older state for a moment, marked stale: not judged here",
     "in the end every session is read at every server, and from the store itself by its own client",
     "servers have the default settings: degraded=serve, outage=serve, store_timeout=1s, ack_timeout=1s",
 ]
