@@ -3,83 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from sessile.engine import Engine
-from sessile.errors import SessionEnded, SessionRotated, SessionUnavailable
+from sessile.errors import SessionUnavailable
 from sessile.record import LIVE
-from sessile.session import Session
 from sessile.stores import shared
 from sessile.stores.base import Changed, ChannelUp
-from sessile.stores.shared import Shared
-from sessile.table import ENTRY_BYTES
-from tests.fakes import SECRET, FakeClock
 from tests.network.clusters import Tab, until
-from tests.stores.memory import MemoryStore
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-
-class Servers:
-    """Some servers that share a store in memory, on one clock."""
-
-    def __init__(self, count: int, **settings: Any) -> None:
-        self.clock = FakeClock()
-        self.store = MemoryStore(self.clock, has_channel=settings.pop("has_channel", True))
-        self.engines = [self._engine(settings) for _ in range(count)]
-
-    def _engine(self, settings: dict[str, Any]) -> Engine:
-        keywords: dict[str, Any] = {"url": "redis://memory", "secret": SECRET, **settings}
-        engine = Engine(backend=Later(), clock_ms=self.clock, sweeps=False, **keywords)
-        engine.backend = Shared(engine, self.store)
-        return engine
-
-    def backend(self, number: int) -> Shared:
-        backend = self.engines[number].backend
-        assert isinstance(backend, Shared)
-        return backend
-
-
-class Later(Shared):
-    """Stands in while the engine is made."""
-
-    def __init__(self) -> None:
-        pass
-
-
-@contextlib.asynccontextmanager
-async def servers_of(count: int, **settings: Any) -> AsyncIterator[Servers]:
-    servers = Servers(count, **settings)
-    for number in range(count):
-        await servers.backend(number).start()
-    await asyncio.sleep(0)
-    servers.store.trips()
-    try:
-        yield servers
-    finally:
-        servers.store.fails = ""
-        servers.store.gate = None
-        for number in range(count):
-            await servers.backend(number).stop()
-
-
-def count(session: Session) -> int:
-    session["n"] = session.get("n", 0) + 1
-    value: int = session["n"]
-    return value
-
-
-def ran(test: Any) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(30):
-            await test
-
-    asyncio.run(bounded())
-
+from tests.stores.sharing import Servers, count, ran, servers_of
 
 # -- trips ---------------------------------------------------------------------------------------------------------------
 
@@ -105,67 +38,6 @@ def test_a_held_and_leased_session_makes_no_trip() -> None:
             assert trips == [1, 0, 1, 0, 1, 0]
             assert await tab.ask(one, count) == 3
             assert servers.store.trips() == 2, "asked for what the other wrote, and pushed"
-
-    ran(run())
-
-
-async def meanwhile(servers: Servers, during: Any, late: Any) -> tuple[Tab, Tab]:
-    """A request at the second server that is under way while another one begins and ends at the first.
-
-    Returns the browser, with what both answers set, and one with the cookies of before.
-    """
-    one, other = servers.engines
-    tab = Tab(one)
-    await tab.ask(one, count)
-    await tab.ask(other, dict)
-    before = Tab(one)
-    before.cookies = dict(tab.cookies)
-    session = other.open((tab.header,), is_https=tab.is_https)
-    await other.prepare(session)
-    dict(session)
-    await tab.ask(one, during)
-    late(session)
-    await other.settle(other.commit(session))
-    tab.keep(other.cookies(session))
-    return tab, before
-
-
-def log_in(session: Session) -> None:
-    session.login("ann")
-
-
-@pytest.mark.parametrize("cache", ["leased", "checked", "off"])
-@pytest.mark.parametrize("has_channel", [True, False])
-@pytest.mark.parametrize("late", [count, log_in, Session.rotate])
-@pytest.mark.parametrize(("during", "refusal"), [(Session.logout, SessionEnded), (log_in, SessionRotated)])
-def test_what_the_store_did_not_keep_is_refused(
-    cache: str, late: Any, during: Any, refusal: type[Exception], *, has_channel: bool
-) -> None:
-    """A session that another server ended or rotated: the slow request's change is no success, nor does it bring it back."""
-    are_both_kept = late is not count and refusal is SessionRotated  # two logins at once are two sessions
-
-    async def run() -> None:
-        async with servers_of(2, cache=cache, has_channel=has_channel) as servers:
-            if are_both_kept:
-                tab, _ = await meanwhile(servers, during, late)
-                assert await tab.look(servers.engines[0]) == {"n": 1}
-                return
-            with pytest.raises(refusal):
-                await meanwhile(servers, during, late)
-            assert servers.backend(1).counts["refused"] == 1
-
-    ran(run())
-
-
-def test_an_end_that_is_known_already_is_no_refusal() -> None:
-    """Who logs out twice, at two servers at once, is logged out."""
-
-    async def run() -> None:
-        async with servers_of(2) as servers:
-            tab, before = await meanwhile(servers, Session.logout, Session.logout)
-            assert not tab.cookies
-            for engine in servers.engines:
-                assert await before.look(engine) == {}
 
     ran(run())
 
@@ -552,28 +424,5 @@ def test_a_change_told_while_asking_leaves_no_lease() -> None:
             servers.store.trips()
             await tab.look(engine)
             assert servers.store.trips() == 1
-
-    ran(run())
-
-
-def test_what_is_kept_for_a_failover_is_bounded() -> None:
-    """However much is pushed within the window, it takes a share of `bytes_max`; the newest is what stays."""
-
-    async def run() -> None:
-        async with servers_of(1, bytes_max=40_000, session_bytes_max=8_000, value_bytes_max=8_000) as servers:
-            (engine,) = servers.engines
-            for _ in range(100):
-                await Tab(engine).ask(engine, count)
-            backend = servers.backend(0)
-            sizes = [ENTRY_BYTES + len(packed) for _, packed in backend._recent.values()]
-            assert 9_000 < sum(sizes) == backend._recent_bytes <= 10_000
-            assert backend.counts["forgotten"] == 100 - len(sizes)
-            last = Tab(engine)
-            for _ in range(3):
-                await last.ask(engine, count)
-            assert len(backend._recent) == len(sizes), "the same session counts once"
-            servers.clock.advance(61)
-            await Tab(engine).ask(engine, count)
-            assert len(backend._recent) == 1 and backend.counts["forgotten"] == 101 - len(sizes)
 
     ran(run())

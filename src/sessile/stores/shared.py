@@ -27,7 +27,7 @@ from sessile.service import Service, running_loop
 from sessile.stores.base import FetchStatus, Pushed
 from sessile.stores.leases import Leases
 from sessile.stores.lines import Lines
-from sessile.table import ENTRY_BYTES
+from sessile.stores.recent import Recent
 
 if TYPE_CHECKING:
     import threading
@@ -57,7 +57,7 @@ __all__ = ["Shared"]
 _LOG: Final = logging.getLogger("sessile.store")
 _RANDOM: Final = SystemRandom()
 RECENT_SHARE: Final = 0.25
-"""What was pushed lately is kept for a failover in so much of `bytes_max`; of more, the oldest is let go, and counted."""
+"""What was pushed lately is kept for a failover in so much of `bytes_max`."""
 LOST_MAX: Final = 200_000
 """So many sessions may wait for a store that is away; of more, the oldest are given up, and counted."""
 ECHO_S: Final = 0.1
@@ -94,9 +94,9 @@ class Shared(Service):
         self._lost: OrderedDict[SessionKey, None] = OrderedDict()
         """Sessions with changes that the store may not have."""
         self._leases = Leases(self._owner.table, self._failed_over)
-        self._recent: OrderedDict[SessionKey, tuple[int, bytes]] = OrderedDict()
-        """What was pushed within `failover_window`, ends included: key → when, and the record."""
-        self._recent_bytes = 0
+        self._recent = Recent(
+            window_ms=round(self._settings.failover_window * 1000), bytes_max=self._settings.bytes_max * RECENT_SHARE
+        )
         self._pulls: dict[SessionKey, asyncio.Task[Pulled]] = {}
         self._touches: dict[SessionKey, int] = {}
         self._away = ""
@@ -402,9 +402,8 @@ class Shared(Service):
     async def _bring_again(self, key: SessionKey) -> None:
         """Push what was pushed within `failover_window`, if no copy of it is held any more."""
         now_ms = self._owner.clock_ms()
-        pushed_ms, packed = self._recent.get(key, (0, b""))
-        is_recent = now_ms - pushed_ms <= self._settings.failover_window * 1000
-        if not packed or not is_recent or self._away or self._owner.table.get(key) is not None:
+        packed = self._recent.get(key, now_ms)
+        if packed is None or self._away or self._owner.table.get(key) is not None:
             return
         self.counts["trips"] += 1
         try:
@@ -430,21 +429,8 @@ class Shared(Service):
 
     def _remember(self, key: SessionKey, record: Record) -> None:
         """What a primary that fails may take with it."""
-        now_ms = self._owner.clock_ms()
         packed = self._owner.table.get(key)
-        packed = record.pack() if packed is None else packed
-        _, before = self._recent.pop(key, (0, None))
-        self._recent[key] = (now_ms, packed)
-        self._recent_bytes += _entry_bytes(packed) - (0 if before is None else _entry_bytes(before))
-        oldest_ms = now_ms - round(self._settings.failover_window * 1000)
-        while self._recent:
-            pushed_ms, oldest = next(iter(self._recent.values()))
-            is_crowded = self._recent_bytes > self._settings.bytes_max * RECENT_SHARE
-            if pushed_ms >= oldest_ms and not is_crowded:
-                return
-            self.counts["forgotten"] += pushed_ms >= oldest_ms
-            self._recent.popitem(last=False)
-            self._recent_bytes -= _entry_bytes(oldest)
+        self._recent.note(key, record.pack() if packed is None else packed, self._owner.clock_ms())
 
     # -- in the background -------------------------------------------------------------------------------------------
 
@@ -481,12 +467,8 @@ class Shared(Service):
             "leased": len(self._leases),
             "pushes": len(self._lines),
             "queued": len(self._lost),
-            "counts": dict(sorted(self.counts.items())),
+            "counts": dict(sorted((self.counts + Counter(forgotten=self._recent.forgotten)).items())),
         }
-
-
-def _entry_bytes(packed: bytes) -> int:
-    return ENTRY_BYTES + len(packed)
 
 
 def _is_moot(change: Change | None, found: Record) -> bool:
