@@ -112,4 +112,7 @@ class Backend(Protocol):
         """Tell the other holders, and wait as `ack` (`none`, `one`, `all`) says; bounded by `ack_timeout`.
 
         With or without a change it waits for everything that this process wrote to the session so far.
+
+        Raises:
+            SessionConflict: the other holder had the last word, and the session was over: nothing of the change was kept.
         """

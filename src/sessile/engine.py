@@ -183,6 +183,7 @@ class Engine:
 
         Raises:
             SessionUnavailable: too few holders confirmed in time, and `degraded` is `refuse`.
+            SessionConflict: the session was over when the change came to a store, which kept nothing of it.
         """
         assert self.backend is not None, "steps come only from an engine that has a backend"
         for step in steps:
