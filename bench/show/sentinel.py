@@ -30,8 +30,9 @@ SUMMARY = (
 )
 PROGRAMS = ("redis-server",)
 
-HARMS: Final = ("killed", "paused", "cut off", "cut off, and a server dies", "started anew at once, empty")
-"""After the last one it is the primary still, mostly, and its replicas copy its emptiness."""
+EMPTIED: Final = "started anew at once, empty"
+"""Then it is the primary still, mostly, and its replicas copy its emptiness."""
+HARMS: Final = ("killed", "paused", "cut off", "cut off, and a server dies", EMPTIED)
 USERS: Final = 60
 """Of either three servers."""
 SERVERS: Final = 3
@@ -82,7 +83,7 @@ async def harm(group: Watched, what: str, doomed: Sequence[Servers] = ()) -> boo
     """Do it to the primary, and undo it after a while; whether another one took over. Of these, a server dies with it."""
     primary = await group.primary()
     until_s = time.monotonic() + HARM_S
-    if what in {"killed", HARMS[-1]}:
+    if what in {"killed", EMPTIED}:
         await primary.kill()
     elif what == "paused":
         primary.pause()
@@ -93,7 +94,7 @@ async def harm(group: Watched, what: str, doomed: Sequence[Servers] = ()) -> boo
         if doomed:
             await asyncio.sleep(DIES_AFTER_S)
             await asyncio.gather(*(servers.kill_last() for servers in doomed))
-        if what == HARMS[-1]:
+        if what == EMPTIED:
             await primary.run()
         else:
             await group.until_another(primary)
@@ -219,6 +220,6 @@ def run(progress: Progress) -> Shown:
     ]
     for what in HARMS:
         found = asyncio.run(play(what, progress))
-        figures += named(what, judge(found, must_move=what != HARMS[-1], must_plain_lose=what.startswith("cut off")))
+        figures += named(what, judge(found, must_move=what != EMPTIED, must_plain_lose=what.startswith("cut off")))
         notes += wrongs(what, found.one.users)
     return Shown("sentinel", figures, notes)
