@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessile.clock import whole_ms
+
 if TYPE_CHECKING:
     from sessile.backend import Backend
     from sessile.network.cluster import Owner
@@ -33,8 +35,8 @@ def connect(engine: Owner) -> Backend | None:
 
 def store_of(settings: Settings) -> Store:
     """The store that the URL names. Raises SettingsError as `connect` does."""
-    tombstone_keep_ms = round(settings.tombstone_keep * 1000)
-    rotation_grace_ms = round(settings.rotation_grace * 1000)
+    tombstone_keep_ms = whole_ms(settings.tombstone_keep)
+    rotation_grace_ms = whole_ms(settings.rotation_grace)
     if settings.scheme.startswith(("redis", "valkey")):
         from sessile.stores.redis import RedisStore  # noqa: PLC0415  # needs a driver that not everybody has
 

@@ -20,7 +20,7 @@ from sessile import codec
 from sessile.backend import Acknowledged, Ended, PullStatus, Whole
 from sessile.blocking import run_blocking
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
-from sessile.clock import boot_clock_ms
+from sessile.clock import boot_clock_ms, whole_ms
 from sessile.connect import connect
 from sessile.counts import COUNTED
 from sessile.credentials import Credentials
@@ -81,13 +81,13 @@ class Engine:
         self.table = Table(
             sessions_max=settings.sessions_max,
             bytes_max=settings.bytes_max,
-            rotation_grace_ms=_ms(settings.rotation_grace),
-            tombstone_keep_ms=_ms(settings.tombstone_keep),
+            rotation_grace_ms=whole_ms(settings.rotation_grace),
+            tombstone_keep_ms=whole_ms(settings.tombstone_keep),
             idle_slack=IDLE_SLACK if backend is not None or settings.is_cluster or settings.is_store else 0.0,
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
-        self._idle_ms = _ms(settings.idle_timeout)
-        self._absolute_ms = _ms(settings.absolute_timeout)
+        self._idle_ms = whole_ms(settings.idle_timeout)
+        self._absolute_ms = whole_ms(settings.absolute_timeout)
         self.clock_ms = clock_ms
         self._draw = draw
         self.lock = threading.Lock()
@@ -132,13 +132,16 @@ class Engine:
             return
         key, seen = visitor.identity.key, visitor.seen
         with self.lock:
-            visit.given = self._given.setdefault(key, Given())
-            visit.pulled = held = self._held(key)
+            found = self.table.find(key)
+        visit.pulled = held = None if found is None else found[1]
         is_alive = held is not None and held.state == LIVE and held.expires_ms() > self.clock_ms()
         is_known = not visitor.is_version_foreign  # what this browser has seen; a late answer may have taken it away
         is_newest = is_known and is_alive and held is not None and held.covers(seen) and self.backend.is_sure(key)
         if is_newest or (held is not None and held.state != LIVE):
             return
+        with self.lock:  # from here on, what this process writes to the session is known to this request
+            visit.given = self._given.setdefault(key, Given())
+            visit.pulled = held = self._held(key)
         pulled = await self.backend.pull(key, held, seen)
         if pulled.record is not None:
             visit.pulled = self._merge_in(key, pulled.record)
@@ -493,7 +496,3 @@ class Engine:
 
 
 _NOTHING: Final = Opened()
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

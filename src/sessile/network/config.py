@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sessile.clock import whole_ms
 from sessile.replication.config import NodeConfig
 from sessile.replication.member import Timings
 
@@ -26,7 +27,7 @@ def node_config(settings: Settings, name: str, host: str, incarnation: int) -> N
         incarnation: higher at every start than at the one before.
     """
     assert settings.is_cluster, "only the servers of a cluster have nodes"
-    beat_ms, tombstone_keep_ms = _ms(settings.beat), _ms(settings.tombstone_keep)
+    beat_ms, tombstone_keep_ms = whole_ms(settings.beat), whole_ms(settings.tombstone_keep)
     return NodeConfig(
         name=name,
         host=host,
@@ -38,16 +39,12 @@ def node_config(settings: Settings, name: str, host: str, incarnation: int) -> N
         directory=settings.directory == "keys",
         timings=Timings(
             beat_ms=beat_ms,
-            suspect_after_ms=_ms(settings.suspect_after),
-            dead_after_ms=_ms(settings.dead_after),
+            suspect_after_ms=whole_ms(settings.suspect_after),
+            dead_after_ms=whole_ms(settings.dead_after),
             return_ms=min(beat_ms, RETURN_MS),
             tombstone_keep_ms=tombstone_keep_ms,
         ),
-        ack_timeout_ms=_ms(settings.ack_timeout),
-        pull_timeout_ms=_ms(settings.pull_timeout),
+        ack_timeout_ms=whole_ms(settings.ack_timeout),
+        pull_timeout_ms=whole_ms(settings.pull_timeout),
         tombstone_keep_ms=tombstone_keep_ms,
     )
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1_000)
