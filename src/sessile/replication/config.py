@@ -50,7 +50,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     """A node that leaves hands over for so long at the most."""
     queue_bytes_max: int = 4 * 2**20
     """What may be outstanding to one peer before changes are left to repair."""
-    repair_window_bytes: int = 64 * 2**10
+    repair_window_bytes: int = 256 * 2**10
     """What repair may have outstanding to one peer."""
     kept_bytes_max: int = 4 * 2**20
     """What a node keeps of sessions that others hold, to ask only for what it lacks."""

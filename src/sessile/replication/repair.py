@@ -36,6 +36,8 @@ BUCKETS: Final = 256
 PASS_KEYS: Final = 250
 """So many records are looked at in one go: about a millisecond, in which nobody else is served."""
 PASS_PAUSE_MS: Final = 1
+WALK_PAUSE_MS: Final = 3
+"""So long others are served between two goes: a pass takes a quarter of a processor at the most."""
 STREAM_MS: Final = 100
 """So long after several records came at once more are expected."""
 PUT_OFF_MS: Final = 3_000
@@ -174,7 +176,7 @@ class Repair:
                 self._finish(going)
                 return
             self._visit(going, key)
-        self._context.alarm(PASS_PAUSE_MS, self._walk)
+        self._context.alarm(WALK_PAUSE_MS, self._walk)
 
     def _visit(self, going: _Pass, key: SessionKey) -> None:
         context = self._context
