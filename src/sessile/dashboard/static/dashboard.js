@@ -25,6 +25,8 @@ const COUNTS = [
 const ANSWERING = ["ready", "draining"];   // what such a server tells is of this moment
 const known = new Map();   // name -> { state, requests, pid, at, rates, busy, card, seenAs }
 const events = [];
+const stored = new Map();  // name of a process of the store -> { role, state, buttons, was, wasRole }
+const STORE_BUTTONS = [BUTTONS[0], BUTTONS[2], BUTTONS[3]];
 
 // -- asking ---------------------------------------------------------------------------------------------------------
 
@@ -67,12 +69,14 @@ function show(status) {
   byId("setting").textContent = `strategy ${status.strategy} · routing ${status.routing}`;
   byId("service").href = status.url;
   const isCluster = status.servers.some((server) => server.node);
-  for (const part of document.querySelectorAll("[data-for]")) part.hidden = (part.dataset.for === "cluster") !== isCluster;
+  const kind = isCluster ? "cluster" : status.strategy === "store" ? "store" : "sticky";
+  for (const part of document.querySelectorAll("[data-for]")) part.hidden = part.dataset.for !== kind;
   for (const server of status.servers) learn(server);
   if (isCluster) learnSights(status);
   showTotals(status, isCluster);
   for (const server of status.servers) showServer(server, isCluster);
   if (isCluster) showSights(status);
+  if (kind === "store") showStore(status);
 }
 
 function learn(server) {
@@ -245,6 +249,36 @@ function showSights({ servers, remarks }) {
   const sentences = remarks.length ? remarks.map((remark) => `${remark}.`) : ["All see each other alive."];
   if (past.length) sentences.push(`What ${past.map(({ name }) => name).join(", ")} saw last is dimmed.`);
   byId("remarks").textContent = sentences.join(" ");
+}
+
+/** The store's processes, each with its buttons; the rows are made once, so that buttons keep their focus. */
+function showStore({ store, remarks, servers }) {
+  const views = servers.filter((one) => one.cluster.state).map(({ name, cluster }) => `${name}: ${cluster.state}${cluster.queued ? `, ${cluster.queued.toLocaleString()} sessions wait for it` : ""}`);
+  byId("store-words").textContent = [...remarks.map((remark) => `${remark}.`), views.length ? `As the servers see it: ${views.join("; ")}.` : ""].join(" ");
+  for (const process of store) {
+    let row = stored.get(process.name);
+    if (!row) {
+      const buttons = STORE_BUTTONS.map(() => el("button", { type: "button", onclick: (event) => actOnStore(process.name, event.currentTarget) }, ""));
+      const role = el("td"), state = el("td");
+      row = { role, state, buttons };
+      stored.set(process.name, row);
+      byId("store").append(el("tr", {}, el("th", { scope: "row" }, chip(process.name)), role, state, el("td", { class: "acts" }, ...buttons)));
+    }
+    if (row.was && row.was !== process.state) happened(process.name, `${process.role || "its process"} ${process.state}`, process.state === "dead");
+    if (row.wasRole && process.role && row.wasRole !== process.role) happened(process.name, `is the ${process.role} now`);
+    Object.assign(row, { was: process.state, wasRole: process.role || row.wasRole });
+    row.role.textContent = process.role;
+    row.state.textContent = process.state;
+    row.buttons.forEach((button, at) => {
+      const [action, label, isSensible = true] = STORE_BUTTONS[at](process.state);
+      Object.assign(button, { textContent: label, disabled: !isSensible });
+      button.dataset.action = action;
+    });
+  }
+}
+
+async function actOnStore(name, button) {
+  try { await post(`/api/servers/${encodeURIComponent(name)}/${button.dataset.action}`, name); } catch (error) { happened(name, `no answer (${error.message})`, true); }
 }
 
 function tracePoints(rates) {

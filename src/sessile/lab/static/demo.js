@@ -202,7 +202,9 @@ function clusterMeaning(answered, servers, lost) {
     ? `${plural(answered.length, "answer")} from ${plural(servers.size, "server")}, taken in turns.`
     : servers.size === 1 ? `${answered.length === 1 ? "The answer" : `All ${answered.length} answers`} came from ${last.server}, where the balancer keeps you.`
       : `The balancer keeps you at one server, ${last.server} now; when one is gone, the next goes on where you were.`;
-  const held = about.strategy === "all-to-all"
+  const held = about.strategy === "store"
+    ? `Your session is in the store. ${last.server} keeps a copy: it answers from that as long as the store tells of no change, and asks where it does.`
+    : about.strategy === "all-to-all"
     ? `Every server holds your session: ${last.server} answered from its own memory.`
     : { primary: `${last.server} is the first of the two servers that hold your session: it answered from its own memory, and the other one hears of each change.`,
       backup: `${last.server} holds the second copy of your session: it answered from its own memory, and the primary hears of each change.`,
@@ -211,6 +213,7 @@ function clusterMeaning(answered, servers, lost) {
 }
 
 function wordsForLoss({ answer, before }) {
+  if (about.strategy === "store") return `${answer.server} asked the store, which does not know your session.`;
   if (isCluster()) return `${answer.server} asked the others, and nobody knows your session: all that held it are gone.`;
   if (about.routing === "round-robin") {
     return answer.key
