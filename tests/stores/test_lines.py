@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from sessile.stores.lines import Lines
+from sessile.stores.lines import AT_ONCE, Lines, each
 
 if TYPE_CHECKING:
     from sessile.token import SessionKey
@@ -64,5 +64,27 @@ def test_whoever_waits_for_what_is_on_its_way_sends_nothing() -> None:
         sent.gate.set()
         assert await arriving is False
         assert sent.batches == [(KEY, [], "one")]
+
+    asyncio.run(run())
+
+
+def test_each_is_done_a_few_at_a_time() -> None:
+    """Every one once, and never more than so many at once."""
+
+    async def run() -> None:
+        done: list[bytes] = []
+        under_way = most = 0
+
+        async def do(key: bytes) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            done.append(key)
+
+        keys = [bytes([number]) for number in range(100)]
+        await each(keys, do)
+        assert sorted(done) == keys and most == AT_ONCE
 
     asyncio.run(run())

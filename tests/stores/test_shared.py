@@ -426,3 +426,45 @@ def test_a_change_told_while_asking_leaves_no_lease() -> None:
             assert servers.store.trips() == 1
 
     ran(run())
+
+
+def test_a_failover_is_waited_for_where_what_is_held_will_not_do() -> None:
+    """The other server wrote last: its browser is not shown this server's older copy, but waits for the store."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            one, other = servers.engines
+            tab = Tab(one)
+            await tab.ask(one, count)
+            await tab.ask(other, count)
+            servers.store.fails = "failing over"
+            asking = asyncio.create_task(tab.ask(one, count))
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            servers.store.fails = ""
+            assert await asking == 3
+            assert one.counts["stale"] == 0
+
+    ran(run())
+
+
+def test_what_fails_at_once_is_tried_once_more() -> None:
+    """A connection to a primary that is gone: the next one is found, and nobody notices."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            opened = servers.store.open
+
+            async def open_() -> None:
+                servers.store.fails = ""
+                await opened()
+
+            servers.store.open = open_  # type: ignore[method-assign]
+            servers.store.fails = "reset"
+            assert await tab.ask(engine, count) == 2
+            assert servers.backend(0).counts["outages"] == engine.counts["degraded"] == 0
+
+    ran(run())

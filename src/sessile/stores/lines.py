@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     Send = Callable[[SessionKey, list[Change], str], Awaitable["Arrived"]]
 
-__all__ = ["Arrived", "Lines"]
+__all__ = ["Arrived", "Lines", "each"]
 
 Arrived = bool | Record
 """Whether changes were confirmed; or the record of a session that was over when they came, which kept none of them."""
 
 _STRENGTH: Final = {"none": 0, "one": 1, "all": 2}
+AT_ONCE: Final = 8
+"""So many sessions are brought to, or compared with, a store at once that is back: the servers are no herd."""
 
 
 class _Line:
@@ -96,3 +98,14 @@ class Lines:
         finally:
             del self._moving[key]
             self._sent.pop(key, None)
+
+
+async def each(keys: list[SessionKey], do: Callable[[SessionKey], Awaitable[None]]) -> None:
+    """Do this for each session, a few at a time."""
+    coming = iter(keys)
+
+    async def some() -> None:
+        for key in coming:
+            await do(key)
+
+    await asyncio.gather(*(some() for _ in range(AT_ONCE)))

@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections import Counter, OrderedDict
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus, Whole
 from sessile.changes import check_is_live
@@ -26,12 +26,13 @@ from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
 from sessile.stores.base import FetchStatus, Pushed
 from sessile.stores.leases import Leases
-from sessile.stores.lines import Lines
+from sessile.stores.lines import Lines, each
+from sessile.stores.questions import Questions
 from sessile.stores.recent import Recent
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from typing import Protocol
 
     from sessile.backend import Change
@@ -56,6 +57,7 @@ __all__ = ["Shared"]
 
 _LOG: Final = logging.getLogger("sessile.store")
 _RANDOM: Final = SystemRandom()
+T = TypeVar("T")
 RECENT_SHARE: Final = 0.25
 """What was pushed lately is kept for a failover in so much of `bytes_max`."""
 LOST_MAX: Final = 200_000
@@ -68,8 +70,8 @@ EXPIRED_AT_ONCE: Final = 500
 AWAY_MIN_S: Final = 0.05
 AWAY_MAX_S: Final = 1.0
 """The probe of a store that is away comes so often."""
-AT_ONCE: Final = 8
-"""So many sessions are brought to, or compared with, a store at once that is back: the servers are no herd."""
+AT_ONCE_SHARE: Final = 0.25
+"""A call that failed within so much of `store_timeout` failed at once: there is time to try again."""
 
 
 class Shared(Service):
@@ -97,10 +99,11 @@ class Shared(Service):
         self._recent = Recent(
             window_ms=round(self._settings.failover_window * 1000), bytes_max=self._settings.bytes_max * RECENT_SHARE
         )
-        self._pulls: dict[SessionKey, asyncio.Task[Pulled]] = {}
+        self._questions = Questions(self._fetch)
         self._touches: dict[SessionKey, int] = {}
         self._away = ""
         """Why the store is away; empty while it is there."""
+        self._back = asyncio.Event()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -184,26 +187,27 @@ class Shared(Service):
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        answer = await self.ask(lambda: self._pull(key, have, heads), self._settings.store_timeout)
+        patience_s = self._settings.store_timeout + self._settings.pull_timeout
+        answer = await self.ask(lambda: self._pull(key, have, heads, patience_s), patience_s)
         return answer or Pulled(PullStatus.UNREACHABLE)
 
-    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        """Ask, or share the answer to a question that is under way: it may have been asked before the browser saw more."""
-        if self._away:
-            if have is not None and self._leases.is_over(key):
-                return Pulled(PullStatus.RECORD, have.end(ENDED, self._owner.clock_ms()))
-            return Pulled(PullStatus.UNREACHABLE)
-        asking = self._pulls.get(key)
-        if asking is not None:
-            self.counts["shared"] += 1
-            pulled = await asyncio.shield(asking)
-            if pulled.record is not None and pulled.record.covers(heads):
-                return pulled
-        asking = self._pulls.get(key)
-        if asking is None:
-            asking = self._pulls[key] = asyncio.get_running_loop().create_task(self._fetch(key, have))
-            asking.add_done_callback(lambda _: self._pulls.pop(key, None))
-        return await asyncio.shield(asking)
+    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads, patience_s: float) -> Pulled:
+        """Where what is held here will not do, a store that is away is waited for: a failover takes a moment."""
+        until = asyncio.get_running_loop().time() + patience_s
+        pulled = await self._pull_now(key, have, heads)
+        if pulled.status is PullStatus.UNREACHABLE and (have is None or not have.covers(heads)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._back.wait()
+                    pulled = await self._pull_now(key, have, heads)
+        return pulled
+
+    async def _pull_now(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        if not self._away:
+            return await self._questions.pull(key, have, heads)
+        if have is not None and self._leases.is_over(key):
+            return Pulled(PullStatus.RECORD, have.end(ENDED, self._owner.clock_ms()))
+        return Pulled(PullStatus.UNREACHABLE)
 
     async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
         """One trip. A copy that is out of time by what is known here is asked for as a whole: it may have been touched."""
@@ -212,7 +216,8 @@ class Shared(Service):
         watch = self._leases.watch(key)
         self.counts["trips"] += 1
         try:
-            fetched = await self.store.fetch(key, have.version if is_alive and have is not None else None)
+            version = have.version if is_alive and have is not None else None
+            fetched = await self._try(lambda: self.store.fetch(key, version))
         except StoreError as error:
             self._went_away(error)
             return Pulled(PullStatus.UNREACHABLE)
@@ -281,7 +286,7 @@ class Shared(Service):
             return False
         watch = self._leases.watch(key)
         try:
-            pushed = await self._push_once(key, changes, whole, ack)
+            pushed = await self._try(lambda: self._push_once(key, changes, whole, ack))
         except StoreError as error:
             self._lose(key)
             self._went_away(error)
@@ -340,11 +345,24 @@ class Shared(Service):
         _LOG.warning("%s: another primary answers", self.store.where)
         self._run(self._reconcile())
 
+    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Once more, should it fail at once: another primary may have taken over, and no call does harm twice."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return await call()
+        except StoreError:
+            if self._away or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
+                raise
+            await self.store.open()
+            return await call()
+
     def _went_away(self, error: StoreError) -> None:
         """Nobody waits for the store until the probe has reached it."""
         self.counts["store_errors"] += 1
         if not self._away:
             self._away = str(error)
+            self._back.clear()
             self.counts["outages"] += 1
             self._leases.drop_all()
             _LOG.warning("%s is away: %s", self.store.where, error)
@@ -364,6 +382,7 @@ class Shared(Service):
                 continue
             break
         self._away = ""
+        self._back.set()
         _LOG.warning("%s is back; %d sessions wait for it", self.store.where, len(self._lost))
         await self._bring_lost()
         await self._reconcile()
@@ -391,12 +410,12 @@ class Shared(Service):
             await self._lines.add(key, None, "none")
 
     async def _bring_lost(self) -> None:
-        await _each(list(self._lost), self._bring)
+        await each(list(self._lost), self._bring)
 
     async def _reconcile(self) -> None:
         """Compare every copy with the store, and what was pushed lately though no copy is held any more."""
-        await _each(list(self._recent), self._bring_again)
-        await _each(list(self._owner.table), self._compare)
+        await each(list(self._recent), self._bring_again)
+        await each(list(self._owner.table), self._compare)
         self.counts["reconciled"] += not self._away
 
     async def _bring_again(self, key: SessionKey) -> None:
@@ -420,7 +439,7 @@ class Shared(Service):
             self._lose(key)
             await self._bring(key)
             return
-        pulled = await self._pull(key, held, ())
+        pulled = await self._pull_now(key, held, ())
         if pulled.record is not None:
             self._merge_in(key, pulled.record)
         if pulled.status is PullStatus.RECORD and pulled.record is not None and not pulled.record.covers(held.heads):
@@ -476,14 +495,3 @@ def _is_moot(change: Change | None, found: Record) -> bool:
     if isinstance(change, Ended):
         return change.record.state >= found.state
     return change is None
-
-
-async def _each(keys: list[SessionKey], do: Callable[[SessionKey], Any]) -> None:
-    """Do this for each, a few at once."""
-    coming = iter(keys)
-
-    async def some() -> None:
-        for key in coming:
-            await do(key)
-
-    await asyncio.gather(*(some() for _ in range(AT_ONCE)))
