@@ -193,14 +193,17 @@ class Repair:
                 self._hand_over(going, key, digest, context.peers)
             return
         placement = context.placement
-        others = placement.rest
-        if others is None and placement.is_holder(key):
-            others = placement.others(key)
-        if others is not None:
-            for name in others:
+        if placement.rest is not None:
+            for name in placement.rest:
                 going.count(name, key, digest)
+            return
+        holders = placement.order(key)[: placement.copies]  # what is remembered is left to those who are in use
+        if placement.me in holders:
+            for name in holders:
+                if name != placement.me:
+                    going.count(name, key, digest)
         elif context.handed.get(key) is not packed:
-            self._hand_over(going, key, digest, placement.holders(key))
+            self._hand_over(going, key, digest, holders)
 
     def _hand_over(self, going: _Pass, key: SessionKey, digest: int, names: Iterable[str]) -> None:
         """Offer what is not this node's to hold any more to these, and remember until all have it."""

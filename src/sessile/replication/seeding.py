@@ -66,12 +66,10 @@ class Seeding:
     def _walk(self, peer: Peer, keys: Iterator[SessionKey]) -> None:
         if self._seeded.get(peer.name) is not peer:
             return
-        state = self._context.replica.table.state
-        looked = 0
         if len(peer.repairing) < AHEAD:
-            for looked, key in enumerate(islice(keys, SEED_KEYS), 1):  # noqa: B007  # how many there were
-                if state(key) == LIVE and self._is_mine(key, peer.name):
-                    peer.repairing.append(key)
+            looked = list(islice(keys, SEED_KEYS))
+            state = self._context.replica.table.state
+            peer.repairing.extend(key for key in self._mine(looked, peer.name) if state(key) == LIVE)
             self._pump(peer)
             if not looked and not peer.repairing:
                 del self._seeded[peer.name]
@@ -79,9 +77,17 @@ class Seeding:
                 return
         self._context.alarm(SEED_PAUSE_MS, lambda: self._walk(peer, keys))
 
-    def _is_mine(self, key: SessionKey, name: str) -> bool:
-        """Whether it is this node that sends the session to that one: no newcomer has anything to send."""
-        holders = self._context.placement.holders(key)
-        if name not in holders:
-            return False
-        return next((holder for holder in holders if holder not in self._seeded), "") == self._context.config.name
+    def _mine(self, keys: list[SessionKey], name: str) -> list[SessionKey]:
+        """Those that this node sends to that one: no newcomer has anything to send."""
+        placement, me = self._context.placement, self._context.config.name
+        if placement.rest is not None:  # everybody holds everything: the keys are dealt out
+            senders = [each for each in placement.names if each not in self._seeded]
+            place, among = senders.index(me), len(senders)
+            return [key for key in keys if key[-1] % among == place]
+        order, copies = placement.order, placement.copies
+        mine = []
+        for key in keys:
+            holders = order(key)[:copies]
+            if name in holders and next((each for each in holders if each not in self._seeded), "") == me:
+                mine.append(key)
+        return mine
