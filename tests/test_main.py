@@ -12,6 +12,6 @@ def test_python_dash_m_is_the_command() -> None:
     shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert shown.stdout == f"sessile {__version__}\n"
     assert subprocess.run([*command, "nothing"], capture_output=True, check=False).returncode == 2
-    refused = subprocess.run([*command, "demo", "--strategy", "store"], capture_output=True, text=True, check=False)
+    refused = subprocess.run([*command, "demo", "--servers", "0"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
