@@ -84,6 +84,11 @@ class Cluster:
         self._namespaces = namespaces
         self._said: list[str] = []
 
+    @property
+    def next_address(self) -> str:
+        """Where the server that is started next will be reached by the others."""
+        return self._addresses[self._started]
+
     async def start(self) -> Member:
         """Start the next server; returns when it has imported everything, and before it answers."""
         number = self._started

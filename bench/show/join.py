@@ -30,7 +30,7 @@ SESSIONS: Final = 100_000
 SERVERS: Final = 3
 ROUNDS: Final = 3
 BROWSERS: Final = 6
-PAUSE_S: Final = 0.01
+PAUSE_S: Final = 0.02
 """Each browser rests so long between two requests."""
 BEFORE_S: Final = 3.0
 AFTER_S: Final = 3.0
@@ -63,6 +63,8 @@ class Joined:
     """So many sessions are its to hold."""
     missing: int = 0
     """Of these it did not hold, or not as the others do."""
+    processor_s: float = 0.0
+    """What all servers together spent until then, on the newcomer and on browsers."""
     meanwhile: Times = field(default_factory=Times)
 
 
@@ -113,16 +115,23 @@ async def join(group: Cluster, jar: dict[bytes, bytes], load: Load) -> tuple[Mem
     before = await group.members[0].ask("/bench/contents")
     for member in group.members[1:]:
         before |= await member.ask("/bench/contents")
+    names = [*(member.address for member in group.members), group.next_address]
+    joined.share = share_of(group.next_address, names, list(before), group.strategy)
+    await asyncio.sleep(0.5)
     load.turn()
+    spent_s = await spent(group)
     newcomer = await group.start()
-    joined.share = share_of(
-        newcomer.address, [member.address for member in group.members], list(before), group.strategy
-    )
     joined.answer_s = await first_answer(newcomer, jar) - newcomer.imported
     joined.hold_s = await held(newcomer, joined.share) - newcomer.imported
+    joined.processor_s = await spent(group) - spent_s
     await asyncio.sleep(AFTER_S)
     joined.meanwhile = load.turn()
     return newcomer, joined
+
+
+async def spent(group: Cluster) -> float:
+    """The processor time of all servers until now."""
+    return sum([float((await member.ask("/bench/size"))["processor_s"]) for member in group.members])
 
 
 def share_of(name: str, names: list[str], keys: list[str], strategy: str) -> int:
@@ -242,6 +251,7 @@ def judged(strategy: str, found: Found) -> list[Figure]:
             hold_s < HOLD_S_MAX, f"{tomcat}, its transfer", TOMCAT_HOLD_S[strategy],
         ),
         figure("the slowest newcomer's", max(joined.hold_s for joined in found.joined), "s"),
+        figure("processor time of all servers until then", median(j.processor_s for j in found.joined), "s"),
         figure("of its share missing or different", lacking, "", "= 0", lacking == 0),
         figure("requests to the others that failed", failed, "", "= 0", failed == 0),
         figure("the others' answers before: median", quantile(before, 0.5) * 1_000, "ms"),
