@@ -166,11 +166,16 @@ def draw(seed: int) -> Options:
     # What came later is of chance of its own, so that it left what older seeds found as it was.
     glances = rng_of(seed, "glances").random() < _GLANCES_CHANCE
     drawn = drawn.but(glances=glances, reads=READS if drawn.idle > 100_000 else _reads(seed))
-    return _forgetful(drawn) if rng_of(seed, "keeps").random() < _FORGETFUL_CHANCE else drawn
+    is_forgetful = drawn.idle > 100_000 and rng_of(seed, "keeps").random() < _FORGETFUL_CHANCE
+    return _forgetful(drawn) if is_forgetful else drawn
 
 
 def _forgetful(options: Options) -> Options:
-    """Where ended sessions are not remembered for long; partitions that last longer come as well."""
+    """Where ended sessions are not remembered for long; partitions that last longer come as well.
+
+    Sessions are long there: of one that lives shorter than the ends of others are remembered, the larger side's copies may
+    have run out of time while it was used on the smaller one, which starts over.
+    """
     return options.but(
         tombstones=_FORGETFUL_MS,
         grace=min(options.grace, 100),
