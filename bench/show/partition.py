@@ -235,7 +235,7 @@ class Play:
         if is_cut:
             found.answers += 1
             found.worst_s = max(found.worst_s, taken)
-            if taken > NORMAL_S and self.is_held(user.key, tab.server):
+            if taken > NORMAL_S and status != 503:
                 found.cut_normal_s = time.monotonic() - self._cut_at
             if status == 503 and not self.is_held(user.key, tab.server):
                 found.refused += 1
