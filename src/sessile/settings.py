@@ -322,7 +322,9 @@ class Settings:
     )
     store_timeout: float = field(
         default=1.0,
-        metadata=_about(kinds.duration("10ms", "1m"), "How long the store may take to answer before it is away.", STORES),
+        metadata=_about(
+            kinds.duration("10ms", "1m"), "How long the store may take to answer before it is away.", STORES
+        ),
     )
     failover_window: float = field(
         default=60.0,
