@@ -101,7 +101,8 @@ def test_an_app_that_fails_to_start_leaves_no_member_behind() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        lived(broken, Logged([]), [])
+        lived(broken, Logged(steps := []), [])
+    assert steps == ["joined", "left"]
 
 
 def test_a_server_that_cannot_join_does_not_start() -> None:

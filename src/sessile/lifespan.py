@@ -65,6 +65,8 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
             raise
         except Exception:
             if is_asked:
+                await backend.stop()
+                engine.close()
                 raise
         if not is_asked:
             await receive_()
