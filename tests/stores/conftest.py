@@ -9,23 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.stores.mariadb import MariaDb
-from tests.stores.postgres import Postgres
+from tests.stores.postgres import own_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.stores.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server for all tests that do it no harm."""
-    with tempfile.TemporaryDirectory(prefix="sessile-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = Postgres(Path(folder) / "server")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with own_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.conftest import SEARCHED
 
-__all__ = ["PASSWORD", "Postgres", "unused_port"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["PASSWORD", "Postgres", "own_postgres", "unused_port"]
 
 PASSWORD = "not-to-be-shown"
 WITHIN_S = 30.0
@@ -132,6 +136,19 @@ class Postgres:
         )
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
+
+
+@contextlib.contextmanager
+def own_postgres() -> Iterator[Postgres]:
+    """A server that runs as long as the `with` lasts."""
+    with tempfile.TemporaryDirectory(prefix="sessile-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder) / "server")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def _program(name: str) -> Path:

@@ -9,9 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,11 +19,12 @@ from sessile.errors import StoreError
 from sessile.stores import sql
 from sessile.stores.base import FetchStatus
 from sessile.stores.sql import LETTING_GO_S, SqlStore
-from tests.stores.postgres import PASSWORD, Postgres, unused_port
+from tests.stores.postgres import PASSWORD, Postgres, own_postgres, unused_port
 from tests.stores.rig import fresh_key, new, ran, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from sessile.stores.sql_engine import Connections
     from tests.stores.mariadb import MariaDb
@@ -328,23 +327,10 @@ def test_somebody_listens_and_says_nothing(url: str) -> None:
     ran(body)
 
 
-@contextlib.contextmanager
-def own_server() -> Iterator[Postgres]:
-    """A server that may be harmed."""
-    with tempfile.TemporaryDirectory(prefix="sessile-postgres-") as folder:
-        Path(folder).chmod(0o755)
-        server = Postgres(Path(folder) / "server")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
 @pytest.fixture(scope="module")
 def victim() -> Iterator[Postgres]:
     """A server that may be harmed, as long as the same one runs afterwards."""
-    with own_server() as server:
+    with own_postgres() as server:
         yield server
 
 
@@ -416,7 +402,7 @@ def test_a_server_that_was_started_anew() -> None:
             server.start()
             assert (await store.apply(write(record, key, 5, a=b"2")[1], "one")).outcome is Outcome.APPLIED
 
-    with own_server() as server:
+    with own_postgres() as server:
         ran(lambda: body(server))
 
 
