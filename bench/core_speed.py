@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from random import Random
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sessile import codec
 from sessile.backend import Acknowledged, Pulled, PullStatus, Whole
@@ -22,6 +22,7 @@ from sessile.replication.config import NodeConfig
 from sessile.replication.events import AddressesFound, ChangePushed, FramesReceived, LinkUp, Send
 from sessile.replication.node import Node
 from sessile.replication.wire import Frames
+from sessile.simulation.asking import InProcess
 from sessile.table import Table
 
 if TYPE_CHECKING:
@@ -144,43 +145,11 @@ def changes(pair: Pair, count: int, together: int) -> tuple[float, float, float]
     return sent, taken, acknowledged
 
 
-class _Holder:
+class _Holder(InProcess):
     """The backend of a process that holds every session: asked about everything, and never for anything."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-
-    is_running = True
-
-    async def start(self) -> None:
-        """It has no life of its own."""
-
-    def start_in_thread(self) -> None:
-        """Nor a thread."""
-
-    async def stop(self) -> None:
-        """Nor an end."""
-
-    def status(self) -> dict[str, Any]:
-        return {}
-
-    def holds(self, key: SessionKey) -> bool:
-        return self._node.placement.is_holder(key)
-
-    def is_sure(self, key: SessionKey) -> bool:
-        return self._node.is_sure(key)
-
-    def is_trusting(self) -> bool:
-        return self._node.is_trusting
-
-    def is_first_holder(self, key: SessionKey) -> bool:
-        return self._node.placement.is_first(key)
-
-    def is_settled(self, key: SessionKey) -> bool:
-        return self._node.is_settled(key)
-
-    def is_confirmed(self, key: SessionKey) -> bool:
-        return self._node.is_confirmed(key)
+        self.node = node
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         """Nothing is old enough."""

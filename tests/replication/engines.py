@@ -13,6 +13,7 @@ from sessile.engine import Engine
 from sessile.replication.config import NodeConfig
 from sessile.replication.events import AddressesFound, ChangePushed, PullAsked, SessionTouched
 from sessile.replication.node import Node
+from sessile.simulation.asking import InProcess
 from tests.replication.cluster import Cluster, Server
 
 if TYPE_CHECKING:
@@ -38,48 +39,12 @@ class _Ticket:
         return (yield self)
 
 
-class _Backend:
+class _Backend(InProcess):
     """The other holders, by way of the server's node."""
 
     def __init__(self, cluster: Engines, name: str) -> None:
         self._cluster = cluster
         self._name = name
-
-    @property
-    def _node(self) -> Node:
-        return self._cluster.servers[self._name].node
-
-    is_running = True
-
-    async def start(self) -> None:
-        """It has no life of its own."""
-
-    def start_in_thread(self) -> None:
-        """Nor a thread."""
-
-    async def stop(self) -> None:
-        """Nor an end."""
-
-    def status(self) -> dict[str, Any]:
-        return {}
-
-    def holds(self, key: SessionKey) -> bool:
-        return self._node.placement.is_holder(key)
-
-    def is_sure(self, key: SessionKey) -> bool:
-        return self._node.is_sure(key)
-
-    def is_trusting(self) -> bool:
-        return self._node.is_trusting
-
-    def is_first_holder(self, key: SessionKey) -> bool:
-        return self._node.placement.is_first(key)
-
-    def is_settled(self, key: SessionKey) -> bool:
-        return self._node.is_settled(key)
-
-    def is_confirmed(self, key: SessionKey) -> bool:
-        return self._node.is_confirmed(key)
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         self._cluster.handle(self._name, SessionTouched(key, touched_ms))
@@ -122,11 +87,12 @@ class Engines(Cluster):
 
     def start(self, name: str, *, incarnation: int = 1) -> Server:
         rng = Random(f"{name}/{incarnation}")
+        backend = _Backend(self, name)
         engine = self.engines[name] = Engine(
-            secret=SECRET, backend=_Backend(self, name), clock_ms=lambda: self.now_ms, draw=rng.randbytes, sweeps=False
+            secret=SECRET, backend=backend, clock_ms=lambda: self.now_ms, draw=rng.randbytes, sweeps=False
         )
         config = NodeConfig(name=name, host=f"host-{name}", incarnation=incarnation, **self.config)
-        node = Node(config, engine.table, rng=rng, now_ms=self.now_ms)
+        node = backend.node = Node(config, engine.table, rng=rng, now_ms=self.now_ms)
         server = self.servers[name] = Server(name, node, engine.table, 0)
         self.handle(name, AddressesFound(self._addresses))
         return server

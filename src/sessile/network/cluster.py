@@ -21,6 +21,7 @@ from sessile.network.discovery import Discovery, find_me
 from sessile.network.runtime import JOIN_S, Runtime
 from sessile.record import LIVE
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
+from sessile.replication.holding import Holding
 from sessile.service import Service, running_loop
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ RESOLVE_S: Final = 5.0
 """So long the first answer of a name service is waited for, where this server is to be found in it."""
 
 
-class Cluster(Service):
+class Cluster(Holding, Service):
     """The other servers, as a `Backend` of the engine.
 
     Args:
@@ -64,7 +65,6 @@ class Cluster(Service):
         self._owner = owner
         self._settings = owner.settings
         self._runtime: Runtime | None = None
-        self._node: Node
         self._discovering: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Cluster(Service):
         self._discovering = discovering
         runtime.found(named)
         await runtime.joined()
-        self._node = runtime.node
+        self.node = runtime.node
         self._runtime = runtime
         _LOG.info("%s: joined %d other members", me, len(runtime.node.peers))
 
@@ -153,25 +153,7 @@ class Cluster(Service):
         """The node stays the parent's: a child that wants one starts its own."""
         self._runtime = self._discovering = None
 
-    # -- what does not wait ------------------------------------------------------------------------------------------
-
-    def holds(self, key: SessionKey) -> bool:
-        return self._node.placement.is_holder(key)
-
-    def is_sure(self, key: SessionKey) -> bool:
-        return self._node.is_sure(key)
-
-    def is_trusting(self) -> bool:
-        return self._node.is_trusting
-
-    def is_first_holder(self, key: SessionKey) -> bool:
-        return self._node.placement.is_first(key)
-
-    def is_settled(self, key: SessionKey) -> bool:
-        return self._node.is_settled(key)
-
-    def is_confirmed(self, key: SessionKey) -> bool:
-        return self._node.is_confirmed(key)
+    # -- what is told ------------------------------------------------------------------------------------------------
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         runtime = self._runtime

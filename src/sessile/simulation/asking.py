@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
+from sessile.replication.holding import Holding
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sessile.simulation.process import Process
     from sessile.token import SessionKey
 
-__all__ = ["Pull", "Push", "SimBackend", "Sleep"]
+__all__ = ["InProcess", "Pull", "Push", "SimBackend", "Sleep"]
 
 
 class _Awaited:
@@ -69,45 +70,32 @@ class Push(_Awaited):
         return ChangePushed(ticket, self.key, self.change, self.ack)
 
 
-class SimBackend:
+class InProcess(Holding):
+    """A backend without a life of its own: it is there as long as its node. How it is asked, who derives from it says."""
+
+    __slots__ = ()
+    is_running = True
+
+    async def start(self) -> None:
+        """It runs already."""
+
+    def start_in_thread(self) -> None:
+        """It has no thread."""
+
+    async def stop(self) -> None:
+        """It ends with its node."""
+
+    def status(self) -> dict[str, Any]:
+        return {}
+
+
+class SimBackend(InProcess):
     """The other holders, as far as this process's node knows them."""
 
     __slots__ = ("_process",)
 
     def __init__(self, process: Process) -> None:
         self._process = process
-
-    is_running = True
-
-    async def start(self) -> None:
-        """It runs as long as its process."""
-
-    def start_in_thread(self) -> None:
-        """There are no threads here."""
-
-    async def stop(self) -> None:
-        """It ends with its process."""
-
-    def status(self) -> dict[str, Any]:
-        return {}
-
-    def holds(self, key: SessionKey) -> bool:
-        return self._process.node.placement.is_holder(key)
-
-    def is_sure(self, key: SessionKey) -> bool:
-        return self._process.node.is_sure(key)
-
-    def is_trusting(self) -> bool:
-        return self._process.node.is_trusting
-
-    def is_first_holder(self, key: SessionKey) -> bool:
-        return self._process.node.placement.is_first(key)
-
-    def is_settled(self, key: SessionKey) -> bool:
-        return self._process.node.is_settled(key)
-
-    def is_confirmed(self, key: SessionKey) -> bool:
-        return self._process.node.is_confirmed(key)
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         self._process.feed(SessionTouched(key, touched_ms))

@@ -139,8 +139,9 @@ class Process:
         self._is_busy = False
         self._armed_ms: int | None = None
         self._turns = (0, 0)
-        self.engine = Engine(settings, backend=SimBackend(self), clock_ms=clock, draw=rng.randbytes, sweeps=False)
-        self.node = world.make_node(self, self.engine.table)
+        backend = SimBackend(self)
+        self.engine = Engine(settings, backend=backend, clock_ms=clock, draw=rng.randbytes, sweeps=False)
+        self.node = backend.node = world.make_node(self, self.engine.table)
 
     def __repr__(self) -> str:
         return f"<Process {self.name}/{self.incarnation}>"
