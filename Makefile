@@ -15,6 +15,7 @@ PYTHON = $(shell sh scripts/python.sh)
 endif
 
 # Programs that are no Python packages: installed by the targets that use them where that is allowed (scripts/apt.sh).
+DEMO_PROGRAMS := redis-server
 TEST_PROGRAMS := postgres redis-server
 FULL_PROGRAMS := haproxy nginx wrk mariadbd
 
@@ -28,7 +29,8 @@ $(READY): requirements.lock pyproject.toml scripts/venv.sh
 	@sh scripts/venv.sh $(PYTHON) $(VENV)
 	@touch $@
 
-demo: $(READY)  ## the first strategy on real processes: http://127.0.0.1:8080
+demo: $(READY)  ## a strategy on real processes: http://127.0.0.1:8080 (ARGS="--strategy primary-backup")
+	@case '$(ARGS)' in *store*) sh scripts/apt.sh $(DEMO_PROGRAMS) || true ;; esac
 	@$(BIN)/sessile demo $(ARGS)
 
 test: $(READY)  ## everything a change must pass: checks and tests

@@ -15,7 +15,7 @@ from sessile.cli import demo as demo_module
 from sessile.cli import main
 from sessile.lab import ports
 from sessile.lab.demo import ROUTINGS
-from tests.lab.running import command, free_pair, running
+from tests.lab.running import command, free_pair, running, told_at_start
 from tests.lab.waiting import is_running, wait_until
 
 if TYPE_CHECKING:
@@ -139,18 +139,8 @@ def test_round_robin_loses_sessions() -> None:
 def test_start_up_tells_a_person_where_to_go() -> None:
     """What is starting, each process, both URLs and how to end it; at the end, that it has."""
     port = free_pair()
-    with subprocess.Popen(
-        command(port, "--servers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        lines: list[str] = []
-        while not lines or "Ctrl-C" not in lines[-1]:
-            lines.append(process.stdout.readline())
-            assert lines[-1], "ended before it had started"
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
-    shown = "".join(lines)
-    assert "Starting 2 servers" in lines[0]
-    for part in ("s1", "s2", "balancer", f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{port + 1}/"):
-        assert part in shown
-    assert (rest, errors) == ("All processes have ended.\n", "")
+    told = told_at_start("--servers", "2", port=port)
+    assert told.startswith("Starting 2 servers")
+    for part in ("s1", "s2", "balancer", f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{port + 1}/", "Ctrl-C"):
+        assert part in told
+    assert told.endswith("All processes have ended.\n")

@@ -39,6 +39,22 @@ def command(port: int, *options: str) -> list[str]:
     return [sys.executable, "-m", "sessile", "demo", "--port", str(port), *options]
 
 
+def told_at_start(*options: str, port: int | None = None) -> str:
+    """All that a demo tells the terminal that it is started in and, once it serves, ended in."""
+    with subprocess.Popen(
+        command(port or free_pair(), *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or "Ctrl-C" not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], f"ended before it had started: {process.communicate()[1]}"
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=STOP_S)
+    assert errors == ""
+    return "".join([*lines, rest])
+
+
 class RunningDemo:
     """One demo: its process, its ports, its control API."""
 

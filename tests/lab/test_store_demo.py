@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.lab.running import running
+from tests.lab.running import running, told_at_start
 from tests.lab.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.needs("redis-server")
@@ -36,3 +41,23 @@ def test_the_stores_primary_may_be_killed() -> None:
         wait_until(lambda: primaries() == 1, "another primary")
         wait_until(is_settled, "a store that is there")
         assert [count() for _ in range(4)] == [5, 6, 7, 8]
+
+
+@pytest.mark.needs("redis-server")
+def test_its_processes_are_told_at_start() -> None:
+    """Each with what it is: one may be killed by hand, too."""
+    told = told_at_start("--strategy", "store", "--servers", "1")
+    assert [told.count(f", {role}\n") for role in ("primary", "replica", "sentinel")] == [1, 2, 3]
+    assert "Mind:" not in told
+
+
+def test_without_a_redis_it_is_said_that_one_file_is_a_single_point_of_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the terminal and on the dashboard, with what would make it another one."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # nothing is there
+    assert "Mind: the store is one file, a single point of failure: " in told_at_start(
+        "--strategy", "store", "--servers", "1"
+    )
+    with running("--strategy", "store", "--servers", "1") as demo:
+        assert "single point of failure" in " ".join(demo.status()["remarks"])

@@ -9,6 +9,7 @@ Examples:
   sessile demo --routing round-robin            sessions get lost: the problem
   sessile demo --routing round-robin --strategy all-to-all
   sessile demo --routing round-robin --strategy primary-backup
+  sessile demo --routing round-robin --strategy store     a Redis that fails over, if redis-server is installed
   sessile demo --servers 8 --port 9000
 """
 
@@ -77,7 +78,11 @@ def _print_text(status: dict[str, Any]) -> None:
     for server in status["servers"]:
         print(f"  {server['name']:<9} http://127.0.0.1:{server['port']}/  process {server['pid']}")
     balancer = status["balancer"]
+    for kept in status["store"]:
+        print(f"  {kept['name']:<9} 127.0.0.1:{kept['port']}  process {kept['pid']}, {kept['role']}")
     print(f"  balancer  {status['url']}  process {balancer['pid']}\n")
+    for remark in status["remarks"]:
+        print(f"Mind: {remark}.\n")
     dashboard = f"http://127.0.0.1:{balancer['port'] + 1}/"
     print(f"The service:    {status['url']}  log in, count, fill a cart; see who answers")
     print(f"The dashboard:  {dashboard}  kill, pause, drain and restart servers; see what is lost")
