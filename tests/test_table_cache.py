@@ -24,3 +24,13 @@ def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:
     kept.update(table)
     with pytest.raises(SessionLimit):
         table.put(keys[5], live())
+
+
+@pytest.mark.parametrize("held", [1, 2, 63, 64, 65, 200, 1_000])
+def test_a_cache_in_which_everything_is_in_use_makes_room_all_the_same(held: int) -> None:
+    """However many there are: a copy that goes costs one trip, a refused session a user."""
+    table = make(sessions_max=held)
+    table.may_evict = lambda one: True
+    for number in range(held + 10):
+        table.put(key(number), live())
+    assert (len(table), table.evicted) == (held, 10)

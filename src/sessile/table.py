@@ -33,7 +33,7 @@ HOT_MAX: Final = 1024
 HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
 EVICTION_LOOKS: Final = 64
-"""So many copies are looked at to make room for one."""
+"""So many copies are looked at to make room for one; if all are in use, so many once more."""
 _SLOT_MS: Final = 1000
 _STATE_AT: Final = 1
 """Where a packed record says its state: the array's first element, a small integer of one byte."""
@@ -229,13 +229,14 @@ class Table:
             )
 
     def _make_room(self, may_evict: Callable[[SessionKey], bool], size: int, *, is_new: bool) -> None:
-        """Let copies go until there is room, looking at a bounded number; one that was used lately gets a second chance."""
-        for _ in range(EVICTION_LOOKS):
+        """Let copies go until there is room, looking at a bounded number: first at those that were not used lately."""
+        for look in range(2 * EVICTION_LOOKS):
             has_place = not is_new or len(self._records) < self._sessions_max
             key = next(iter(self._records), None)
             if (has_place and self.held_bytes + size <= self._bytes_max) or key is None:
                 return
-            if key not in self._hot and may_evict(key):
+            is_spared = key in self._hot and look < EVICTION_LOOKS
+            if not is_spared and may_evict(key):
                 self.evicted += 1
                 self.drop(key)
             else:
