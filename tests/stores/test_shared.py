@@ -211,6 +211,29 @@ def test_touches_are_told_together_and_keep_a_session_alive() -> None:
     ran(run())
 
 
+def test_a_use_is_not_forgotten_with_its_server() -> None:
+    """Whether the store was away when it was to be told, or the server stops a moment later."""
+
+    async def run() -> None:
+        async with servers_of(2, idle_timeout=10) as servers:
+            one, other = servers.engines
+            tabs = [Tab(one), Tab(one)]
+            for tab in tabs:
+                await tab.ask(one, count)
+            servers.clock.advance(9)
+            servers.store.fails = "refused"
+            await tabs[0].look(one)
+            await until(lambda: servers.backend(0).status()["state"] == "away")
+            servers.store.fails = ""
+            await until(lambda: servers.backend(0).status()["state"] == "ready")
+            await tabs[1].look(one)
+            await servers.backend(0).stop()
+            servers.clock.advance(9)
+            assert [await tab.look(other) for tab in tabs] == [{"n": 1}, {"n": 1}]
+
+    ran(run())
+
+
 # -- outages -------------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from sessile.stores.leases import Leases
 from sessile.stores.lines import Lines, each
 from sessile.stores.questions import Questions
 from sessile.stores.recent import Recent
+from sessile.stores.touches import Touches
 
 if TYPE_CHECKING:
     import threading
@@ -100,7 +101,7 @@ class Shared(Service):
             window_ms=round(self._settings.failover_window * 1000), bytes_max=self._settings.bytes_max * RECENT_SHARE
         )
         self._questions = Questions(self._fetch)
-        self._touches: dict[SessionKey, int] = {}
+        self._touches = Touches(self.store, self._owner.clock_ms)
         self._away = ""
         """Why the store is away; empty while it is there."""
         self._back = asyncio.Event()
@@ -125,6 +126,7 @@ class Shared(Service):
             async with asyncio.timeout(self._settings.ack_timeout):
                 await self._lines.idle()
                 await self._bring_lost()
+                await self._bring_touches()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -179,10 +181,10 @@ class Shared(Service):
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         loop = self.loop
         if loop is None or running_loop() is loop:
-            self._touches[key] = touched_ms
+            self._touches.note(key, touched_ms)
         else:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._touches.__setitem__, key, touched_ms)
+                loop.call_soon_threadsafe(self._touches.note, key, touched_ms)
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -456,12 +458,12 @@ class Shared(Service):
     async def _tell_touches(self) -> None:
         while True:
             await asyncio.sleep(TOUCH_S)
-            if not self._touches or self._away:
-                continue
-            touches, self._touches = self._touches, {}
-            now_ms = self._owner.clock_ms()
+            await self._bring_touches()
+
+    async def _bring_touches(self) -> None:
+        if not self._away:
             try:
-                await self.store.touch({key: max(now_ms - touched_ms, 0) for key, touched_ms in touches.items()})
+                await self._touches.tell()
             except StoreError as error:
                 self._went_away(error)
 
