@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessile import table as table_module
 from sessile.errors import SessionLimit
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, Table
@@ -57,6 +59,9 @@ def hold_sums(table: Table) -> None:
     assert table.held_bytes == sum(len(each) + ENTRY_BYTES for each in packed if each is not None)
     assert table.sessions == sum(record.state == LIVE for record in records)
     assert table.tombstones == len(table) - table.sessions
+    scheduled = [each for slot in table._wheel.values() for each in slot]
+    assert len(scheduled) == table._scheduled
+    assert set(table) <= {*scheduled, *table._due}, "whatever is held is looked at some time"
     for each in table:
         found = table.find(each)
         assert found is not None and found[0] is table.get(each) and found[1] == Record.unpack(found[0])
@@ -186,11 +191,16 @@ def due_ms(record: Record) -> int:
     return record.ended_ms + {ROTATED: GRACE_MS, ENDED: KEEP_MS}[record.state]
 
 
-@given(_steps, st.integers(1, 3))
+@given(_steps, st.integers(1, 3), st.sampled_from([0, table_module.SCHEDULED_SPARE]))
 def test_the_table_does_what_a_dictionary_and_a_look_at_every_entry_would(
-    steps: list[Put | Touch | End | Drop | Wait | Sweep], at_most: int
+    steps: list[Put | Touch | End | Drop | Wait | Sweep], at_most: int, spare: int
 ) -> None:
     """Whatever happens in whatever order: every figure is exact, nothing goes early, and everything due goes."""
+    with patch.object(table_module, "SCHEDULED_SPARE", spare):
+        _play(steps, at_most)
+
+
+def _play(steps: list[Put | Touch | End | Drop | Wait | Sweep], at_most: int) -> None:
     model = Model()
     for step in steps:
         model.take(step)

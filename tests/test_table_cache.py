@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessile.errors import SessionLimit
-from tests.test_table import key, live, make
+from sessile.table import SCHEDULED_SPARE
+from tests.test_table import IDLE_MS, SLOT_MS, hold_sums, key, live, make, sweep_out
 
 
 def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:
@@ -34,3 +35,32 @@ def test_a_cache_in_which_everything_is_in_use_makes_room_all_the_same(held: int
     for number in range(held + 10):
         table.put(key(number), live())
     assert (len(table), table.evicted) == (held, 10)
+
+
+def test_what_made_room_is_not_remembered_until_its_time_would_have_come() -> None:
+    """However many go through: a server's memory is bounded by what it holds."""
+    table = make(sessions_max=100)
+    table.may_evict = lambda one: True
+    for number in range(20_000):
+        table.put(key(number), live(number))
+        table.put(key(number % 7), live(number))  # some come back again and again
+    hold_sums(table)
+    assert len(table) == 100 and len(table._round) <= 100
+    assert table._scheduled <= 2 * 100 + SCHEDULED_SPARE + 1
+    sweep_out(table, 20_000 + IDLE_MS + SLOT_MS)
+    assert (len(table), table.expired) == (0, 100)
+
+
+def test_copies_are_looked_at_each_in_its_turn() -> None:
+    """What expired or was dropped meanwhile is no obstacle."""
+    table = make(sessions_max=300)
+    table.may_evict = lambda one: True
+    for number in range(301):
+        table.put(key(number), live())
+    for each in list(table)[:-1]:
+        table.drop(each)
+    for number in range(1_000, 1_299):
+        table.put(key(number), live())
+    for number in range(2_000, 2_010):
+        table.put(key(number), live())
+    assert len(table) == 300

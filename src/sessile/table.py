@@ -34,6 +34,8 @@ HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
 EVICTION_LOOKS: Final = 64
 """So many copies are looked at to make room for one; if all are in use, so many once more."""
+SCHEDULED_SPARE: Final = 1_000
+"""What is dropped before its time stays in the wheel, until so many more keys than twice those held are in it."""
 _SLOT_MS: Final = 1000
 _STATE_AT: Final = 1
 """Where a packed record says its state: the array's first element, a small integer of one byte."""
@@ -81,8 +83,15 @@ class Table:
         self._record_bytes = 0
         self._ended: dict[SessionKey, None] = {}
         self._wheel: dict[int, list[SessionKey]] = {}
+        self._scheduled = 0
+        """How many keys stand in the wheel."""
         self._next_slot: int | None = None
         self._due: list[SessionKey] = []
+        self._round: list[SessionKey] = []
+        """Of a cache: the keys that were held at some moment and not looked at since, the next one at the end.
+
+        The first key of a dictionary is no such thing: finding it takes the longer the more were removed before it.
+        """
 
     def __len__(self) -> int:
         return len(self._records)
@@ -232,8 +241,10 @@ class Table:
         """Let copies go until there is room, looking at a bounded number: first at those that were not used lately."""
         for look in range(2 * EVICTION_LOOKS):
             has_place = not is_new or len(self._records) < self._sessions_max
-            key = next(iter(self._records), None)
-            if (has_place and self.held_bytes + size <= self._bytes_max) or key is None:
+            if has_place and self.held_bytes + size <= self._bytes_max:
+                return
+            key = self._candidate()
+            if key is None:
                 return
             is_spared = key in self._hot and look < EVICTION_LOOKS
             if not is_spared and may_evict(key):
@@ -241,13 +252,35 @@ class Table:
                 self.drop(key)
             else:
                 self._hot.pop(key, None)
-                self._records[key] = self._records.pop(key)
+
+    def _candidate(self) -> SessionKey | None:
+        """The next one to be looked at, each in its turn; None if there is none."""
+        while self._records:
+            if not self._round:
+                self._round = list(reversed(self._records))
+            key = self._round.pop()
+            if key in self._records:
+                return key
+        return None
 
     def _schedule(self, key: SessionKey, due_ms: int) -> None:
         slot = due_ms // _SLOT_MS + 1
         if self._next_slot is not None and slot < self._next_slot:
             slot = self._next_slot
         self._wheel.setdefault(slot, []).append(key)
+        self._scheduled += 1
+        if self._scheduled > 2 * len(self._records) + SCHEDULED_SPARE:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Forget what no longer is held, and whatever stands in the wheel twice: its earlier slot will do."""
+        seen: set[SessionKey] = set()
+        wheel, self._wheel = self._wheel, {}
+        for slot in sorted(wheel):
+            if keys := [key for key in dict.fromkeys(wheel[slot]) if key in self._records and key not in seen]:
+                self._wheel[slot] = keys
+                seen.update(keys)
+        self._scheduled = len(seen)
 
     def _collect_due(self, now_ms: int) -> None:
         """Move the keys of every slot that has passed to the list of those to be looked at."""
@@ -259,7 +292,9 @@ class Table:
         else:
             passed = list(range(self._next_slot, now_slot + 1))
         for slot in passed:
-            self._due += self._wheel.pop(slot, ())
+            keys = self._wheel.pop(slot, ())
+            self._scheduled -= len(keys)
+            self._due += keys
         self._next_slot = max(self._next_slot, now_slot + 1)
 
     def _settle(self, key: SessionKey, now_ms: int) -> None:
