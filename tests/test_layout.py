@@ -38,7 +38,7 @@ NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (
-    {"blocking", "clock", "counts", "errors", "forks", "keywords", "overview", "strategies"},
+    {"blocking", "clock", "counts", "errors", "forks", "keywords", "overview", "strategies", "tasks"},
     {
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},

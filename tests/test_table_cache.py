@@ -6,7 +6,7 @@ import pytest
 
 from sessile.errors import SessionLimit
 from sessile.table import SCHEDULED_SPARE
-from tests.test_table import IDLE_MS, SLOT_MS, hold_sums, key, live, make, sweep_out
+from tests.table_model import IDLE_MS, SLOT_MS, hold_sums, key, live, make, sweep_out
 
 
 def test_a_cache_lets_go_of_what_was_not_used_lately() -> None:

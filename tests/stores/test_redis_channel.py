@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sessile.stores import redis_channel
 from sessile.stores.base import Changed, ChannelDown, ChannelUp
 from sessile.stores.redis import RedisStore
+from sessile.tasks import end_tasks
 from tests.network.clusters import ran
 from tests.stores.redis_server import REDIS, Server, serving
 from tests.stores.rig import Heard, fresh_key, new
@@ -45,6 +48,40 @@ def test_a_lost_link_is_told_and_made_again(server: Server) -> None:
             await store.merge(key, record, "one")
             await heard.until(lambda: heard.changes == [Changed(key, record.heads, False)])
         await store.close()
+
+    ran(test())
+
+
+def test_whoever_listens_may_be_stopped_though_a_cancellation_is_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may lose one (`asyncio.wait_for` before Python 3.12) just when it looks who the primary is."""
+    monkeypatch.setattr(redis_channel, "WATCH_S", 0.0)
+
+    async def test() -> None:
+        store = RedisStore(server.url, timeout_s=20.0)
+        await store.open()
+        servers = store._servers
+        assert servers is not None
+        looking, look = asyncio.Event(), servers.identity
+
+        async def identity() -> str:
+            primary = await look()
+            if heard and not looking.is_set():
+                looking.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+            return primary
+
+        monkeypatch.setattr(servers, "identity", identity)
+        heard: list[Channel] = []
+        listening = asyncio.create_task(store.listen(heard.append))
+        await looking.wait()
+        listening.cancel()
+        ended, _ = await asyncio.wait([listening], timeout=10)
+        await end_tasks([listening])
+        await store.close()
+        assert ended
 
     ran(test())
 

@@ -7,7 +7,6 @@ have ended by then; should this process itself be killed, they end by their life
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
@@ -26,6 +25,7 @@ from sessile.lab.front import Front
 from sessile.lab.redis_keeper import RedisKeeper, redis_program
 from sessile.overview import remarks, sights, totals
 from sessile.strategies import STRATEGIES
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -217,10 +217,7 @@ async def _serve(demo: Demo, stopping: asyncio.Event) -> None:
         if not stopping.is_set():
             raise LabError(ended.result() if ended.done() else f"the servers are not watched: {watching.exception()}")
     finally:
-        for task in (watching, ended):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        await end_tasks([watching, ended])
 
 
 async def _unless(stopping: asyncio.Event, doing: Coroutine[Any, Any, T]) -> bool:
@@ -230,10 +227,7 @@ async def _unless(stopping: asyncio.Event, doing: Coroutine[Any, Any, T]) -> boo
     try:
         await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        told.cancel()
-        if not task.done():
-            task.cancel()
-        await asyncio.gather(task, told, return_exceptions=True)
+        await end_tasks([task, told])
     if task.cancelled():
         return False
     task.result()

@@ -23,6 +23,7 @@ from sessile.lab.child import Child, run_module
 from sessile.lab.probe import Answered, ask, stopped_among
 from sessile.lab.server import ServerPlan
 from sessile.lab.states import Observed, Phase, State, objection, state_of
+from sessile.tasks import end_tasks
 from sessile.urls import CLUSTERS
 
 if TYPE_CHECKING:
@@ -138,9 +139,7 @@ class Fleet:
         try:
             await asyncio.gather(*starting)
         finally:
-            for task in starting:
-                task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
+            await end_tasks(starting)
             for _, listener in bound:
                 listener.close()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sessile.errors import LabError
 from sessile.lab.child import Child, run_module
 from sessile.lab.ports import HOST
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,9 +114,7 @@ class Front:
         try:
             await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await end_tasks(waits)
         return event.is_set()
 
     def _on_output(self, line: str) -> None:

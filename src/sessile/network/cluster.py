@@ -23,6 +23,7 @@ from sessile.record import LIVE
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
 from sessile.replication.holding import Holding
 from sessile.service import Service, running_loop
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,8 +139,7 @@ class Cluster(Holding, Service):
         assert runtime is not None, "it began"
         await runtime.leave()
         if self._discovering is not None:
-            self._discovering.cancel()
-            await asyncio.gather(self._discovering, return_exceptions=True)
+            await end_tasks([self._discovering])
         await runtime.close()
         self._runtime = None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.addresses import DNS, Address, split
 from sessile.errors import SettingsError
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -97,9 +98,7 @@ class Discovery:
                 pause_s = min(2 * pause_s, self._every_s)
         finally:
             asking, self._asking = self._asking.values(), {}
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            await end_tasks(asking)
 
     def _tell(self) -> None:
         addresses = tuple(sorted(self._static.union(*self._known.values())))

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.tasks import end_tasks
+
 if TYPE_CHECKING:
     import socket
     import ssl
@@ -50,10 +52,7 @@ class Door:
 
     async def close(self) -> None:
         """Take nobody any more; who has come in stays."""
-        tasks = [*self._unproven, *([] if self._accepting is None else [self._accepting])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([*self._unproven, *([] if self._accepting is None else [self._accepting])])
         self._listener.close()
 
     async def _accept(self) -> None:

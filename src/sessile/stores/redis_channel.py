@@ -16,6 +16,7 @@ import msgspec
 from sessile.record import Stamp
 from sessile.stores.base import Changed, ChannelDown, ChannelUp
 from sessile.stores.redis_links import LinkLost, drop, dropped_when_lost, reason_of, receive, send
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -110,8 +111,7 @@ class _Subscription:
                     elif message[0] == b"message":
                         self._tell(message[2], told)
         finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await end_tasks([watch])
         raise LinkLost("has another primary")
 
     async def end(self) -> None:

@@ -140,6 +140,7 @@ class Links:
             LinkLost: it was refused, or the server is no primary.
         """
         connection = self._make()
+        connection.socket_timeout = None  # a trip is bounded as a whole; a bound of each write costs a task
         async with dropped_when_lost(connection):
             await connection.connect()
             if self._must_be_primary:

@@ -13,6 +13,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sessile.stores.redis_links import UNWAITED, Answer, LinkLost, Links, Wait, code_of, info_of, reason_of
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -355,9 +356,7 @@ async def answers_of(questions: Iterable[Coroutine[Any, Any, Any]], *, straggler
             if answers and not done:
                 break
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
     if not answers:
         raise lost
     return answers

@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sessile.backend import Acknowledged, Ended, Pulled, PullStatus, Whole
+from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
 from sessile.delta import Delta, Outcome
 from sessile.errors import SessionLimit, StoreError
@@ -30,6 +30,7 @@ from sessile.stores.lines import Lines, each
 from sessile.stores.questions import Questions
 from sessile.stores.recent import Recent
 from sessile.stores.touches import Touches
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     import threading
@@ -127,9 +128,7 @@ class Shared(Service):
                 await self._lines.idle()
                 await self._bring_lost()
                 await self._bring_touches()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self.store.close()
         self._reset()
 
@@ -326,7 +325,9 @@ class Shared(Service):
         packed = self._owner.table.get(key)
         record = None if packed is None else Record.unpack(packed)
         for change in changes:
-            if isinstance(change, Whole | Ended):
+            if isinstance(change, Delta):
+                continue
+            if record is None or isinstance(change, Ended) or not record.covers(change.record.heads):
                 record = change.record if record is None else merge(record, change.record)
         return record
 
