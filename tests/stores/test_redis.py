@@ -74,7 +74,7 @@ class TestRedis(OnServer):
     """Redis."""
 
 
-if Server.has(VALKEY):  # packaged for few systems yet
+if Server.has(VALKEY):
 
     class TestValkey(OnServer):
         """Valkey."""
@@ -452,18 +452,20 @@ def test_a_server_that_may_throw_sessions_away_is_told_of(caplog: pytest.LogCapt
 
 @needs_redis
 @pytest.mark.parametrize("options", [{}, {"protocol": 2}, {"decode_responses": True}])
-def test_a_client_may_be_given(server: Server, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", ["redis.asyncio.Redis", "valkey.asyncio.Valkey"])
+def test_a_client_may_be_given(server: Server, kind: str, options: dict[str, Any]) -> None:
     """Its settings are taken, whatever protocol it speaks; it stays as it was, open, and its own."""
-    from redis.asyncio import Redis
+    module, _, name = kind.rpartition(".")
+    make = getattr(pytest.importorskip(module), name)
 
     async def test() -> None:
-        async with Redis(port=server.port, **options) as client:
+        async with make(port=server.port, **options) as client:
             async with opened(client) as store, opened(server.url) as other:
                 key, record = fresh_key(), new(a=b"\xff\x00")
                 assert await store.merge(key, record, "one") == Pushed(Outcome.APPLIED)
                 assert same((await other.fetch(key, None)).record, record)
                 assert (await store.fetch(key, record.version)).status is FetchStatus.CURRENT
-                assert store.where == "redis.asyncio.client.Redis" and store.is_single
+                assert store.where == f"{module}.client.{name}" and store.is_single
                 async with Heard().listening(store) as heard:
                     await asyncio.sleep(0.7)  # time for a ping
                     await other.merge(key, write(record, key, B, b=b"2")[0], "one")
