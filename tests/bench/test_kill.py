@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.browser import Browser
-from bench.crowd import Asked, User
 from bench.show import kill
 from bench.show.kill import Kill, judge
+from tests.bench.users import worker
 
-
-def user(*asked: tuple[str, int], **counted: int) -> User:
-    made = User(Browser(1), random.Random(0))
-    made.asked = [Asked(1.0, 1.5, method, status, "a") for method, status in asked or [("GET", 200), ("POST", 200)]]
-    for name, value in counted.items():
-        setattr(made, name, value)
-    return made
-
+if TYPE_CHECKING:
+    from bench.crowd import User
 
 KILLS = [Kill("a", 10, 0.5, 1.0, is_whole=True)] * kill.KILLS
 
@@ -26,36 +19,38 @@ KILLS = [Kill("a", 10, 0.5, 1.0, is_whole=True)] * kill.KILLS
 @pytest.mark.parametrize(
     ("someone", "holds"),
     [
-        (user(), True),
-        (user(("POST", 502), ("GET", 200)), True),
-        (user(("POST", 0)), True),
-        (user(("POST", 503)), False),
-        (user(("POST", 504)), False),
-        (user(("GET", 502)), False),
-        (user(("GET", 503)), False),
-        (user(("GET", 0)), False),
-        (user(changes_lost=1), False),
-        (user(sessions_lost=1), False),
-        (user(executed_twice=1), False),
-        (user(stale=1), False),
+        (worker(), True),
+        (worker(("POST", 502), ("GET", 200)), True),
+        (worker(("POST", 0)), True),
+        (worker(("POST", 503)), False),
+        (worker(("POST", 504)), False),
+        (worker(("GET", 502)), False),
+        (worker(("GET", 503)), False),
+        (worker(("GET", 0)), False),
+        (worker(changes_lost=1), False),
+        (worker(sessions_lost=1), False),
+        (worker(executed_twice=1), False),
+        (worker(stale=1), False),
     ],
 )
 def test_one_user_is_enough_to_break_the_promise(someone: User, holds: bool) -> None:  # noqa: FBT001
     """A POST may end with its server; nothing else may fail, and nothing may be lost."""
-    figures = judge([user(), someone], KILLS)
+    figures = judge([worker(), someone], KILLS)
     assert all(figure.holds for figure in figures if figure.holds is not None) is holds
 
 
 @pytest.mark.parametrize("kills", [KILLS[1:], [*KILLS[1:], Kill("a", 10, 0.5, 30.0, is_whole=False)]])
 def test_every_kill_counts_and_is_recovered_from(kills: list[Kill]) -> None:
     """One kill fewer than promised, or one after which copies stay away, is no proof."""
-    assert any(figure.holds is False for figure in judge([user()], kills))
+    assert any(figure.holds is False for figure in judge([worker()], kills))
 
 
 def test_what_is_shown_is_what_was_measured() -> None:
     """Failures for each kill, and the longest times."""
     kills = [Kill("a", 10, 0.25, 1.0, is_whole=True), Kill("b", 0, 0.5, 2.0, is_whole=True)]
-    by_name = {figure.name: figure.value for figure in judge([user(("POST", 502)), user(("POST", 0)), user()], kills)}
+    by_name = {
+        figure.name: figure.value for figure in judge([worker(("POST", 502)), worker(("POST", 0)), worker()], kills)
+    }
     assert by_name["requests (POST) that ended with their server, for each kill"] == 1
     assert by_name["of these, cut in the middle of the answer"] == 1
     assert by_name["longest time to an answer, GET"] == 0.5

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.browser import Browser
-from bench.crowd import Asked, User
 from bench.show import outage
 from bench.show.outage import Found, Leaver, judge
+from tests.bench.users import holder
 
-
-def user(method: str = "GET", status: int = 200, *, took_s: float = 0.1, **counted: int) -> User:
-    made = User(Browser(1), random.Random(0), model={"count": 1}, key="aa")
-    made.asked = [Asked(1.0, 1.0 + took_s, method, status, "s1")]
-    for name, value in counted.items():
-        setattr(made, name, value)
-    return made
-
+if TYPE_CHECKING:
+    from bench.crowd import User
 
 GOOD = Found(
-    users=[user(), user("POST")],
+    users=[holder(), holder("POST")],
     leavers=[Leaver("bb", {}, 1, is_answered=True)] * outage.LEAVERS,
-    newcomers=[user("POST")] * outage.NEWCOMERS,
+    newcomers=[holder("POST")] * outage.NEWCOMERS,
     away_s=30.5,
     asked_meanwhile=10,
     slowest_meanwhile_s=0.5,
@@ -45,14 +38,14 @@ def test_the_promise_can_be_kept() -> None:
 @pytest.mark.parametrize(
     "someone",
     [
-        user("GET", 503),
-        user("GET", 0),
-        user("POST", 503),
-        user(took_s=10.0),
-        user(changes_lost=1),
-        user(sessions_lost=1),
-        user(executed_twice=1),
-        user(stale=1),
+        holder("GET", 503),
+        holder("GET", 0),
+        holder("POST", 503),
+        holder(took_s=10.0),
+        holder(changes_lost=1),
+        holder(sessions_lost=1),
+        holder(executed_twice=1),
+        holder(stale=1),
     ],
 )
 def test_one_user_who_notices_is_enough(someone: User) -> None:
@@ -71,8 +64,8 @@ def test_one_user_who_notices_is_enough(someone: User) -> None:
         {"held": {"aa": {"count": 2}, "bb": None}},
         {"held": {"aa": {"count": 1}, "bb": {}}},
         {"shown_again": 1},
-        {"newcomers": [user("POST")]},
-        {"newcomers": [user("POST", 503)] * outage.NEWCOMERS},
+        {"newcomers": [holder("POST")]},
+        {"newcomers": [holder("POST", 503)] * outage.NEWCOMERS},
         {"leavers": [Leaver("bb", {}, 1)] * outage.LEAVERS},
         {"leavers": [Leaver("bb", {}, 1, is_answered=True, took_s=10.0)] * outage.LEAVERS},
     ],

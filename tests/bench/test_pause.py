@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
 
-from bench.browser import Browser
 from bench.crowd import Asked, User
 from bench.show import pause
 from bench.show.pause import AGAIN_S, Pause, judge
+from tests.bench.users import user
 
 
 def asked(began_s: float, seconds: float, method: str = "GET", status: int = 200, server: str = "b") -> Asked:
     return Asked(began_s, began_s + seconds, method, status, server)
-
-
-def user(*requests: Asked, **counted: int) -> User:
-    made = User(Browser(1), random.Random(0))
-    made.asked = list(requests)
-    for name, value in counted.items():
-        setattr(made, name, value)
-    return made
 
 
 def wrong() -> User:

@@ -10,11 +10,11 @@ from bench.browser import Browser
 from bench.show import sentinel
 from bench.show.sentinel import Found, Side, judge
 from bench.stored import Adder
-from tests.bench.test_stored import user
+from tests.bench.users import holder
 
 GOOD = Found(
-    one=Side([user(), user("POST")], {"aa": {"count": 1}}, is_settled=True),
-    none=Side([user()], {"aa": {"count": 1}}, is_settled=True),
+    one=Side([holder(), holder("POST")], {"aa": {"count": 1}}, is_settled=True),
+    none=Side([holder()], {"aa": {"count": 1}}, is_settled=True),
     has_moved=True,
     plain_acknowledged=10,
     plain_lost=3,
@@ -42,9 +42,9 @@ def test_the_promise_can_be_kept() -> None:
         {"one": replace(GOOD.one, is_settled=False)},
         {"one": replace(GOOD.one, held={"aa": None})},
         {"one": replace(GOOD.one, held={"aa": {"count": 2}})},
-        {"one": replace(GOOD.one, users=[user(), user("GET", 503)])},
-        {"one": replace(GOOD.one, users=[user(), user(changes_lost=1)])},
-        {"one": replace(GOOD.one, users=[user(), user(took_s=10.0)])},
+        {"one": replace(GOOD.one, users=[holder(), holder("GET", 503)])},
+        {"one": replace(GOOD.one, users=[holder(), holder(changes_lost=1)])},
+        {"one": replace(GOOD.one, users=[holder(), holder(took_s=10.0)])},
     ],
 )
 def test_what_is_planted_is_found(planted: dict[str, object]) -> None:
@@ -54,7 +54,7 @@ def test_what_is_planted_is_found(planted: dict[str, object]) -> None:
 
 def test_what_is_lost_without_acknowledgements_is_shown() -> None:
     """It breaks no promise; it stands there in numbers."""
-    lost = Side([user(changes_lost=2), user("GET", 503)], {"aa": None})
+    lost = Side([holder(changes_lost=2), holder("GET", 503)], {"aa": None})
     figures = judge(replace(GOOD, none=lost), must_plain_lose=True)
     by_name = {figure.name: figure.value for figure in figures}
     assert all(figure.holds is not False for figure in figures)

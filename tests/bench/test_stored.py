@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.browser import Browser
-from bench.crowd import Asked, User
 from bench.stored import Plain, fields_of, judge_served, judge_store
 from sessile.codec import encode
 from sessile.record import REMOVED, Record
+from tests.bench.users import holder
 
-
-def user(method: str = "GET", status: int = 200, *, took_s: float = 0.1, **counted: int) -> User:
-    made = User(Browser(1), random.Random(0), model={"count": 1}, key="aa")
-    made.asked = [Asked(1.0, 1.0 + took_s, method, status, "s1")]
-    for name, value in counted.items():
-        setattr(made, name, value)
-    return made
+if TYPE_CHECKING:
+    from bench.crowd import User
 
 
 def test_a_record_shows_what_its_session_would() -> None:
@@ -33,22 +27,22 @@ def test_a_record_shows_what_its_session_would() -> None:
 @pytest.mark.parametrize(
     ("someone", "holds"),
     [
-        (user(), True),
-        (user("POST"), True),
-        (user("GET", 503), False),
-        (user("GET", 0), False),
-        (user("POST", 503), False),
-        (user("POST", 0), False),
-        (user(took_s=10.0), False),
-        (user(changes_lost=1), False),
-        (user(sessions_lost=1), False),
-        (user(executed_twice=1), False),
-        (user(stale=1), False),
+        (holder(), True),
+        (holder("POST"), True),
+        (holder("GET", 503), False),
+        (holder("GET", 0), False),
+        (holder("POST", 503), False),
+        (holder("POST", 0), False),
+        (holder(took_s=10.0), False),
+        (holder(changes_lost=1), False),
+        (holder(sessions_lost=1), False),
+        (holder(executed_twice=1), False),
+        (holder(stale=1), False),
     ],
 )
 def test_one_user_is_enough_to_break_the_promise(someone: User, holds: bool) -> None:  # noqa: FBT001
     """Nothing may fail, hang, be lost or be old where a copy is held."""
-    figures = judge_served([user(), someone])
+    figures = judge_served([holder(), someone])
     assert all(figure.holds for figure in figures if figure.holds is not None) is holds
 
 
@@ -57,7 +51,7 @@ def test_one_user_is_enough_to_break_the_promise(someone: User, holds: bool) -> 
 )
 def test_a_session_that_the_store_lacks_or_holds_otherwise_counts(held: dict[str, int] | None, lacking: int) -> None:
     """It has to be there, alive, with exactly what its user was told."""
-    figure = judge_store([user()], {"aa": held})
+    figure = judge_store([holder()], {"aa": held})
     assert (figure.value, figure.holds) == (lacking, lacking == 0)
 
 
