@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.hostile.vectors import Expect, Vector
+from bench.hostile.vector import Expect, Vector
 
 if TYPE_CHECKING:
     from bench.hostile.wire import Answer, Answers

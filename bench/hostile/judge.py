@@ -25,7 +25,7 @@ from bench.hostile.wire import Answer, Answers, Talk
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.hostile.vectors import Vector
+    from bench.hostile.vector import Vector
 
 __all__ = ["Judge", "Outcome", "Tally"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from bench.hostile.vectors import Vector, head, post
+from bench.hostile.vector import Vector, head, post
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.hostile.vectors import Vector, cut, either, forwarded, head, post, refused
+from bench.hostile.vector import Vector, cut, either, forwarded, head, post, refused
 
 __all__ = ["vectors"]
 

@@ -14,7 +14,8 @@ from bench.hostile.answers import HostileAnswer, Seen, all_answers
 from bench.hostile.judge import Judge
 from bench.hostile.origin import Origin
 from bench.hostile.processes import Process
-from bench.hostile.vectors import Vector, all_vectors
+from bench.hostile.vector import Vector
+from bench.hostile.vectors import all_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,8 @@ from bench.hostile import policy
 from bench.hostile.answers import all_answers
 from bench.hostile.grammar import End, read_requests
 from bench.hostile.mutator import CHANGES, mutations
-from bench.hostile.vectors import Expect, Vector, all_vectors, head
+from bench.hostile.vector import Expect, Vector, head
+from bench.hostile.vectors import all_vectors
 
 VECTORS = [vector.filled(b"marker-1", b"affinity=good") for vector in all_vectors()]
 WITHOUT_END = {
