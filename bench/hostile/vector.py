@@ -57,18 +57,22 @@ def post(*lines: bytes, body: bytes = b"", host: bytes = b"Host: a.example") -> 
 
 
 def refused(name: str, raw: bytes, rule: str, *, whole: int = 0) -> Vector:
+    """Nothing of it may reach a server; `whole` requests before it may."""
     return Vector(name, raw, rule, Expect.REFUSED, whole)
 
 
 def cut(name: str, raw: bytes, rule: str) -> Vector:
+    """It may never reach a server whole."""
     return Vector(name, raw, rule, Expect.CUT, 0)
 
 
 def either(name: str, raw: bytes, rule: str, *, must_not: tuple[bytes, ...] = ()) -> Vector:
+    """Refused, or forwarded once."""
     return Vector(name, raw, rule, Expect.EITHER, 1, (), must_not)
 
 
 def forwarded(
     name: str, raw: bytes, rule: str, *, must: tuple[bytes, ...] = (), must_not: tuple[bytes, ...] = (), whole: int = 1
 ) -> Vector:
+    """It reaches a server whole, with and without these bytes."""
     return Vector(name, raw, rule, Expect.FORWARDED, whole, must, must_not)

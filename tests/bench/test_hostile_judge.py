@@ -14,7 +14,6 @@ from bench.hostile.answers import HostileAnswer, Seen, all_answers
 from bench.hostile.judge import Judge
 from bench.hostile.origin import Origin
 from bench.hostile.processes import Process
-from bench.hostile.vector import Vector
 from bench.hostile.vectors import all_vectors
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.hostile.guilt import Guilt
+    from bench.hostile.vector import Vector
 
 VECTORS = {vector.name: vector for vector in all_vectors()}
 ANSWERS = {answer.name: answer for answer in all_answers()}
