@@ -9,6 +9,7 @@ import pytest
 
 from sessile.errors import SessionUnavailable
 from sessile.record import LIVE
+from sessile.stores import outage as outage_module
 from sessile.stores import shared
 from sessile.stores.base import Changed, ChannelUp
 from tests.network.clusters import Tab, until
@@ -266,8 +267,9 @@ def test_an_outage_is_noticed_by_nobody_whose_session_is_held() -> None:
     ran(run())
 
 
-def test_an_outage_may_be_refused() -> None:
+def test_an_outage_may_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """outage=refuse: 503 for whoever would be shown what cannot be checked. A session held nowhere is 503 in any case."""
+    monkeypatch.setattr(outage_module, "FAILOVER_S", 0.3)
 
     async def run() -> None:
         for outage in ("refuse", "serve"):
@@ -467,6 +469,30 @@ def test_a_failover_is_waited_for_where_what_is_held_will_not_do() -> None:
             servers.store.fails = ""
             assert await asking == 3
             assert one.counts["stale"] == 0
+
+    ran(run())
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_another_server_is_about_to_bring_is_waited_for(comes: bool) -> None:  # noqa: FBT001
+    """The store answers, and lacks what the browser has seen: its writer may bring it at any moment, or never."""
+
+    async def run() -> None:
+        async with servers_of(2, pull_timeout=0.5) as servers:
+            one, other = servers.engines
+            tab = Tab(one)
+            await tab.ask(one, count)
+            before = servers.store.records[tab.key]
+            await tab.ask(other, count)
+            after = servers.store.records[tab.key]
+            servers.store.records[tab.key] = before
+            asking = asyncio.create_task(tab.ask(one, count))
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            if comes:
+                servers.store.records[tab.key] = after
+            assert await asking == (3 if comes else 2)
+            assert one.counts["stale"] == (0 if comes else 1)
 
     ran(run())
 

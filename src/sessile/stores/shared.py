@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, OrderedDict
+from itertools import count
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +28,7 @@ from sessile.service import Service, running_loop
 from sessile.stores.base import FetchStatus, Pushed
 from sessile.stores.leases import Leases
 from sessile.stores.lines import Lines, each
+from sessile.stores.outage import PATIENCE_S, Outage, probe_in_s
 from sessile.stores.questions import Questions
 from sessile.stores.recent import Recent
 from sessile.stores.touches import Touches
@@ -69,9 +71,6 @@ ECHO_S: Final = 0.1
 TOUCH_S: Final = 0.25
 EXPIRE_S: Final = 10.0
 EXPIRED_AT_ONCE: Final = 500
-AWAY_MIN_S: Final = 0.05
-AWAY_MAX_S: Final = 1.0
-"""The probe of a store that is away comes so often."""
 AT_ONCE_SHARE: Final = 0.25
 """A call that failed within so much of `store_timeout` failed at once: there is time to try again."""
 
@@ -103,9 +102,7 @@ class Shared(Service):
         )
         self._questions = Questions(self._fetch)
         self._touches = Touches(self.store, self._owner.clock_ms)
-        self._away = ""
-        """Why the store is away; empty while it is there."""
-        self._back = asyncio.Event()
+        self._outage = Outage()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -135,8 +132,7 @@ class Shared(Service):
     def abandon(self) -> None:
         self._reset()
 
-    def forget(self) -> None:
-        self._reset()
+    forget = abandon
 
     def _run(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -188,23 +184,29 @@ class Shared(Service):
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        patience_s = self._settings.store_timeout + self._settings.pull_timeout
-        answer = await self.ask(lambda: self._pull(key, have, heads, patience_s), patience_s)
+        bound_s = self._settings.store_timeout + self._settings.pull_timeout + PATIENCE_S
+        answer = await self.ask(lambda: self._pull(key, have, heads), bound_s)
         return answer or Pulled(PullStatus.UNREACHABLE)
 
-    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads, patience_s: float) -> Pulled:
-        """Where what is held here will not do, a store that is away is waited for: a failover takes a moment."""
-        until = asyncio.get_running_loop().time() + patience_s
-        pulled = await self._pull_now(key, have, heads)
-        if pulled.status is PullStatus.UNREACHABLE and (have is None or not have.covers(heads)):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._back.wait()
-                    pulled = await self._pull_now(key, have, heads)
+    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        """Ask, and where that will not do, ask again: what the browser has seen may be about to come to the store."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.pull_timeout
+        for times in count():
+            pulled = await self._pull_now(key, have, heads)
+            left_s = self._outage.worth_s()
+            record = have if pulled.status is PullStatus.UNREACHABLE else pulled.record
+            if record is not None and (record.state != LIVE or record.covers(heads)):
+                break
+            if pulled.status in {PullStatus.CURRENT, PullStatus.RECORD}:
+                left_s = max(left_s, until - loop.time())
+            if left_s <= 0 or (pulled.status is PullStatus.NONE and not heads):
+                break
+            await self._outage.pause(times, left_s)
         return pulled
 
     async def _pull_now(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        if not self._away:
+        if not self._outage:
             return await self._questions.pull(key, have, heads)
         if have is not None and self._leases.is_over(key):
             return Pulled(PullStatus.RECORD, have.end(ENDED, self._owner.clock_ms()))
@@ -282,7 +284,7 @@ class Shared(Service):
             self._lost.pop(key, None)
             return False
         self._remember(key, whole)
-        if self._away:
+        if self._outage:
             self._lose(key)
             return False
         watch = self._leases.watch(key)
@@ -345,6 +347,7 @@ class Shared(Service):
 
     def _failed_over(self) -> None:
         self.counts["failovers"] += 1
+        self._outage.unsettle()
         _LOG.warning("%s: another primary answers", self.store.where)
         self._run(self._reconcile())
 
@@ -355,7 +358,7 @@ class Shared(Service):
         try:
             return await call()
         except StoreError:
-            if self._away or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
+            if self._outage or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
                 raise
             await self.store.open()
             return await call()
@@ -363,9 +366,8 @@ class Shared(Service):
     def _went_away(self, error: StoreError) -> None:
         """Nobody waits for the store until the probe has reached it."""
         self.counts["store_errors"] += 1
-        if not self._away:
-            self._away = str(error)
-            self._back.clear()
+        if not self._outage:
+            self._outage.begin(str(error))
             self.counts["outages"] += 1
             self._leases.drop_all()
             _LOG.warning("%s is away: %s", self.store.where, error)
@@ -373,19 +375,16 @@ class Shared(Service):
 
     async def _return(self) -> None:
         """Probe until the store is back, and bring it what it lacks."""
-        delay_s = AWAY_MIN_S
-        while True:
-            await asyncio.sleep(delay_s * (0.5 + _RANDOM.random()))
-            delay_s = min(2 * delay_s, AWAY_MAX_S)
+        for times in count():
+            await asyncio.sleep(probe_in_s(times))
             try:
                 await self.store.open()
                 await self._probe()
             except StoreError as error:
-                self._away = str(error)
+                self._outage.reason = str(error)
                 continue
             break
-        self._away = ""
-        self._back.set()
+        self._outage.end()
         _LOG.warning("%s is back; %d sessions wait for it", self.store.where, len(self._lost))
         await self._bring_lost()
         await self._reconcile()
@@ -409,7 +408,7 @@ class Shared(Service):
 
     async def _bring(self, key: SessionKey) -> None:
         """Push all that is known of a session, as one change."""
-        if not self._away and key in self._lost:
+        if not self._outage and key in self._lost:
             await self._lines.add(key, None, "none")
 
     async def _bring_lost(self) -> None:
@@ -419,13 +418,13 @@ class Shared(Service):
         """Compare every copy with the store, and what was pushed lately though no copy is held any more."""
         await each(list(self._recent), self._bring_again)
         await each(list(self._owner.table), self._compare)
-        self.counts["reconciled"] += not self._away
+        self.counts["reconciled"] += not self._outage
 
     async def _bring_again(self, key: SessionKey) -> None:
         """Push what was pushed within `failover_window`, if no copy of it is held any more."""
         now_ms = self._owner.clock_ms()
         packed = self._recent.get(key, now_ms)
-        if packed is None or self._away or self._owner.table.get(key) is not None:
+        if packed is None or self._outage or self._owner.table.get(key) is not None:
             return
         self.counts["trips"] += 1
         try:
@@ -435,7 +434,7 @@ class Shared(Service):
 
     async def _compare(self, key: SessionKey) -> None:
         packed = self._owner.table.get(key)
-        if packed is None or self._away or key in self._leases:
+        if packed is None or self._outage or key in self._leases:
             return
         held = Record.unpack(packed)
         if key in self._lost or held.state != LIVE:
@@ -462,7 +461,7 @@ class Shared(Service):
             await self._bring_touches()
 
     async def _bring_touches(self) -> None:
-        if not self._away:
+        if not self._outage:
             try:
                 await self._touches.tell()
             except StoreError as error:
@@ -473,7 +472,7 @@ class Shared(Service):
             await asyncio.sleep(EXPIRE_S * (0.5 + _RANDOM.random()))
             with contextlib.suppress(StoreError):
                 count = EXPIRED_AT_ONCE
-                while not self._away and count >= EXPIRED_AT_ONCE:
+                while not self._outage and count >= EXPIRED_AT_ONCE:
                     count = await self.store.expire(EXPIRED_AT_ONCE)
 
     # -- what can be looked at ---------------------------------------------------------------------------------------
@@ -481,10 +480,10 @@ class Shared(Service):
     def status(self) -> dict[str, Any]:
         """The store as this server sees it; plain values."""
         return {
-            "state": "stopped" if not self.is_running else "away" if self._away else "ready",
+            "state": "stopped" if not self.is_running else "away" if self._outage else "ready",
             "store": self.store.where,
             "is_single": self.store.is_single,
-            "reason": self._away,
+            "reason": self._outage.reason,
             "channel": "up" if self._leases.is_up else "down",
             "leased": len(self._leases),
             "pushes": len(self._lines),

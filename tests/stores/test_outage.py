@@ -1,0 +1,64 @@
+"""How long it is worth waiting for a store, and how often it is looked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sessile.stores import outage as module
+from sessile.stores.outage import PROBE_MAX_S, PROBE_MIN_S, Outage, probe_in_s
+
+
+def test_nothing_is_waited_for_without_an_outage() -> None:
+    """A store that is there answers, and that is that."""
+
+    async def run() -> None:
+        outage = Outage()
+        assert not outage and outage.worth_s() == 0
+
+    asyncio.run(run())
+
+
+def test_its_end_is_waited_for_in_its_first_seconds_and_what_others_bring_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A long outage keeps nobody waiting; that it goes on is told anew, and prolongs nothing."""
+    monkeypatch.setattr(module, "FAILOVER_S", 0.2)
+    monkeypatch.setattr(module, "SETTLE_S", 0.1)
+
+    async def run() -> None:
+        outage = Outage()
+        outage.begin("it is refused")
+        assert outage and outage.reason == "it is refused"
+        assert 0 < outage.worth_s() <= 0.2
+        await outage.pause(0, outage.worth_s())
+        assert outage and outage.worth_s() == 0
+        outage.end()
+        assert not outage and 0 < outage.worth_s() <= 0.1
+
+    asyncio.run(run())
+
+
+def test_whoever_waits_goes_on_when_the_store_is_back() -> None:
+    """And not only when the time is over."""
+
+    async def run() -> None:
+        outage = Outage()
+        outage.begin("it is refused")
+        waiting = asyncio.create_task(outage.pause(0, 60))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        outage.end()
+        async with asyncio.timeout(10):
+            await waiting
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("times", "usual_s"), [(0, PROBE_MIN_S), (2, 4 * PROBE_MIN_S), (9, PROBE_MAX_S), (10**6, PROBE_MAX_S)]
+)
+def test_a_store_that_is_away_is_looked_for_ever_less_often(times: int, usual_s: float) -> None:
+    """Up to once a second, about, for ever."""
+    assert all(0.5 * usual_s <= probe_in_s(times) <= 1.5 * usual_s for _ in range(100))
