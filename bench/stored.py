@@ -324,7 +324,12 @@ class Plain:
             try:
                 async with asyncio.timeout(PLAIN_TIMEOUT_S):
                     is_taken = await self.client.set(key, "x")
-            except (RedisError, OSError, TimeoutError):
+            except (
+                RedisError,
+                OSError,
+                TimeoutError,
+                AttributeError,
+            ):  # the last where its link is lost as it connects
                 self.refused += 1
             else:
                 if is_taken:
