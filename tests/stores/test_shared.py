@@ -453,50 +453,6 @@ def test_a_change_told_while_asking_leaves_no_lease() -> None:
     ran(run())
 
 
-def test_a_failover_is_waited_for_where_what_is_held_will_not_do() -> None:
-    """The other server wrote last: its browser is not shown this server's older copy, but waits for the store."""
-
-    async def run() -> None:
-        async with servers_of(2) as servers:
-            one, other = servers.engines
-            tab = Tab(one)
-            await tab.ask(one, count)
-            await tab.ask(other, count)
-            servers.store.fails = "failing over"
-            asking = asyncio.create_task(tab.ask(one, count))
-            await asyncio.sleep(0.1)
-            assert not asking.done()
-            servers.store.fails = ""
-            assert await asking == 3
-            assert one.counts["stale"] == 0
-
-    ran(run())
-
-
-@pytest.mark.parametrize("comes", [True, False])
-def test_what_another_server_is_about_to_bring_is_waited_for(comes: bool) -> None:  # noqa: FBT001
-    """The store answers, and lacks what the browser has seen: its writer may bring it at any moment, or never."""
-
-    async def run() -> None:
-        async with servers_of(2, pull_timeout=0.5) as servers:
-            one, other = servers.engines
-            tab = Tab(one)
-            await tab.ask(one, count)
-            before = servers.store.records[tab.key]
-            await tab.ask(other, count)
-            after = servers.store.records[tab.key]
-            servers.store.records[tab.key] = before
-            asking = asyncio.create_task(tab.ask(one, count))
-            await asyncio.sleep(0.1)
-            assert not asking.done()
-            if comes:
-                servers.store.records[tab.key] = after
-            assert await asking == (3 if comes else 2)
-            assert one.counts["stale"] == (0 if comes else 1)
-
-    ran(run())
-
-
 def test_what_fails_at_once_is_tried_once_more() -> None:
     """A connection to a primary that is gone: the next one is found, and nobody notices."""
 
