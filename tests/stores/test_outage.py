@@ -34,6 +34,8 @@ def test_its_end_is_waited_for_in_its_first_seconds_and_what_others_bring_after_
         outage.begin("it is refused")
         assert outage and outage.reason == "it is refused"
         assert 0 < outage.worth_s() <= 0.2
+        outage.unsettle()
+        assert outage.worth_s() > 0.1, "another primary that was seen meanwhile shortens nothing"
         await outage.pause(0, outage.worth_s())
         assert outage and outage.worth_s() == 0
         outage.end()

@@ -47,11 +47,12 @@ class Outage:
         """It is back."""
         self.reason = ""
         self._over.set()
+        self._worth_until_s = 0.0
         self.unsettle()
 
     def unsettle(self) -> None:
-        """Servers are bringing the store what it lacks."""
-        self._worth_until_s = asyncio.get_running_loop().time() + SETTLE_S
+        """Servers are bringing the store what it lacks; an outage that goes on is waited for no shorter."""
+        self._worth_until_s = max(self._worth_until_s, asyncio.get_running_loop().time() + SETTLE_S)
 
     def worth_s(self) -> float:
         """For so many seconds more it is worth asking again, or 0."""
