@@ -134,6 +134,10 @@ class Cluster:
                 self.handle(one, LinkDown(link))
                 self.handle(other, LinkDown(theirs))
 
+    def dial(self, one: str, other: str) -> None:
+        """One more link between them, dialled by the first."""
+        self._dial(self.servers[one], other)
+
     def _forget(self, name: str, link: int) -> None:
         if name in self.servers:
             self.servers[name].links.pop(link, None)

@@ -161,10 +161,11 @@ class Mesh:
             case Hello():
                 address = node.dialled.pop(link, "")
                 greeting = membership.greet(link, message.me, address=address, now_ms=self.now_ms)
-                for other in greeting.hang_up:
-                    self._hang_up(name, other)
-                if link in greeting.hang_up:
+                if greeting.refusal:
+                    self._hang_up(name, link)
                     return
+                if greeting.replaced is not None:
+                    self._hang_up(name, greeting.replaced)
                 node.greeted.add(link)
                 if membership.merge(message.members, self.now_ms):
                     self._tell(name)

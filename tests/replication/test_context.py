@@ -6,7 +6,7 @@ from random import Random
 
 from sessile.replication.config import NodeConfig
 from sessile.replication.context import Context
-from sessile.replication.events import HangUp, Note, Send
+from sessile.replication.events import Note, Send
 from sessile.replication.membership import Membership, Timings
 from sessile.replication.messages import Beat, MemberInfo, Whole
 from sessile.replication.peer import Peer
@@ -28,8 +28,7 @@ def test_effects_are_taken_once_and_in_order() -> None:
     peer = Peer("b", 3, 0, 0)
     assert context.send(peer, Beat(1)) == len(encode(Beat(1)))
     context.note("something", number=1)
-    context.hang_up(peer, "enough")
-    assert context.take_effects() == [Send(3, encode(Beat(1))), Note("something", {"number": 1}), HangUp(3, "enough")]
+    assert context.take_effects() == [Send(3, encode(Beat(1))), Note("something", {"number": 1})]
     assert context.take_effects() == []
     assert peer.last_sent_ms == 1_000
 

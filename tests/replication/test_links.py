@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
-from sessile.backend import Pulled, PullStatus
+from sessile.backend import Acknowledged, Pulled, PullStatus
 from sessile.delta import Delta
 from sessile.record import Record
 from sessile.replication.config import NodeConfig
@@ -23,7 +24,7 @@ from sessile.replication.events import (
     Send,
     Woken,
 )
-from sessile.replication.messages import PROTOCOL, Acked, Beat, Hello, MemberInfo, Rejoin, Writing
+from sessile.replication.messages import PROTOCOL, Acked, Beat, Changed, Hello, MemberInfo, Rejoin, Whole, Writing
 from sessile.replication.node import Node
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
 from sessile.table import Table
@@ -272,3 +273,51 @@ def test_who_is_told_to_start_over_drops_its_table_and_every_link() -> None:
     assert sorted(effect.link for effect in effects if isinstance(effect, HangUp)) == [1, 2, 3]
     assert DrawWriter() in effects and not node.peers and not len(node._context.replica.table)
     assert node.counts["protocol_errors"] == 0
+
+
+def crossing(**config: Any) -> tuple[Cluster, bytes]:
+    """A session at one of two servers, and the other started anew; their link is one that the first one's will replace."""
+    cluster = Cluster("ab", delay_ms=5, **config)
+    cluster.kill("b")
+    cluster.run(300)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.start("b", incarnation=2)
+    cluster.run(6)
+    assert cluster.servers["b"].node.peers and cluster.held("b", key) is None
+    return cluster, key
+
+
+def test_a_question_outlives_the_link_that_another_replaces() -> None:
+    """Both dialled, and the link that carries the question goes: it is asked over the other, and nobody says `none`."""
+    cluster, key = crossing()
+    cluster.mangle = lambda _, __, message: isinstance(message, Whole)  # or it were there before it is asked for
+    ticket = cluster.pull("b", key)
+    cluster.dial("a", "b")
+    cluster.run(60)
+    answer = cluster.answer("b", ticket)
+    assert isinstance(answer, Pulled) and answer.status is PullStatus.RECORD, answer
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_is_on_its_way_outlives_its_link(ends: bool, is_replaced: bool) -> None:  # noqa: FBT001
+    """It was lost with its link: it is sent anew over the next one, and nobody is told that it is held before it is."""
+    cluster, key = crossing()
+    cluster.run(100)
+    cluster.mangle = lambda source, _, message: source == "a" and isinstance(message, Whole | Changed)
+    ticket = cluster.end("a", key) if ends else cluster.write("a", key, y=2)
+    cluster.run(6)
+    if is_replaced:
+        cluster.dial("a", "b")
+    else:
+        cluster.close("a", "b")
+    cluster.mangle = lambda *_: False
+    heard = False
+    for _ in range(100):
+        cluster.run(1)
+        heard = heard or cluster.answer("a", ticket) is not None
+        here, there = cluster.held("a", key), cluster.held("b", key)
+        assert here is not None and there is not None
+        assert not heard or there.same_state(here)
+    assert heard and cluster.answer("a", ticket) is Acknowledged.YES

@@ -198,13 +198,13 @@ def test_members_are_bounded() -> None:
     watch = Watch("n0")
     watch.told(*(info(f"n{number}") for number in range(MEMBERS_MAX + 10)))
     assert len(watch.it.infos()) == MEMBERS_MAX and watch.it.counts["refused_members"] == 11
-    assert watch.greet(1, info("late"), "late").hang_up == (1,)
+    assert watch.greet(1, info("late"), "late").refusal
     watch.told(info("", host="h"))
     assert watch.it.counts["refused_members"] == 13
     for name in ("n0", "n5"):
         watch.failed(name, is_refused=True)
-    assert watch.greet(2, info("late"), "late").hang_up == ()
-    assert watch.greet(3, info("later")).hang_up == (3,)
+    assert not watch.greet(2, info("late"), "late").refusal
+    assert watch.greet(3, info("later")).refusal
     names = {one.name for one in watch.it.infos()}
     assert len(names) == MEMBERS_MAX and "n0" in names and "n5" not in names and "late" in names
 

@@ -9,7 +9,7 @@ from collections import Counter
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
-from sessile.replication.events import Effect, HangUp, Note, Send
+from sessile.replication.events import Effect, Note, Send
 from sessile.replication.replica import Replica
 from sessile.replication.wire import encode
 
@@ -89,10 +89,6 @@ class Context:
             return False
         peer.sequence(self.send(peer, message), self.now_ms, held, denied)
         return True
-
-    def hang_up(self, peer: Peer, reason: str) -> None:
-        self.counts["hung_up"] += 1
-        self._effects.append(HangUp(peer.link, reason))
 
     # -- time --------------------------------------------------------------------------------------------------------
 

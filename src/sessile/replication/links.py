@@ -152,23 +152,26 @@ class Links:
             return
         theirs = _side(hello)
         mine = self._greeting.pop(link)
+        name = hello.me.name
         greeting = context.membership.greet(link, hello.me, address=mine.address, now_ms=context.now_ms)
-        for other in greeting.hang_up:
-            self.hang_up(other, greeting.reason)
-        if link in greeting.hang_up:
+        if greeting.refusal:
+            self.hang_up(link, greeting.refusal)
             return
         if greeting.silent_ms > APART * context.config.tombstone_keep_ms:
             self._reunite(link, hello.me, mine.side, theirs)
+            if greeting.replaced is not None:
+                self.hang_up(greeting.replaced, "another link replaced it")
             return
-        self._sides[hello.me.name] = theirs[1]
+        self._sides[name] = theirs[1]
         if greeting.is_restarted:
-            self._owner.peer_restarted(hello.me.name)
-        peer = context.peers[hello.me.name] = self._peers[link] = Peer(
-            hello.me.name, link, hello.writer, context.now_ms
-        )
+            self._owner.peer_restarted(name)
+        peer = context.peers[name] = self._peers[link] = Peer(name, link, hello.writer, context.now_ms)
         peer.is_fresh = greeting.is_new and hello.is_fresh
         if context.writer != mine.writer:
             context.send(peer, Writing(context.writer))
+        if greeting.replaced is not None:  # now that what it carried can go over this one: at no time is nobody there
+            context.do(HangUp(greeting.replaced, "another link replaces it"))
+            self._owner.peer_went(self._peers.pop(greeting.replaced))
         self._owner.peer_came(peer, hello)
 
     def _why_not(self, hello: Hello) -> str:

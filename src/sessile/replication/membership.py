@@ -53,10 +53,10 @@ class Change(NamedTuple):
 class Greeting(NamedTuple):
     """What follows from a greeting."""
 
-    hang_up: tuple[int, ...] = ()
-    """Links that are not wanted: the one that greeted, if it is refused, or the one that it replaces."""
-    reason: str = ""
-    """Why they are not."""
+    refusal: str = ""
+    """Why the link is not wanted, if so."""
+    replaced: int | None = None
+    """The link that it replaces, which is not wanted any more."""
     is_restarted: bool = False
     """The member greeted before, in an earlier incarnation: it has nothing of what it had."""
     is_new: bool = False
@@ -132,7 +132,7 @@ class Membership:
         if reason:
             if address:
                 self._dials.failed(address, now_ms)
-            return Greeting((link,), reason)
+            return Greeting(reason)
         member = self._members[info.name]
         if address:
             self._dials.succeeded(address)
@@ -140,7 +140,7 @@ class Membership:
         is_restarted = member.greeted is not None and info.incarnation > member.greeted
         replaced = member.link
         if replaced is not None and not is_restarted and not self._prefers_new(member, is_dialler=bool(address)):
-            return Greeting((link,), "there is another link already")
+            return Greeting("there is another link already")
         self._take_info(member, info)
         is_new, member.greeted = member.greeted != info.incarnation, info.incarnation
         self._unlink(member)
@@ -149,8 +149,7 @@ class Membership:
         member.up_ms = member.since_ms = now_ms
         member.is_confirmed = False
         self._settle(member, BY_STAGE[Stage(member.info.stage)])
-        hang_up, why = ((), "") if replaced is None else ((replaced,), "another link replaces it")
-        return Greeting(hang_up, why, is_restarted, is_new, now_ms - member.heard_ms)
+        return Greeting("", replaced, is_restarted, is_new, now_ms - member.heard_ms)
 
     def heard(self, link: int, now_ms: int) -> None:
         """Something arrived on a link; one that was refused or replaced says nothing."""

@@ -231,6 +231,7 @@ class Node:
         self._context.handed.clear()
         self._repair.link_lost(peer.name)
         self._pulls.link_lost(peer.name)
+        self._pushes.link_lost(peer.name)
         self._pushes.view_changed()
         self._pulls.peers_changed()
 

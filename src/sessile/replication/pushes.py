@@ -151,7 +151,7 @@ class Pushes:
         """Everybody who should hold the change, but this node."""
         context = self._context
         if push.is_end:
-            return tuple(name for name in context.membership.linked() if name in context.peers)
+            return context.membership.known()  # who lost its link a moment ago is told when it is back
         return context.placement.others(push.key)
 
     def _send_to(self, push: _Push, name: str, message: Sequenced) -> None:
@@ -195,15 +195,17 @@ class Pushes:
             self._one_more(push, whole, self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
 
-    def view_changed(self) -> None:
-        """Members or links came or went: who should hold what is not held enough gets it, nobody waits for who is gone.
+    def link_lost(self, name: str) -> None:
+        """What was sent over a lost link and not acknowledged may not have arrived: it is sent anew over the next one."""
+        for pushes in self._open.values():
+            for push in pushes:
+                push.sent_to.discard(name)
+                push.refused.discard(name)
 
-        What was sent over a link that is lost and not acknowledged may not have arrived, so it is sent anew.
-        """
+    def view_changed(self) -> None:
+        """Members or links came or went: who should hold what is not held enough gets it, nobody waits for who is gone."""
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
-                push.sent_to &= self._context.peers.keys()
-                push.refused &= self._context.peers.keys()
                 whole = self._whole(key)
                 if whole is None:  # it ran out of time
                     self._forget(push)
