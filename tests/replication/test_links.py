@@ -163,22 +163,26 @@ def test_one_whole_side_starts_over_and_the_other_goes_on(sides: tuple[str, str]
     assert all(len(server.node.peers) == len(cluster.servers) - 1 for server in cluster.servers.values())
 
 
-def test_what_was_decided_once_is_decided() -> None:
-    """Two links of one pair may come up at once, and one side grow in between: they do not both start over."""
+@pytest.mark.parametrize(("later_ms", "starts_over"), [(0, False), (1_999, False), (2_000, True)])
+def test_what_was_decided_once_is_decided_for_a_while(later_ms: int, starts_over: bool) -> None:  # noqa: FBT001
+    """Two links of one pair may come up at once, and one side grow in between: they do not both start over.
+
+    But if each has told the other to, and neither heard, it is decided anew.
+    """
     node = make_node(tombstone_keep_ms=3_000)
     others = tuple(MemberInfo(name, name, 1) for name in "cd")
     for link, me in ((1, ME), (2, others[0])):
         node.handle(LinkUp(link), 0)
         say(node, hello(me=me, members=(me,), writer=link), link=link)
     node.handle(LinkDown(1), 20)
-    for link in (3, 4):
-        node.handle(LinkUp(link), 4_000)
-    node.handle(FramesReceived(2, (encode(Beat(1))[LENGTH_BYTES:],)), 4_000)
-    effects = say(node, hello(writer=1), link=3, now_ms=4_000)
-    effects += say(node, hello(writer=1, members=(ME, *others), links=(1, 2)), link=4, now_ms=4_000)
+    effects = []
+    for link, now_ms, theirs in ((3, 4_000, ()), (4, 4_000 + later_ms, (1, 2))):
+        node.handle(LinkUp(link), now_ms)
+        node.handle(FramesReceived(2, (encode(Beat(1))[LENGTH_BYTES:],)), now_ms)
+        effects += say(node, hello(writer=1, members=(ME, *others), links=theirs), link=link, now_ms=now_ms)
     sent = [effect.frame[LENGTH_BYTES:] for effect in effects if isinstance(effect, Send)]
-    assert [type(decode(frame)) for frame in sent].count(Rejoin) == 2
-    assert node.membership.me.incarnation == 1
+    assert [type(decode(frame)) for frame in sent].count(Rejoin) == 2 - starts_over
+    assert node.membership.me.incarnation == 1 + starts_over
 
 
 def test_who_started_over_is_no_bridge_for_what_has_ended() -> None:

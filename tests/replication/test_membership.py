@@ -235,6 +235,19 @@ def test_a_node_that_starts_over_is_as_near_to_others_as_those_whose_copies_it_t
     assert watch.greet(8, info("d", 2)).silent_ms == 0
 
 
+def test_a_node_that_starts_over_dials_that_side_at_once() -> None:
+    """However often nobody answered there before: it must be heard before it is apart again."""
+    watch = Watch("b", "c")
+    watch.told(info("b"), info("c"))
+    for _ in range(8):
+        watch.wait(2_000)
+        watch.failed("b")
+        watch.failed("c")
+    assert watch.wait(0).dial == ()
+    watch.it.renew(("b",))
+    assert watch.wait(0).dial == ("b",)
+
+
 @pytest.mark.parametrize(
     ("who", "reason"),
     [

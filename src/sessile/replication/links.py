@@ -30,6 +30,8 @@ GREETING_MS: Final = 2_000
 """A link on which nobody has greeted in so long is hung up."""
 FRESH_MS: Final = 1_000
 """A node that was just started is as one that holds nothing: the first that it greets fill it before it greets the last."""
+DECIDED_MS: Final = 2_000
+"""So long who was told to start over may not have heard of it, and greet as before over another link."""
 APART: Final = 0.9
 """So much of the time for which ended sessions are remembered is too long: they must still be told of."""
 
@@ -76,8 +78,8 @@ class Links:
         self._fresh_until_ms = context.now_ms + FRESH_MS
         self._sides: dict[str, tuple[str, ...]] = {}
         """Each peer, and whom it was linked to when it greeted."""
-        self._told: dict[str, int] = {}
-        """Who was told to start over, in which incarnation: what was decided once is decided."""
+        self._told: dict[str, tuple[int, int]] = {}
+        """Who was told to start over: in which incarnation, and until when nothing else is decided."""
 
     def peer(self, link: int) -> Peer | None:
         """Who is at the other end of a link, once greeted."""
@@ -197,11 +199,14 @@ class Links:
         """Two that were apart for too long: the one of the smaller side starts over."""
         context = self._context
         context.counts["reunions"] += 1
-        if mine < theirs and self._told.get(they.name) != they.incarnation:
+        incarnation, until_ms = self._told.get(they.name, (0, 0))
+        is_decided = incarnation == they.incarnation and context.now_ms < until_ms
+        if mine < theirs and not is_decided:
             self._told.clear()
             self._owner.start_over(theirs[1])
         else:
-            self._told[they.name] = they.incarnation
+            if not is_decided:
+                self._told[they.name] = they.incarnation, context.now_ms + DECIDED_MS
             context.do(Send(link, encode(Rejoin())))
         self.hang_up(link, "apart for longer than ended sessions are remembered")
 

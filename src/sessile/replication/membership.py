@@ -219,11 +219,16 @@ class Membership:
     def renew(self, side: Collection[str]) -> None:
         """This node dropped its table, and takes over what these hold: it is as near to them, and as far from others.
 
-        Until they are in another incarnation, nobody else counts as heard, however lately this node did.
+        Until they are in another incarnation, nobody else counts as heard, however lately this node did. These are dialled
+        at once, whatever came of it before: were that late, the node would have to start over again.
         """
         self._announce(self._highest_of_me + 1, Stage(self.me.stage))
         for member in self._members.values():
-            member.heard_ms = self._now_ms if member.info.name in side else -NEVER_MS
+            member.heard_ms = -NEVER_MS
+            if member.info.name in side:
+                member.heard_ms = self._now_ms
+                self._dials.lost(member.address, self._now_ms, is_brief=False)
+        self._hurry()
 
     def tick(self, now_ms: int) -> Steps:
         """Judge who was silent, and say whom to dial; costs next to nothing while there is nothing to do."""
