@@ -144,6 +144,10 @@ class Table:
             return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
         return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
+    def is_over(self, record: Record, now_ms: int) -> bool:
+        """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
+        return record.state != ROTATED and self.due_ms(record) <= now_ms
+
     def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
         """Hold this record instead of the one held for the key, if any.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sessile.backend import Acknowledged
 from sessile.errors import WireError
@@ -62,6 +63,21 @@ def test_what_one_lacks_the_other_sends() -> None:
     assert same(cluster, keys)
     sent = {key for message in cluster.messages(Whole) for key, _ in message.items}
     assert sent == {keys[n] for n in range(4)}
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_is_over_is_not_given_back(ends: bool) -> None:  # noqa: FBT001
+    """One server has let go of what has run out of time, the other is about to: else they would hold it for ever."""
+    cluster, keys = filled("ab", 2)
+    held = cluster.held("a", keys[0])
+    assert held is not None
+    over = held.end(ENDED, cluster.now_ms - 600_000) if ends else replace(held, idle_ms=20)
+    cluster.servers["a"].table.drop(keys[0])
+    cluster.servers["b"].table.put(keys[0], over)
+    cluster.seen.clear()
+    cluster.run(13_000)
+    assert cluster.held("a", keys[0]) is None and cluster.held("b", keys[0]) is not None
+    assert not list(cluster.messages(Offered))
 
 
 def test_a_missed_end_is_caught_up_with() -> None:

@@ -99,11 +99,12 @@ def test_touches_only_move_forward_and_only_what_lives() -> None:
 
 
 def test_tombstones_are_the_ended_ones() -> None:
-    """Not the living."""
+    """Not the living, and none that is about to be forgotten."""
     replica = make_replica()
     replica.merge(KEY, make(a=1))
     replica.merge(OTHER, make(a=1).end(ENDED, 800))
-    assert [key for key, _ in replica.tombstones()] == [OTHER]
+    assert [key for key, _ in replica.tombstones(1_799)] == [OTHER]
+    assert [key for key, _ in replica.tombstones(1_800)] == []
     assert replica.table.state(KEY) == LIVE
     replica.clear()
     assert len(replica.table) == 0

@@ -185,6 +185,8 @@ class Repair:
             return
         self._look(key)
         record = Record.unpack(packed)
+        if not context.is_leaving and context.replica.table.is_over(record, context.now_ms):
+            return  # whoever has let go of it already is not to get it back
         digest = digest_of(key, record)
         if record.state != LIVE:
             for name in context.peers:

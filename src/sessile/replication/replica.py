@@ -89,12 +89,13 @@ class Replica:
         if held is not None and held.state == LIVE and touched_ms > held.touched_ms:
             self.table.put(key, held.touch(touched_ms), is_touch=True)
 
-    def tombstones(self) -> Iterator[tuple[SessionKey, bytes]]:
-        """The ended sessions that are remembered here."""
+    def tombstones(self, now_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
+        """The ended sessions that are still to be remembered."""
         for key in self.table.ended():
             packed = self.table.get(key)
             assert packed is not None, "nobody works on the table meanwhile"
-            yield key, packed
+            if not self.table.is_over(Record.unpack(packed), now_ms):
+                yield key, packed
 
     def clear(self) -> None:
         """Hold nothing."""

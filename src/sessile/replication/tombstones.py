@@ -70,7 +70,7 @@ class Tombstones:
         context = self._context
         items: list[tuple[bytes, bytes]] = []
         size = 0
-        for key, packed in context.replica.tombstones():
+        for key, packed in context.replica.tombstones(context.now_ms):
             items.append((key, packed))
             size += len(packed)
             if size > BATCH_BYTES:
