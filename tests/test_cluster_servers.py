@@ -45,7 +45,8 @@ class Pair:
 
 
 def pair_of(stack: ExitStack, kind: str, folder: Path, *, strategy: str = "all-to-all", grace: str = "0") -> Pair:
-    ports, nodes = free_ports(2), free_ports(2)
+    *ports, first, second = free_ports(4)
+    nodes = [first, second]
     members = ",".join(f"127.0.0.1:{node}" for node in nodes)
     servers = []
     for port, node in zip(ports, nodes, strict=True):

@@ -39,6 +39,10 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
     assert backend is not None, "alone, there is nothing to join"
     is_asked = False
 
+    async def leave() -> None:
+        await backend.stop()
+        engine.close()
+
     async def receive_() -> Message:
         nonlocal is_asked
         is_asked = True
@@ -54,8 +58,7 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
 
     async def send_(message: Message) -> None:
         if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
-            await backend.stop()
-            engine.close()
+            await leave()
         await send(message)
 
     try:
@@ -65,8 +68,7 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
             raise
         except Exception:
             if is_asked:
-                await backend.stop()
-                engine.close()
+                await leave()
                 raise
         if not is_asked:
             await receive_()

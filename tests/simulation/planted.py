@@ -21,6 +21,7 @@ from sessile.replication import replica as replica_module
 from sessile.replication.context import Context
 from sessile.replication.events import Answer
 from sessile.replication.intake import NEED, Intake
+from sessile.replication.links import Links
 from sessile.replication.node import Node
 from sessile.replication.placement import Placement
 from sessile.replication.pulls import NONE, Pulls
@@ -418,6 +419,30 @@ def _() -> Iterator[None]:
         return less
 
     with method(Record, "since", make):
+        yield
+
+
+@planting("a link is let go before another one has replaced it")
+def _() -> Iterator[None]:
+    """Two links to one member are one too many: first of all, hang up the one that is not wanted."""
+
+    def make(greeted: Any) -> Any:
+        def tidy(self: Links, link: int, frame: bytes) -> None:
+            membership = self._context.membership
+            greet = membership.greet
+
+            def at_once(*args: Any, **kwargs: Any) -> Any:
+                greeting = greet(*args, **kwargs)
+                if greeting.replaced is not None:
+                    self.hang_up(greeting.replaced, "another link replaces it")
+                return greeting._replace(replaced=None)
+
+            with patch.object(membership, "greet", at_once):
+                greeted(self, link, frame)
+
+        return tidy
+
+    with method(Links, "greeted", make):
         yield
 
 

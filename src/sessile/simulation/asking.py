@@ -44,7 +44,7 @@ class Sleep(_Awaited):
 class Pull(_Awaited):
     """The engine asks for the newest state of a session."""
 
-    __slots__ = ("heads", "key")
+    __slots__ = ("__weakref__", "heads", "key")
 
     def __init__(self, key: SessionKey, heads: Heads) -> None:
         self.key = key

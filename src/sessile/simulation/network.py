@@ -61,12 +61,14 @@ class Network:
         schedule: virtual time.
         rng: chance.
         latency_ms: what a write takes at the most, unless a fault is at work.
+        handshake_ms: how long after a dial has come through the two may not speak yet, at the most.
     """
 
-    def __init__(self, schedule: Schedule, rng: Random, latency_ms: int) -> None:
+    def __init__(self, schedule: Schedule, rng: Random, latency_ms: int, handshake_ms: int = 0) -> None:
         self._schedule = schedule
         self._rng = rng
         self._latency_ms = latency_ms
+        self._handshake_ms = handshake_ms
         self.processes: dict[str, Process] = {}
         """Who listens, by address; a dead one is still entered if it died with its machine."""
         self.extra_ms: Counter[Direction] = Counter()
@@ -174,12 +176,21 @@ class Network:
         if target is None:
             self._schedule.after(delay_ms, partial(process.enqueue_input, DialFailed(address, is_refused=True)))
             return
+        handshake_ms = self._rng.randrange(self._handshake_ms + 1) if self._handshake_ms else 0
         ours, theirs = Side(process), Side(target)
         ours.other, theirs.other = theirs, ours
-        theirs.arrival_ms = self._schedule.now_ms + delay_ms
+        theirs.arrival_ms = self._schedule.now_ms + handshake_ms + delay_ms
         self._sides[ours] = None
-        self._schedule.after(delay_ms, partial(self._up, ours, address))
-        target.enqueue_input(LinkUp(theirs.link))
+        self._schedule.after(handshake_ms + delay_ms, partial(self._up, ours, address))
+        if handshake_ms:
+            self._schedule.after(handshake_ms, partial(self._accepted, theirs))
+        else:
+            self._accepted(theirs)
+
+    def _accepted(self, side: Side) -> None:
+        """The side that was dialled hears of it, unless the connection is lost by now."""
+        if side.is_open:
+            side.process.enqueue_input(LinkUp(side.link))
 
     def _up(self, side: Side, address: str) -> None:
         """The outcome of a dial; a connection that is lost by now never was."""

@@ -61,6 +61,11 @@ _FORGETFUL_CHANCE: Final = 0.05
 _FORGETFUL_MS: Final = 1_500
 """How often, and for how short, ended sessions are remembered, so that silence may last longer."""
 _LONGER_MS: Final = 3_000
+_HANDSHAKES_CHANCE: Final = 0.3
+_HANDSHAKE_MS: Final = 30
+"""How often, and for how long at the most, two that are connected may not speak yet, as with TLS."""
+_NEWCOMERS_CHANCE: Final = 0.06
+"""How often there is one server at first, and others come."""
 READS: Final = 35
 READS_OF_READERS: Final = 95
 
@@ -87,6 +92,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """How long faults and requests go on."""
     latency: int = 2
     """A frame takes no longer, unless a fault is at work."""
+    handshake: int = 0
+    """So long after a dial has come through the two may speak, at the latest; they may both have dialled by then."""
     fault_every: int = 300
     """One fault in so long, on average."""
     faults: tuple[str, ...] = ()
@@ -166,8 +173,22 @@ def draw(seed: int) -> Options:
     # What came later is of chance of its own, so that it left what older seeds found as it was.
     glances = rng_of(seed, "glances").random() < _GLANCES_CHANCE
     drawn = drawn.but(glances=glances, reads=READS if drawn.idle > 100_000 else _reads(seed))
+    if rng_of(seed, "handshakes").random() < _HANDSHAKES_CHANCE:
+        drawn = drawn.but(handshake=_HANDSHAKE_MS)
+    if rng_of(seed, "newcomers").random() < _NEWCOMERS_CHANCE:
+        drawn = _with_newcomers(drawn)
     is_forgetful = drawn.idle > 100_000 and rng_of(seed, "keeps").random() < _FORGETFUL_CHANCE
     return _forgetful(drawn) if is_forgetful else drawn
+
+
+def _with_newcomers(options: Options) -> Options:
+    """Where a server that comes has one other to ask, and is asked itself before it knows anything."""
+    return options.but(
+        nodes=1,
+        handshake=_HANDSHAKE_MS,
+        glances=True,
+        faults=tuple(kind for kind in FAULTS if kind in {*options.faults, "joins"}),
+    )
 
 
 def _forgetful(options: Options) -> Options:

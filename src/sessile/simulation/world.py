@@ -19,6 +19,7 @@ from sessile.replication.wire import decode
 from sessile.settings import Settings
 from sessile.simulation.asking import Push
 from sessile.simulation.checkers.bounds import Bounds
+from sessile.simulation.checkers.denials import Denials
 from sessile.simulation.checkers.ends import Ends
 from sessile.simulation.checkers.losses import Losses
 from sessile.simulation.checkers.presence import Presence
@@ -63,7 +64,7 @@ REVIVE_CHANCE: Final = 0.6
 GLANCES_MAX: Final = 8
 GLANCE_MS_MAX: Final = 100
 """So many sessions are looked at when a server comes, and within so long."""
-CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Bounds)
+CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
 
 
 class World:
@@ -92,7 +93,7 @@ class World:
         self.history = History()
         self.findings = Findings()
         self.coverage = Coverage()
-        self.network = Network(self.schedule, rng_of(seed, "network"), options.latency)
+        self.network = Network(self.schedule, rng_of(seed, "network"), options.latency, options.handshake)
         self.faults = Faults(self, seed)
         self.traffic = Traffic(self, seed)
         self.quiet = Quiet(self)
