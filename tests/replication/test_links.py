@@ -217,12 +217,64 @@ def test_ended_sessions_must_still_be_told_of_after_a_silence(silent_ms: int, re
     assert node.counts["reunions"] == reunions
 
 
+@pytest.mark.parametrize("first", ["", "ab", "c"])
+def test_a_newcomer_is_no_bridge_for_what_has_ended(first: str) -> None:
+    """It reaches two sides that were apart for too long, whichever it meets first: what ended does not come back."""
+    cluster = Cluster("abc", strategy="all-to-all", tombstone_keep_ms=3_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(20)
+    cluster.cut("ab", "c")
+    cluster.run(2_000)
+    cluster.end("a", key)
+    cluster.run(3_000)
+    for name in "ab":
+        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    assert cluster.held("c", key) is not None
+    later = set("abc") - set(first) if first else set()
+    cluster.cut("d", "".join(sorted(later)))
+    cluster.start("d")
+    cluster.run(300)
+    cluster.cuts -= {frozenset(("d", other)) for other in "abc"}
+    cluster.run(2_000)  # less than silence would need to tell
+    if first != "c":  # otherwise the sides are equal, and it is for them to start over
+        assert began_anew(cluster) == {"c"} and cluster.values(key) == {}
+    assert set(cluster.servers["d"].node.peers) == set("abc")
+    assert len({tuple(cluster.values(key).get(name, {})) for name in "abcd"}) == 1, "they are one again"
+
+
+@pytest.mark.parametrize("is_met", [False, True])
+@pytest.mark.parametrize("teller", ["b", "c"])
+def test_who_is_apart_from_a_peer_is_none_yet(teller: str, is_met: bool) -> None:  # noqa: FBT001
+    """Whichever of the two says so. Who was a peer before goes on: it heard of whatever ended by this node."""
+    node = make_node()
+    b, c = ME, MemberInfo("c", "host-c", 1)
+    if is_met:
+        node.handle(LinkUp(9), 0)
+        say(node, hello(me=c, members=(c,), writer=2), link=9)
+        say(node, Beat(1), link=9)
+        node.handle(LinkDown(9), 10)
+    node.handle(LinkUp(1), 10)
+    node.handle(LinkUp(2), 10)
+    say(node, hello(me=b, members=(b, c), writer=1, apart=(1,) if teller == "b" else ()), link=1)
+    say(node, hello(me=c, members=(c, b), writer=2, apart=(1,) if teller == "c" else ()), link=2)
+    assert set(node.peers) == ({"b", "c"} if is_met else {"b"})
+    node.handle(LinkUp(3), 20)
+    say(node, hello(me=c, members=(c, b), writer=2, apart=(1,) if teller == "c" else ()), link=3, now_ms=20)
+    assert node.counts["reunions"] == (teller == "c" and not is_met), (
+        "now that it was linked to the other when it greeted"
+    )
+
+
 def test_a_greeting_that_tells_of_links_to_nobody_is_none() -> None:
     """Its link is hung up, and counted."""
     node = make_node()
     node.handle(LinkUp(1), 0)
     assert any(isinstance(effect, HangUp) for effect in say(node, hello(links=(1,))))
     assert node.counts["protocol_errors"] == 1 and not node.peers
+    node.handle(LinkUp(2), 0)
+    assert any(isinstance(effect, HangUp) for effect in say(node, hello(apart=(-1,)), link=2))
+    assert node.counts["protocol_errors"] == 2 and not node.peers
 
 
 def test_nothing_that_was_kept_or_asked_outlives_a_start_over() -> None:

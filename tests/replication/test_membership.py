@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessile.replication.member import INCARNATION_MAX, NAME_CHARS_MAX, Standing, Timings
-from sessile.replication.membership import Steps
+from sessile.replication.membership import Greeting, Steps
 from tests.replication.watch import Watch, info
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_a_link_that_comes_back() -> None:
     watch.met("b", 7)
     watch.down(7)
     watch.wait(200)
-    assert watch.met("b", 8) == ("", None, False, False, 200)
+    assert watch.met("b", 8) == Greeting(silent_ms=200, is_met=True)
     watch.wait(100)
     assert watch.it.standing("b") is ALIVE and watch.it.link_of("b") == 8 and watch.it.name_of(8) == "b"
     assert watch.changes() == [(UNKNOWN, ALIVE)]
@@ -166,7 +166,7 @@ def test_a_node_with_nobody_to_judge_is_never_late() -> None:
 def test_of_two_links_one_is_kept(name: str, first: str, second: str, hung_up: int) -> None:
     """The one that the smaller name dialled, or the newer one."""
     watch = Watch()
-    assert watch.greet(1, info(name), first) == ("", None, False, True, 0)
+    assert watch.greet(1, info(name), first) == Greeting(is_new=True)
     greeting = watch.greet(2, info(name), second)
     assert (greeting.replaced, bool(greeting.refusal)) == ((1, False) if hung_up == 1 else (None, True))
     assert watch.it.link_of(name) == 3 - hung_up
@@ -189,7 +189,7 @@ def test_a_new_incarnation_replaces_any_link() -> None:
     watch.greet(1, info("z"), "z")
     watch.hear(1)
     watch.wait(300)
-    assert watch.met("z", 2, incarnation=2) == ("", 1, True, True, 0)
+    assert watch.met("z", 2, incarnation=2) == Greeting(replaced=1, is_restarted=True, is_new=True)
 
 
 def test_how_long_a_member_was_silent() -> None:
@@ -214,7 +214,7 @@ def test_a_member_heard_to_be_started_again_owes_nothing_for_its_silence() -> No
     watch.told(info("b", 2))
     assert watch.it.standing("b") is UNKNOWN and watch.it.has_missing(watch.now_ms)
     assert watch.wait(0).dial == () and watch.it.link_of("b") is None  # the dial that is under way goes on
-    assert watch.greet(2, info("b", 2)) == ("", None, True, True, 0)
+    assert watch.greet(2, info("b", 2)) == Greeting(is_restarted=True, is_new=True)
 
 
 def test_a_node_that_starts_over_is_as_near_to_others_as_those_whose_copies_it_takes() -> None:

@@ -5,23 +5,21 @@ Each is a mistake that somebody could make, or an economy that seems sound: its 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from msgspec.structs import replace
 
 from sessile import codec
-from sessile import engine as engine_module
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.engine import Engine
 from sessile.record import LIVE, ROTATED, Record
-from sessile.replication import pulls as pulls_module
 from sessile.replication import replica as replica_module
 from sessile.replication.context import Context
 from sessile.replication.events import Answer
 from sessile.replication.intake import NEED, Intake
 from sessile.replication.links import Links
+from sessile.replication.membership import Membership
 from sessile.replication.node import Node
 from sessile.replication.placement import Placement
 from sessile.replication.pulls import NONE, Pulls
@@ -29,43 +27,15 @@ from sessile.replication.pushes import Pushes
 from sessile.replication.repair import Repair
 from sessile.replication.replica import Replica
 from sessile.simulation.campaign import one
+from tests.simulation.planting import PLANTED, merging, method, planting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from sessile.replication.peer import Peer
 
 __all__ = ["PLANTED", "hunt", "planted"]
-
-PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {}
-"""Name → what breaks the real code for as long as it is entered."""
-
-
-def planting(name: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[], AbstractContextManager[None]]]:
-    """Enter a generator that breaks something into the list, as a context manager."""
-
-    def enter(function: Callable[[], Iterator[None]]) -> Callable[[], AbstractContextManager[None]]:
-        PLANTED[name] = contextmanager(function)
-        return PLANTED[name]
-
-    return enter
-
-
-def method(owner: Any, name: str, make: Callable[[Any], Any]) -> AbstractContextManager[Any]:
-    """Replace a method or a function by what `make` makes of it."""
-    return patch.object(owner, name, make(getattr(owner, name)))
-
-
-@contextmanager
-def merging(make: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace the merge, wherever records are merged."""
-    with (
-        method(replica_module, "merge", make),
-        method(pulls_module, "merge", make),
-        method(engine_module, "merge", make),
-    ):
-        yield
 
 
 def planted(name: str) -> AbstractContextManager[None]:
@@ -428,16 +398,13 @@ def _() -> Iterator[None]:
 
     def make(greeted: Any) -> Any:
         def tidy(self: Links, link: int, frame: bytes) -> None:
-            membership = self._context.membership
-            greet = membership.greet
-
             def at_once(*args: Any, **kwargs: Any) -> Any:
-                greeting = greet(*args, **kwargs)
+                greeting = Membership.greet(self._context.membership, *args, **kwargs)
                 if greeting.replaced is not None:
                     self.hang_up(greeting.replaced, "another link replaces it")
                 return greeting._replace(replaced=None)
 
-            with patch.object(membership, "greet", at_once):
+            with patch.object(self._context.membership, "greet", at_once):
                 greeted(self, link, frame)
 
         return tidy

@@ -37,6 +37,20 @@ APART: Final = 0.9
 
 
 _Side = tuple[int, tuple[str, ...]]
+_Incarnation = tuple[str, int]
+
+
+class _View(NamedTuple):
+    """Whom a node is linked to and whom it is apart from, as its greeting tells."""
+
+    side: _Side
+    """How many it is linked to, itself included, and their names."""
+    linked: frozenset[_Incarnation]
+    apart: frozenset[_Incarnation]
+
+    def is_at_odds(self, other: _View) -> bool:
+        """Whether one is linked to a member from which the other is apart."""
+        return bool(self.apart & other.linked or other.apart & self.linked)
 
 
 class _Greeted(NamedTuple):
@@ -45,7 +59,7 @@ class _Greeted(NamedTuple):
     address: str
     """What was dialled; empty where the other side did."""
     writer: int
-    side: _Side
+    view: _View
 
 
 class Owner(Protocol):
@@ -76,8 +90,8 @@ class Links:
         self.is_fresh = True
         """Whether this node holds nothing of its own: it never wrote, and what others sent it, it was sent just now."""
         self._fresh_until_ms = context.now_ms + FRESH_MS
-        self._sides: dict[str, tuple[str, ...]] = {}
-        """Each peer, and whom it was linked to when it greeted."""
+        self._views: dict[str, _View] = {}
+        """Each peer, and how it saw the others when it greeted."""
         self._told: dict[str, tuple[int, int]] = {}
         """Who was told to start over: in which incarnation, and until when nothing else is decided."""
 
@@ -96,18 +110,21 @@ class Links:
     def up(self, link: int, address: str) -> None:
         """A link is there: greet. `address` is what was dialled, empty where the other side did."""
         context = self._context
-        members = context.membership.infos()
+        membership = context.membership
+        members = membership.infos()
+        longest_ms = APART * context.config.tombstone_keep_ms
         hello = Hello(
             PROTOCOL,
             context.config.cluster,
             context.config.strategy_text,
-            context.membership.me,
+            membership.me,
             context.writer,
             self.is_fresh,
             members,
             tuple(place for place, info in enumerate(members) if info.name in context.peers),
+            tuple(place for place, info in enumerate(members) if membership.is_apart(info.name, longest_ms)),
         )
-        self._greeting[link] = _Greeted(address, context.writer, _side(hello))
+        self._greeting[link] = _Greeted(address, context.writer, _view(hello))
         context.do(Send(link, encode(hello)))
         context.alarm(GREETING_MS, lambda: self._expect(link))
 
@@ -139,7 +156,7 @@ class Links:
         peer = self._peers.pop(link, None)
         if peer is not None and context.peers.get(peer.name) is peer:
             del context.peers[peer.name]
-            del self._sides[peer.name]
+            del self._views[peer.name]
             self._owner.peer_went(peer)
 
     def greeted(self, link: int, frame: bytes) -> None:
@@ -152,19 +169,23 @@ class Links:
             context.note("refused", name=hello.me.name, reason=reason)
             self._refuse(link, reason)
             return
-        theirs = _side(hello)
+        theirs = _view(hello)
         mine = self._greeting.pop(link)
         name = hello.me.name
         greeting = context.membership.greet(link, hello.me, address=mine.address, now_ms=context.now_ms)
         if greeting.refusal:
             self.hang_up(link, greeting.refusal)
             return
-        if greeting.silent_ms > APART * context.config.tombstone_keep_ms:
-            self._reunite(link, hello.me, mine.side, theirs)
+        is_at_odds = not greeting.is_met and mine.view.is_at_odds(theirs)
+        if is_at_odds or greeting.silent_ms > APART * context.config.tombstone_keep_ms:
+            self._reunite(link, hello.me, mine.view.side, theirs.side)
             if greeting.replaced is not None:
                 self.hang_up(greeting.replaced, "another link replaced it")
             return
-        self._sides[name] = theirs[1]
+        if not greeting.is_met and self._is_between(hello.me, theirs):
+            self.hang_up(link, "apart from another peer")  # both know of that one when they greet again
+            return
+        self._views[name] = theirs
         if greeting.is_restarted:
             self._owner.peer_restarted(name)
         peer = context.peers[name] = self._peers[link] = Peer(name, link, hello.writer, context.now_ms)
@@ -175,6 +196,12 @@ class Links:
             context.do(HangUp(greeting.replaced, "another link replaces it"))
             self._owner.peer_went(self._peers.pop(greeting.replaced))
         self._owner.peer_came(peer, hello)
+
+    def _is_between(self, they: MemberInfo, theirs: _View) -> bool:
+        """Whether who greets and another peer are apart: both greeted when this node was linked to neither."""
+        context = self._context
+        linked = {_incarnation(info) for info in context.membership.infos() if info.name in context.peers}
+        return bool(theirs.apart & linked) or any(_incarnation(they) in view.apart for view in self._views.values())
 
     def _why_not(self, hello: Hello) -> str:
         """Why a node that greets like this is none of ours; empty if it is."""
@@ -193,7 +220,7 @@ class Links:
 
     def side_of(self, peer: Peer) -> tuple[str, ...]:
         """A peer, and whom it was linked to when it greeted."""
-        return self._sides[peer.name]
+        return self._views[peer.name].side[1]
 
     def _reunite(self, link: int, they: MemberInfo, mine: _Side, theirs: _Side) -> None:
         """Two that were apart for too long: the one of the smaller side starts over."""
@@ -211,9 +238,15 @@ class Links:
         self.hang_up(link, "apart for longer than ended sessions are remembered")
 
 
-def _side(hello: Hello) -> _Side:
-    """Who greets, and whom it is linked to: how many, and their names. Raises WireError where it names nobody."""
-    if not all(0 <= place < len(hello.members) for place in hello.links):
+def _view(hello: Hello) -> _View:
+    """How who greets sees the others. Raises WireError where it tells of members that it does not name."""
+    members = hello.members
+    if not all(0 <= place < len(members) for place in (*hello.links, *hello.apart)):
         raise WireError("a greeting tells of links to members that it does not name")
-    names = sorted({hello.me.name, *(hello.members[place].name for place in hello.links)})
-    return len(names), tuple(names)
+    linked = frozenset(_incarnation(info) for info in (hello.me, *(members[place] for place in hello.links)))
+    names = sorted({name for name, _ in linked})
+    return _View((len(names), tuple(names)), linked, frozenset(_incarnation(members[place]) for place in hello.apart))
+
+
+def _incarnation(info: MemberInfo) -> _Incarnation:
+    return info.name, info.incarnation

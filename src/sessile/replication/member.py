@@ -7,7 +7,7 @@ Pure: the time is an argument.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -22,6 +22,8 @@ __all__ = [
     "INCARNATION_MAX",
     "NAME_CHARS_MAX",
     "NEVER_MS",
+    "Change",
+    "Greeting",
     "Member",
     "Stage",
     "Standing",
@@ -75,6 +77,31 @@ _AFTER_SILENCE: Final = {
 }
 
 
+class Change(NamedTuple):
+    """A member's standing changed."""
+
+    name: str
+    before: Standing
+    after: Standing
+
+
+class Greeting(NamedTuple):
+    """What follows from a greeting."""
+
+    refusal: str = ""
+    """Why the link is not wanted, if so."""
+    replaced: int | None = None
+    """The link that it replaces, which is not wanted any more."""
+    is_restarted: bool = False
+    """The member greeted before, in an earlier incarnation: it has nothing of what it had."""
+    is_new: bool = False
+    """This incarnation of it never greeted before."""
+    silent_ms: int = 0
+    """For how long this incarnation of it had not been heard since it was first heard of."""
+    is_met: bool = False
+    """Whether this incarnation of it was ever heard on a link."""
+
+
 class Timings(Struct, frozen=True, kw_only=True):
     """After how many milliseconds what is believed.
 
@@ -105,7 +132,7 @@ class Member:
     """One other member."""
 
     __slots__ = (
-        "address", "greeted", "heard_ms", "info", "is_confirmed", "is_dialler", "link", "since_ms", "standing", "up_ms",
+        "address", "greeted", "heard_ms", "info", "is_confirmed", "is_dialler", "is_met", "link", "since_ms", "standing", "up_ms",
         "was_named",
     )  # fmt: skip
 
@@ -125,6 +152,8 @@ class Member:
         """When this incarnation was last heard, or else when it was first heard of, however long ago."""
         self.greeted: int | None = None
         """The incarnation in which it last greeted."""
+        self.is_met = False
+        """Whether this incarnation was ever heard on a link."""
         self.address = info.name
         """Where it is dialled."""
         self.was_named = False

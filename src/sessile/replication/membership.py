@@ -23,6 +23,8 @@ from sessile.replication.member import (
     HERE,
     NAME_CHARS_MAX,
     NEVER_MS,
+    Change,
+    Greeting,
     Member,
     Stage,
     Standing,
@@ -40,29 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings"]
 
 MEMBERS_MAX: Final = 1024
-
-
-class Change(NamedTuple):
-    """A member's standing changed."""
-
-    name: str
-    before: Standing
-    after: Standing
-
-
-class Greeting(NamedTuple):
-    """What follows from a greeting."""
-
-    refusal: str = ""
-    """Why the link is not wanted, if so."""
-    replaced: int | None = None
-    """The link that it replaces, which is not wanted any more."""
-    is_restarted: bool = False
-    """The member greeted before, in an earlier incarnation: it has nothing of what it had."""
-    is_new: bool = False
-    """This incarnation of it never greeted before."""
-    silent_ms: int = 0
-    """For how long this incarnation of it had not been heard since it was first heard of."""
 
 
 class Steps(NamedTuple):
@@ -149,7 +128,7 @@ class Membership:
         member.up_ms = member.since_ms = now_ms
         member.is_confirmed = False
         self._settle(member, BY_STAGE[Stage(member.info.stage)])
-        return Greeting("", replaced, is_restarted, is_new, now_ms - member.heard_ms)
+        return Greeting("", replaced, is_restarted, is_new, now_ms - member.heard_ms, member.is_met)
 
     def heard(self, link: int, now_ms: int) -> None:
         """Something arrived on a link; one that was refused or replaced says nothing."""
@@ -157,6 +136,7 @@ class Membership:
         member = self._by_link.get(link)
         if member is not None:
             member.heard_ms = member.since_ms = now_ms
+            member.is_met = True
             if member.standing is Standing.SUSPECT:
                 self._settle(member, Standing.ALIVE)
 
@@ -225,6 +205,7 @@ class Membership:
         self._announce(self._highest_of_me + 1, Stage(self.me.stage))
         for member in self._members.values():
             member.heard_ms = -NEVER_MS
+            member.is_met = False
             if member.info.name in side:
                 member.heard_ms = self._now_ms
                 self._dials.lost(member.address, self._now_ms, is_brief=False)
@@ -318,6 +299,11 @@ class Membership:
         total += sum(not self._dials.is_refused(address) for address in self._strangers())
         return 2 * reached >= total
 
+    def is_apart(self, name: str, longest_ms: float) -> bool:
+        """Whether a member without a link has not been heard for longer than that."""
+        member = self._members.get(name)
+        return member is not None and member.link is None and self._now_ms - member.heard_ms > longest_ms
+
     def infos(self) -> tuple[MemberInfo, ...]:
         """The list, this node first."""
         return (self.me, *(member.info for member in self._members.values()))
@@ -402,7 +388,8 @@ class Membership:
             return
         is_new = info.incarnation > member.info.incarnation
         member.info = info
-        member.heard_ms = self._now_ms if is_new else member.heard_ms
+        if is_new:
+            member.heard_ms, member.is_met = self._now_ms, False
         self._is_news = True
         self._placeable = None
         if info.stage == Stage.GONE:

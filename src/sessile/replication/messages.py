@@ -78,6 +78,8 @@ class Hello(Struct, array_like=True, frozen=True, tag=1):
     members: tuple[MemberInfo, ...]
     links: tuple[int, ...] = ()
     """Which of `members` the sender is linked to: where two were apart for too long, the smaller side starts over."""
+    apart: tuple[int, ...] = ()
+    """Which of `members` the sender has not heard for so long that they may not go on as they are."""
 
 
 class Members(Struct, array_like=True, frozen=True, tag=2):
