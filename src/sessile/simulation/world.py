@@ -166,7 +166,8 @@ class World:
         old = self._processes[place]
         if old.is_dead:
             self.network.machine_is_back(old.name)
-            process = self._processes[place] = self._build(place, old.incarnation + 1)
+            last = old.node.membership.me.incarnation  # which it may have renewed
+            process = self._processes[place] = self._build(place, last + 1)
             self.log(f"{process} starts")
             self.faults.trouble((place,))
             process.start(tuple(self._names))
