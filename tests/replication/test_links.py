@@ -266,6 +266,16 @@ def test_who_is_apart_from_a_peer_is_none_yet(teller: str, is_met: bool) -> None
     )
 
 
+def test_two_that_turn_out_to_be_apart_keep_no_other_link() -> None:
+    """Where ends are remembered for hardly longer than a silent link is kept."""
+    node = make_node(tombstone_keep_ms=1_001)
+    for link, now_ms in ((1, 10), (2, 960)):
+        node.handle(LinkUp(link), now_ms)
+        effects = say(node, hello(), link=link, now_ms=now_ms)
+    assert {effect.link for effect in effects if isinstance(effect, HangUp)} == {1, 2}
+    assert not node.peers and node.membership.link_of("b") is None and node.counts["reunions"] == 1
+
+
 def test_a_greeting_that_tells_of_links_to_nobody_is_none() -> None:
     """Its link is hung up, and counted."""
     node = make_node()
