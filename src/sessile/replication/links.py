@@ -233,6 +233,7 @@ class Links:
             self._owner.start_over(theirs[1])
         else:
             if not is_decided:
+                self._told = {name: told for name, told in self._told.items() if context.now_ms < told[1]}
                 self._told[they.name] = they.incarnation, context.now_ms + DECIDED_MS
             context.do(Send(link, encode(Rejoin())))
         self.hang_up(link, "apart for longer than ended sessions are remembered")
