@@ -117,18 +117,24 @@ def test_who_never_greets_is_hung_up() -> None:
     assert HangUp(1, "nobody greeted") in effects and HangUp(2, "nobody greeted") not in effects
 
 
-def test_two_that_were_apart_too_long_do_not_go_on_as_they_were() -> None:
-    """The side with fewer members drops its table and greets anew; what ended on the other side stays ended."""
-    cluster = Cluster("abc", strategy="all-to-all", tombstone_keep_ms=3_000)
+def ended_and_forgotten(side: str, others: str) -> tuple[Cluster, bytes]:
+    """A session that has ended on one side, which need remember it no longer, and lives on the other; they are still apart."""
+    cluster = Cluster("".join(sorted(side + others)), strategy="all-to-all", tombstone_keep_ms=3_000)
     key = cluster.first_key("a")
     cluster.create("a", key, x=1)
     cluster.run(20)
-    cluster.cut("ab", "c")
+    cluster.cut(side, others)
     cluster.run(2_000)
-    cluster.end("a", key)
+    cluster.end(side[0], key)
     cluster.run(3_000)
-    for name in "ab":
-        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    for name in side:
+        cluster.servers[name].table.drop(key)
+    return cluster, key
+
+
+def test_two_that_were_apart_too_long_do_not_go_on_as_they_were() -> None:
+    """The side with fewer members drops its table and greets anew; what ended on the other side stays ended."""
+    cluster, key = ended_and_forgotten("ab", "c")
     cluster.heal()
     cluster.run(3_000)
     assert list(cluster.messages(Rejoin)) or cluster.servers["c"].node.counts["reunions"]
@@ -187,16 +193,7 @@ def test_what_was_decided_once_is_decided_for_a_while(later_ms: int, starts_over
 
 def test_who_started_over_is_no_bridge_for_what_has_ended() -> None:
     """Its mate of before still holds what ended on the other side, and greets it before it meets that side."""
-    cluster = Cluster("abcde", strategy="all-to-all", tombstone_keep_ms=3_000)
-    key = cluster.first_key("a")
-    cluster.create("a", key, x=1)
-    cluster.run(20)
-    cluster.cut("ab", "cde")
-    cluster.run(2_000)
-    cluster.end("c", key)
-    cluster.run(3_000)
-    for name in "cde":
-        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    cluster, key = ended_and_forgotten("cde", "ab")
     cluster.cuts -= {frozenset(("a", other)) for other in "cde"}
     cluster.run(3_000)
     assert began_anew(cluster) == {"a", "b"} and cluster.values(key) == {}
@@ -220,16 +217,7 @@ def test_ended_sessions_must_still_be_told_of_after_a_silence(silent_ms: int, re
 @pytest.mark.parametrize("first", ["", "ab", "c"])
 def test_a_newcomer_is_no_bridge_for_what_has_ended(first: str) -> None:
     """It reaches two sides that were apart for too long, whichever it meets first: what ended does not come back."""
-    cluster = Cluster("abc", strategy="all-to-all", tombstone_keep_ms=3_000)
-    key = cluster.first_key("a")
-    cluster.create("a", key, x=1)
-    cluster.run(20)
-    cluster.cut("ab", "c")
-    cluster.run(2_000)
-    cluster.end("a", key)
-    cluster.run(3_000)
-    for name in "ab":
-        cluster.servers[name].table.drop(key)  # forgotten, as after tombstone_keep
+    cluster, key = ended_and_forgotten("ab", "c")
     assert cluster.held("c", key) is not None
     later = set("abc") - set(first) if first else set()
     cluster.cut("d", "".join(sorted(later)))
