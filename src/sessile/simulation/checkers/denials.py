@@ -33,11 +33,14 @@ class Denials(Checker):
         super().__init__(scene)
         self._holders: WeakKeyDictionary[Pull, list[Process]] = WeakKeyDictionary()
         """A question, and who held a living copy when it was asked."""
+        self._remembered: WeakKeyDictionary[Pull, int] = WeakKeyDictionary()
+        """How many answers of before its node had given once more when it was asked."""
 
     def asked(self, request: Request, question: Pull | Push) -> None:
-        del request
         if isinstance(question, Pull):
+            assert request.process is not None, "a request is served by somebody"
             self._holders[question] = [process for process in self.scene.living() if _holds(process, question.key)]
+            self._remembered[question] = request.process.node.counts["negatives"]
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         if not isinstance(question, Pull) or not isinstance(result, Pulled) or result.status is not PullStatus.NONE:
@@ -47,6 +50,8 @@ class Denials(Checker):
         if is_over or self.scene.options.is_forgetful:  # silence is certain after a while there
             return
         assert request.process is not None, "a request is served by somebody"
+        if request.process.node.counts["negatives"] > self._remembered.get(question, 0):
+            return  # an answer of before, which was judged then; a copy may have come from the dead since
         known = {(info.name, info.incarnation) for info in request.process.node.membership.infos()}
         for process in self._holders.get(question, ()):
             if not process.is_dead and _holds(process, question.key) and (process.name, process.incarnation) in known:

@@ -56,6 +56,8 @@ def disquiet(scene: Scene) -> str:
         node = process.node
         if node.placement.names != names:
             return f"{process} takes {node.placement.names} for the members, not {names}"
+        if len(node.peers) != len(names) - 1:
+            return f"{process} is linked to {sorted(node.peers)} only"
         if process.requests or process.waiting or any(node.waiting.values()):
             return f"{process} has {node.waiting} and {len(process.requests)} requests under way"
         if not node.is_trusting:
