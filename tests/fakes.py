@@ -160,7 +160,7 @@ class FakeBackend:
     def is_first_holder(self, key: SessionKey) -> bool:
         return self.is_first(key)
 
-    def is_sure(self, key: SessionKey) -> bool:
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
         return self.is_informed and self.is_holder(key)
 
     def is_trusting(self) -> bool:

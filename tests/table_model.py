@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import pytest
 from hypothesis import strategies as st
 
+from sessile.errors import SessionEnded
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.table import ENTRY_BYTES, Table
 
@@ -72,6 +74,9 @@ def hold_sums(table: Table) -> None:
     assert table.held_bytes == sum(len(each) + ENTRY_BYTES for each in packed if each is not None)
     assert table.sessions == sum(record.state == LIVE for record in records)
     assert table.tombstones == len(table) - table.sessions
+    lively = [each for each in packed if each is not None and Record.unpack(each).state == LIVE]
+    assert table.live_bytes == sum(len(each) + ENTRY_BYTES for each in lively)
+    assert all(table.has_ended(each) == (table.state(each) != LIVE) for each in table)
     scheduled = [each for slot in table._wheel.values() for each in slot]
     assert len(scheduled) == table._scheduled
     assert set(table) <= {*scheduled, *table._due}, "whatever is held is looked at some time"
@@ -135,12 +140,16 @@ class Model:
     """When each was last put, or found to have turned into a tombstone."""
     now_ms: int = 5_500
     expired: int = 0
+    ended: dict[int, int] = field(default_factory=dict)
+    """The sessions that ended and have no tombstone any more, with their deadlines."""
 
     def take(self, step: Step) -> None:
         match step:
             case Put(number, value_bytes):
                 record = self.records.get(number)
-                if record is None:
+                if number in self.ended:
+                    self._bring_back(number, live(self.now_ms, value_bytes=value_bytes))
+                elif record is None:
                     self._put(number, live(self.now_ms, value_bytes=value_bytes))
                 elif record.state == LIVE:
                     value = {"v": b"y" * value_bytes}
@@ -151,7 +160,9 @@ class Model:
                 self._put(number, self.records[number].end(state, self.now_ms))
             case Drop(number):
                 self.table.drop(key(number))
-                self.records.pop(number, None)
+                record = self.records.pop(number, None)
+                if record is not None and record.state != LIVE:
+                    self.ended[number] = record.deadline_ms
             case Wait(by_ms):
                 self.now_ms += by_ms
             case Sweep(at_most):
@@ -178,6 +189,8 @@ class Model:
             assert due_ms(record) <= self.now_ms, "nothing goes before its time"
             if packed is None:
                 self.expired += record.state == LIVE
+                if record.state != LIVE:
+                    self.ended[number] = record.deadline_ms
                 del self.records[number]
             else:
                 assert record.state == ROTATED
@@ -186,6 +199,18 @@ class Model:
                 self.changed_ms[number] = self.now_ms
         assert {key(number) for number in self.records} == set(self.table)
         assert self.table.expired == self.expired
+        for number, deadline_ms in self.ended.items():
+            assert self.table.has_ended(key(number)) or deadline_ms < self.now_ms, "an end outlives every copy"
+
+    def _bring_back(self, number: int, record: Record) -> None:
+        """No copy is held of a session that ended, until no copy of it could be alive any more."""
+        if self.table.has_ended(key(number)):
+            with pytest.raises(SessionEnded):
+                self.table.put(key(number), record)
+            assert self.table.judged(key(number), record, self.now_ms).state == ENDED
+        else:
+            assert self.ended.pop(number) < self.now_ms
+            self._put(number, record)
 
     def _put(self, number: int, record: Record, **how: Any) -> None:
         packed = self.table.put(key(number), record, **how)

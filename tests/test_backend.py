@@ -40,7 +40,7 @@ class OneOther:
     def is_first_holder(self, key: bytes) -> bool:
         return key == KEY
 
-    def is_sure(self, key: bytes) -> bool:
+    def is_sure(self, key: bytes, now_ms: int) -> bool:
         return True
 
     def is_trusting(self) -> bool:

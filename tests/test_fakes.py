@@ -89,9 +89,9 @@ def test_the_backend_is_unsettled_until_it_confirms() -> None:
 
 def test_the_backend_is_sure_of_what_it_hears_of() -> None:
     """A holder that does not hear of changes is not, and a server that is no holder never is."""
-    assert FakeBackend().is_sure(KEY)
-    assert not FakeBackend(is_informed=False).is_sure(KEY)
-    assert not FakeBackend(is_holder=nobody).is_sure(KEY)
+    assert FakeBackend().is_sure(KEY, 0)
+    assert not FakeBackend(is_informed=False).is_sure(KEY, 0)
+    assert not FakeBackend(is_holder=nobody).is_sure(KEY, 0)
 
 
 def test_an_end_is_remembered_where_nothing_was_held() -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile import table as table_module
-from sessile.errors import SessionLimit
-from sessile.record import ENDED, ROTATED
-from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX
+from sessile.ends import MARGIN_MS, SHARDS
+from sessile.errors import SessionEnded, SessionLimit
+from sessile.record import ENDED, LIVE, ROTATED
+from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, TOMBSTONES_SHARE
 from tests.table_model import (
     ABSOLUTE_MS,
     GRACE_MS,
@@ -289,15 +290,77 @@ def test_an_offer_is_taken_where_there_is_room() -> None:
     hold_sums(table)
 
 
-def test_tombstones_take_their_place() -> None:
-    """An ended session counts until it is forgotten, or ending and starting sessions would grow without a limit."""
-    table = make(sessions_max=1)
+def test_tombstones_always_have_room_and_take_none() -> None:
+    """An end is never refused, whatever the limits, and one that is held keeps no new session out."""
+    table = make(sessions_max=1, bytes_max=len(live().pack()) + ENTRY_BYTES)
     table.put(key(1), live())
-    table.put(key(1), held(table, 1).end(ENDED, 0), is_touch=True)
+    for number in (2, 3):
+        table.put(key(number), live().end(ENDED, 0))
+    assert all(table.has_ended(key(number)) for number in (2, 3))
     with pytest.raises(SessionLimit):
-        table.put(key(2), live())
+        table.put(key(4), live())
+    table.put(key(1), held(table, 1).end(ENDED, 0))
+    table.put(key(4), live())
+    hold_sums(table)
+
+
+def test_the_oldest_tombstones_become_mere_keys_when_there_are_too_many() -> None:
+    """What tombstones take is bounded, and no end is forgotten by it; one that somebody has still to learn of stays."""
+    tombstone = live().end(ENDED, 0)
+    room = 4 * (len(tombstone.pack()) + ENTRY_BYTES)
+    table = make(bytes_max=round(room / TOMBSTONES_SHARE))
+    table.may_forget = lambda one: one != key(1)
+    for number in range(10):
+        table.put(key(number), tombstone)
+    assert [one for one in table.ended() if one != key(1)] == [key(number) for number in (7, 8, 9)]
+    assert table.state(key(1)) == ENDED and len(table.ends) == 6
+    assert all(table.has_ended(key(number)) for number in range(10))
+    hold_sums(table)
+
+
+def test_a_tombstone_that_somebody_has_still_to_learn_of_stays() -> None:
+    """However long that takes; then it becomes a mere key as every other."""
+    table = make()
+    is_told = False
+    table.may_forget = lambda _: is_told
+    table.put(key(1), live().end(ENDED, 0))
+    for now_ms in range(0, 5 * KEEP_MS, KEEP_MS // 2):
+        sweep_out(table, now_ms)
+    assert table.state(key(1)) == ENDED
+    is_told = True
+    sweep_out(table, 7 * KEEP_MS)
+    assert table.state(key(1)) is None and table.has_ended(key(1))
+
+
+def test_an_end_outlives_every_copy() -> None:
+    """Long after its tombstone has gone, no copy is let in until the session's own deadline; then the end goes too."""
+    table = make()
+    table.put(key(1), live().end(ENDED, 0))
     sweep_out(table, KEEP_MS + SLOT_MS)
-    table.put(key(2), live(KEEP_MS))
+    assert len(table) == 0
+    for now_ms in range(KEEP_MS + SLOT_MS, ABSOLUTE_MS, KEEP_MS):
+        sweep_out(table, now_ms)
+        copy = live().touch(now_ms)
+        assert table.has_ended(key(1)) and table.judged(key(1), copy, now_ms) == copy.end(ENDED, now_ms)
+        with pytest.raises(SessionEnded):
+            table.put(key(1), copy)
+    remembered = table.remembered(key(1), ABSOLUTE_MS)
+    assert remembered is not None and remembered.state == ENDED and remembered.deadline_ms >= ABSOLUTE_MS
+    for _ in range(SHARDS):
+        table.sweep(ABSOLUTE_MS + 2 * MARGIN_MS)
+    assert not table.has_ended(key(1)) and table.remembered(key(1), ABSOLUTE_MS) is None
+    table.put(key(1), live(ABSOLUTE_MS))
+
+
+def test_an_end_may_be_noted_of_which_no_record_came() -> None:
+    """A copy that is held stays for whoever asks what became of it; none is let in anew."""
+    table = make()
+    table.put(key(1), live())
+    table.note_ended(key(1), ABSOLUTE_MS)
+    assert table.state(key(1)) == LIVE and key(1) in table.ends and not table.has_ended(key(1))
+    assert table.judged(key(1), live(), 0).state == LIVE, "the copy that is held decides"
+    table.drop(key(1))
+    assert table.has_ended(key(1)) and table.judged(key(1), live(), 0).state == ENDED
 
 
 def test_new_bytes_are_refused_at_the_limit() -> None:

@@ -81,8 +81,15 @@ class Backend(Protocol):
     def holds(self, key: SessionKey) -> bool:
         """Whether this process is a holder of the session."""
 
-    def is_sure(self, key: SessionKey) -> bool:
-        """Whether a copy that is held here may be served without asking: it hears of every change and of the end."""
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
+        """Whether a copy that is held here may be served without asking: it hears of every change and of the end.
+
+        Any thread may ask. A process that was stopped, or whose loop has not run for a while, is not sure.
+
+        Args:
+            key: the session's key.
+            now_ms: the time on the engine's clock.
+        """
 
     def is_trusting(self) -> bool:
         """Whether copies held here may be served where nobody else can be asked.

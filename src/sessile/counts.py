@@ -8,8 +8,9 @@ __all__ = ["COUNTED", "GAUGES"]
 
 GAUGES: Final = {
     "sessions": "sessions held now",
-    "tombstones": "ended sessions that are remembered now",
-    "bytes": "what both take, as the limits count it",
+    "tombstones": "ended sessions that are held as tombstones now",
+    "ends": "ended sessions of which only the end is remembered now",
+    "bytes": "what sessions and tombstones take",
 }
 COUNTED: Final = {
     "created": "sessions made, new ids after a rotation included",

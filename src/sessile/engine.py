@@ -95,6 +95,8 @@ class Engine:
         self.is_draining = False
         """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
         self._writer = 0
+        self._generation = 0
+        """How often this server started over with an empty table."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
         self.table.on_expired = None if self.backend is None else self._on_expired
@@ -131,12 +133,19 @@ class Engine:
         if self.backend is None or visitor is None:
             return
         key, seen = visitor.identity.key, visitor.seen
+        now_ms = self.clock_ms()
         with self.lock:
             found = self.table.find(key)
+            is_over = found is None and key in self.table.ends
+        visit.generation = self._generation
+        if is_over:
+            return
         visit.pulled = held = None if found is None else found[1]
-        is_alive = held is not None and held.state == LIVE and held.expires_ms() > self.clock_ms()
+        is_alive = held is not None and held.state == LIVE and held.expires_ms() > now_ms
         is_known = not visitor.is_version_foreign  # what this browser has seen; a late answer may have taken it away
-        is_newest = is_known and is_alive and held is not None and held.covers(seen) and self.backend.is_sure(key)
+        is_newest = (
+            is_known and is_alive and held is not None and held.covers(seen) and self.backend.is_sure(key, now_ms)
+        )
         if is_newest or (held is not None and held.state != LIVE):
             return
         with self.lock:  # from here on, what this process writes to the session is known to this request
@@ -219,8 +228,9 @@ class Engine:
         return self._writer
 
     def draw_writer(self) -> None:
-        """Write under a new tag from now on: what was written under the present one may come back."""
+        """Write under a new tag: this server starts over, and what it wrote under the present one may come back."""
         self._writer = 0
+        self._generation += 1
 
     def sweep(self) -> bool:
         """Drop some of what has run out of time; returns whether there is more to do at once."""
@@ -232,6 +242,7 @@ class Engine:
         return {
             "sessions": self.table.sessions,
             "tombstones": self.table.tombstones,
+            "ends": len(self.table.ends),
             "bytes": self.table.held_bytes,
             **{name: self.counts[name] for name in COUNTED},
             "expired": self.table.expired,
@@ -337,6 +348,7 @@ class Engine:
         """Merge what another holder gave with what is held; keep it where this server is a holder, or it has ended."""
         with self.lock:
             held = self._held(key)
+            record = self.table.judged(key, record, self.clock_ms())
             merged = record if held is None else merge(held, record)
             if held is not None or record.state != LIVE or (self.backend is not None and self.backend.holds(key)):
                 self.table.offer(key, merged)  # without room it is served and not kept
@@ -356,16 +368,18 @@ class Engine:
         packed = self.table.get(opened.key)
         current = opened.record
         if packed is None or packed is not visit.packed or current.expires_ms() <= now_ms:
-            current = self._current(visit, current, packed, now_ms)
+            current = self._current(visit, opened.key, current, packed, now_ms)
         if changes.verb is not Verb.KEEP:
             return self._rotate(session, changes, current, now_ms)
         return self._write(session, changes, current, now_ms)
 
-    def _current(self, visit: Visit, opened: Record, packed: bytes | None, now_ms: int) -> Record:
+    def _current(self, visit: Visit, key: SessionKey, opened: Record, packed: bytes | None, now_ms: int) -> Record:
         """The record as it stands now, after others changed it since the session was opened."""
         if packed is None:
             if self.backend is None or opened.expires_ms() <= now_ms:
                 raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
+            if key in self.table.ends or visit.generation != self._generation:
+                raise SessionEnded("the session was ended while it was in use: what was changed was not stored")
             if visit.given is None or not opened.covers(visit.given.last):
                 self._writer = 0  # the copy that left has a later write of ours: no stamp is given twice
             return opened

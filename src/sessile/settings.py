@@ -154,16 +154,22 @@ class Settings:
         default=600.0,
         metadata=_about(
             kinds.duration("1s", "1d"),
-            "How long the end of a session is remembered. Longer than any request, queue or silence between servers.",
+            "How long an ended session is kept as a tombstone by which servers compare what they hold; of older ends the "
+            "key is remembered until the session's own deadline. Longer than any silence between servers.",
         ),
     )
     sessions_max: int = field(
         default=1_000_000,
-        metadata=_about(kinds.number(10**9), "So many sessions this server holds; beyond it refuses new ones."),
+        metadata=_about(
+            kinds.number(10**9), "The most live sessions this server holds; beyond it new ones are refused."
+        ),
     )
     bytes_max: int = field(
         default=256 * 2**20,
-        metadata=_about(kinds.size(2**40), "So many bytes of sessions this server holds; beyond it refuses new ones."),
+        metadata=_about(
+            kinds.size(2**40),
+            "The most bytes of live sessions this server holds; beyond it new ones are refused. Ended ones take half of it more at most.",
+        ),
     )
     session_bytes_max: int = field(
         default=64 * 2**10,

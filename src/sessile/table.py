@@ -1,5 +1,8 @@
 """The records this process holds: packed bytes by key, within limits, each dropped when its time has come.
 
+An end outlives every copy that can contradict it: the tombstone of a session is held in full for `tombstone_keep_ms`,
+and its key until the session's own deadline (`ends.py`). Tombstones always have room, and take none from sessions.
+
 Time is an argument, in whole milliseconds. Expiry is a wheel of one-second slots: a key stands in one slot, at the
 moment its record was due when it was first held or ended, and is looked at when that moment has passed; a record that
 was touched meanwhile moves on to its new moment. So a touch costs nothing here, a held session eight bytes, and a sweep
@@ -11,10 +14,12 @@ none, since a record is one immutable object and is swapped in one step.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sessile.errors import SessionLimit
+from sessile.ends import Ends
+from sessile.errors import SessionEnded, SessionLimit
 from sessile.record import ENDED, LIVE, ROTATED, Record
 
 if TYPE_CHECKING:
@@ -34,6 +39,10 @@ HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
 EVICTION_LOOKS: Final = 64
 """So many copies are looked at to make room for one; if all are in use, so many once more."""
+TOMBSTONES_SHARE: Final = 0.25
+"""Tombstones take at most this part of `bytes_max`, beside what sessions take; the oldest become mere keys before their time."""
+ENDS_SHARE: Final = 0.25
+"""The same for the keys of ended sessions: 5.6 million of them with the default of `bytes_max`."""
 SCHEDULED_SPARE: Final = 1_000
 """What is dropped before its time stays in the wheel, until so many more keys than twice those held are in it."""
 _SLOT_MS: Final = 1000
@@ -48,10 +57,10 @@ class Table:
     """Packed records by key.
 
     Args:
-        sessions_max: how many entries to hold, tombstones included.
-        bytes_max: how many bytes to hold, `ENTRY_BYTES` for each entry included.
+        sessions_max: how many live sessions to hold.
+        bytes_max: how many bytes of them to hold, `ENTRY_BYTES` for each included.
         rotation_grace_ms: how long a rotated session may be looked at.
-        tombstone_keep_ms: how long an ended session is remembered.
+        tombstone_keep_ms: how long the tombstone of an ended session is held in full.
         idle_slack: by which part of its idle timeout longer an unused session is held than it may be served: it may have
             been used elsewhere, and word of that be on its way.
     """
@@ -74,6 +83,10 @@ class Table:
         """Hears of a live session that ran out of time, just before it is dropped."""
         self.may_evict: Callable[[SessionKey], bool] | None = None
         """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
+        self.may_forget: Callable[[SessionKey], bool] | None = None
+        """Where this is set, a tombstone stays in full until it may be forgotten: somebody has still to learn of the end."""
+        self.ends = Ends(bytes_max=round(bytes_max * ENDS_SHARE))
+        """Sessions that ended and have no tombstone any more."""
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
@@ -81,7 +94,10 @@ class Table:
         self._records: dict[SessionKey, bytes] = {}
         self._hot: dict[SessionKey, Found] = {}
         self._record_bytes = 0
-        self._ended: dict[SessionKey, None] = {}
+        self._ended: OrderedDict[SessionKey, None] = OrderedDict()
+        """The keys of the tombstones, in the order in which they came."""
+        self._tombstone_bytes = 0
+        """What they take of `_record_bytes`."""
         self._wheel: dict[int, list[SessionKey]] = {}
         self._scheduled = 0
         """How many keys stand in the wheel."""
@@ -116,6 +132,11 @@ class Table:
     def held_bytes(self) -> int:
         return self._record_bytes + ENTRY_BYTES * len(self._records)
 
+    @property
+    def live_bytes(self) -> int:
+        """What live sessions take of `held_bytes`, which is what `bytes_max` bounds."""
+        return self._record_bytes - self._tombstone_bytes + ENTRY_BYTES * self.sessions
+
     def get(self, key: SessionKey) -> bytes | None:
         """The packed record, as it stands; whether its time has come is the caller's to judge, by `due_ms`."""
         return self._records.get(key)
@@ -135,6 +156,28 @@ class Table:
             found = (packed, Record.unpack(packed))
             self._keep_hot(key, found)
         return found
+
+    def has_ended(self, key: SessionKey) -> bool:
+        """Whether the session is known to have ended, however long ago; no copy of it may be held or served any more."""
+        packed = self._records.get(key)
+        return key in self.ends if packed is None else packed[_STATE_AT] != LIVE
+
+    def note_ended(self, key: SessionKey, until_ms: int) -> None:
+        """Remember an end of which no record came. A copy that is held stays; whoever opens it asks `key in ends`."""
+        self.ends.add(key, until_ms)
+
+    def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
+        """A copy that came from elsewhere, as it may be held: ended, if it is remembered that the session has."""
+        if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
+            return record.end(ENDED, now_ms)
+        return record
+
+    def remembered(self, key: SessionKey, now_ms: int) -> Record | None:
+        """A tombstone for a session of which only the end is remembered; None if no end is."""
+        until_ms = self.ends.until_ms(key)
+        if until_ms is None:
+            return None
+        return Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms).end(ENDED, now_ms)
 
     def due_ms(self, record: Record) -> int:
         """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
@@ -160,7 +203,8 @@ class Table:
             The packed record, the very object that `get` returns from now on.
 
         Raises:
-            SessionLimit: there is no room for it. Nothing was changed.
+            SessionLimit: there is no room for it, which there always is for a tombstone. Nothing was changed.
+            SessionEnded: it is remembered that the session ended. Nothing was changed.
         """
         packed = record.pack()
         size = len(packed)
@@ -168,7 +212,9 @@ class Table:
         if old is None or old[_STATE_AT] != packed[_STATE_AT]:
             return self._enter(key, record, packed, old, is_touch=is_touch)
         grown = size - len(old)
-        if grown > 0 and not is_touch:
+        if packed[_STATE_AT] != LIVE:
+            self._tombstone_bytes += grown
+        elif grown > 0 and not is_touch:
             self._check_room(grown, is_new=False)
         self._records[key] = packed
         self._record_bytes += grown
@@ -179,32 +225,44 @@ class Table:
         return packed
 
     def offer(self, key: SessionKey, record: Record) -> None:
-        """Hold this record if there is room for it."""
-        with suppress(SessionLimit):
+        """Hold this record if there is room for it, and the session is not known to have ended."""
+        with suppress(SessionLimit, SessionEnded):
             self.put(key, record)
 
     def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, *, is_touch: bool) -> bytes:
         """Hold a record that is new here, or in a new state."""
-        grown = len(packed) - (0 if old is None else len(old))
-        if (grown > 0 and not is_touch) or old is None:
-            self._check_room(grown, is_new=old is None)
+        old_size, was_tombstone = (0, False) if old is None else (len(old), old[_STATE_AT] != LIVE)
+        is_tombstone = packed[_STATE_AT] != LIVE
+        grown = len(packed) - old_size
+        if not is_tombstone:
+            if old is None and key in self.ends:
+                raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
+            if (grown > 0 and not is_touch) or old is None:
+                self._check_room(grown, is_new=old is None)
         self._records[key] = packed
         self._record_bytes += grown
-        if packed[_STATE_AT] != LIVE:
+        self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone
+        if is_tombstone:
             self._ended[key] = None
-        elif self._ended:
-            self._ended.pop(key, None)
+        elif was_tombstone:
+            del self._ended[key]
         self._keep_hot(key, (packed, record))
         self._schedule(key, self.due_ms(record))
+        if is_tombstone:
+            self._bound_tombstones()
         return packed
 
     def drop(self, key: SessionKey) -> None:
-        """Hold nothing for the key any longer."""
+        """Hold nothing for the key any longer; of a tombstone the end is remembered all the same."""
         old = self._records.pop(key, None)
         self._hot.pop(key, None)
-        if old is not None:
-            self._record_bytes -= len(old)
-            self._ended.pop(key, None)
+        if old is None:
+            return
+        self._record_bytes -= len(old)
+        if old[_STATE_AT] != LIVE:
+            del self._ended[key]
+            self._tombstone_bytes -= len(old)
+            self.ends.add(key, Record.unpack(old).deadline_ms)
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
         """Drop what has run out of time, looking at no more than `at_most` records.
@@ -213,6 +271,7 @@ class Table:
             Whether there is more to do at once.
         """
         self._collect_due(now_ms)
+        self.ends.sweep(now_ms)
         for _ in range(min(at_most, len(self._due))):
             self._settle(self._due.pop(), now_ms)
         return bool(self._due)
@@ -229,23 +288,23 @@ class Table:
         size = grown + (ENTRY_BYTES if is_new else 0)
         if self.may_evict is not None:
             self._make_room(self.may_evict, size, is_new=is_new)
-        if is_new and len(self._records) >= self._sessions_max:
+        if is_new and self.sessions >= self._sessions_max:
             raise SessionLimit(
-                f"this server holds {len(self._records)} sessions; sessions_max is {self._sessions_max}: "
+                f"this server holds {self.sessions} sessions; sessions_max is {self._sessions_max}: "
                 "raise it, add servers, or shorten idle_timeout"
             )
         limit = self._bytes_max if is_new else self._bytes_max * GROWTH
-        if self.held_bytes + size > limit:
+        if self.live_bytes + size > limit:
             raise SessionLimit(
-                f"this server holds {self.held_bytes} bytes of sessions; bytes_max is {self._bytes_max}: "
+                f"this server holds {self.live_bytes} bytes of sessions; bytes_max is {self._bytes_max}: "
                 "raise it, add servers, or shorten idle_timeout"
             )
 
     def _make_room(self, may_evict: Callable[[SessionKey], bool], size: int, *, is_new: bool) -> None:
         """Let copies go until there is room, looking at a bounded number: first at those that were not used lately."""
         for look in range(2 * EVICTION_LOOKS):
-            has_place = not is_new or len(self._records) < self._sessions_max
-            if has_place and self.held_bytes + size <= self._bytes_max:
+            has_place = not is_new or self.sessions < self._sessions_max
+            if has_place and self.live_bytes + size <= self._bytes_max:
                 return
             key = self._candidate()
             if key is None:
@@ -256,6 +315,18 @@ class Table:
                 self.drop(key)
             else:
                 self._hot.pop(key, None)
+
+    def _bound_tombstones(self) -> None:
+        """Let the oldest tombstones go if there are too many, looking at a bounded number of those that must stay."""
+        limit = self._bytes_max * TOMBSTONES_SHARE
+        for _ in range(EVICTION_LOOKS):
+            if self._tombstone_bytes + ENTRY_BYTES * len(self._ended) <= limit:
+                return
+            oldest = next(iter(self._ended))
+            if self.may_forget is None or self.may_forget(oldest):
+                self.drop(oldest)
+            else:
+                self._ended.move_to_end(oldest)
 
     def _candidate(self) -> SessionKey | None:
         """The next one to be looked at, each in its turn; None if there is none."""
@@ -311,6 +382,8 @@ class Table:
             self._schedule(key, due_ms)
         elif record.state == ROTATED:
             self.put(key, record.end(ENDED, now_ms))
+        elif record.state == ENDED and self.may_forget is not None and not self.may_forget(key):
+            self._schedule(key, now_ms + self._tombstone_keep_ms)
         else:
             if record.state == LIVE:
                 self.expired += 1

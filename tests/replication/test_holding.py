@@ -30,7 +30,7 @@ def test_a_holder_is_sure_of_what_it_hears_of_and_others_are_not() -> None:
     cluster.run(50)
     for name in "abc":
         it = holding(cluster, name)
-        assert it.is_sure(key) == it.holds(key) and it.is_trusting()
+        assert it.is_sure(key, cluster.now_ms) == it.holds(key) and it.is_trusting()
 
 
 def test_what_was_written_is_settled_once_it_is_confirmed() -> None:

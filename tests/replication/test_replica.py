@@ -33,7 +33,7 @@ def test_a_write_is_taken_by_the_rule_of_deltas() -> None:
     after, stamp = record.write(7, {"b": codec.encode(2)}, now_ms=100)
     delta = Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=())
     assert replica.apply(delta, 500) == (Outcome.NEED, None)
-    replica.merge(KEY, record)
+    replica.merge(KEY, record, 0)
     outcome, held = replica.apply(delta, 500)
     assert outcome is Outcome.APPLIED and held is not None and held.touched_ms == 500
     assert replica.get(KEY) == held
@@ -41,13 +41,24 @@ def test_a_write_is_taken_by_the_rule_of_deltas() -> None:
 
 
 def test_a_full_table_takes_no_new_session_but_every_end() -> None:
-    """A new record is refused and counted; the end of one that is held always finds room."""
+    """A new record is refused and counted; an end always finds room, also of a session that is not held."""
     replica = make_replica(sessions_max=1)
-    assert replica.merge(KEY, make(a=1)) is not None
-    assert replica.merge(OTHER, make(a=1)) is None
-    ended = replica.merge(KEY, make(a=1).end(ENDED, 200))
+    assert replica.merge(KEY, make(a=1), 0) is not None
+    assert replica.merge(OTHER, make(a=1), 0) is None
+    ended = replica.merge(KEY, make(a=1).end(ENDED, 200), 0)
     assert ended is not None and ended.state == ENDED
-    assert replica._counts["no_room"] == 1
+    assert replica.merge(OTHER, make(a=1).end(ENDED, 200), 0) is not None
+    assert replica.table.state(OTHER) == ENDED and replica._counts["no_room"] == 1
+
+
+def test_a_copy_of_a_session_whose_end_is_remembered_becomes_its_tombstone() -> None:
+    """Also when the tombstone left long ago: whoever sent the copy is to learn of the end."""
+    replica = make_replica()
+    replica.merge(KEY, make(a=1).end(ENDED, 200), 0)
+    replica.table.drop(KEY)
+    merged = replica.merge(KEY, make(a=2), 900)
+    assert merged is not None and (merged.state, merged.ended_ms, merged.fields) == (ENDED, 900, {})
+    assert replica.get(KEY) == merged
 
 
 def test_a_write_that_finds_no_room_changes_nothing() -> None:
@@ -56,7 +67,7 @@ def test_a_write_that_finds_no_room_changes_nothing() -> None:
         Table(sessions_max=10, bytes_max=700, rotation_grace_ms=1_000, tombstone_keep_ms=1_000), Counter()
     )
     record = make(a=1)
-    replica.merge(KEY, record)
+    replica.merge(KEY, record, 0)
     after, stamp = record.write(7, {"b": codec.encode("x" * 2_000)}, now_ms=100)
     with pytest.raises(SessionLimit):
         replica.apply(Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=()), 500)
@@ -77,22 +88,22 @@ def test_records_of_peers_are_checked_and_put_on_our_clock() -> None:
 def test_clashes_are_counted() -> None:
     """Equal stamps with different bytes cannot come of writers that follow the protocol."""
     replica = make_replica()
-    replica.merge(KEY, make(a=1))
-    replica.merge(KEY, make(a=2))
+    replica.merge(KEY, make(a=1), 0)
+    replica.merge(KEY, make(a=2), 0)
     assert replica._counts["clashes"] == 1
 
 
 def test_touches_only_move_forward_and_only_what_lives() -> None:
     """An older touch, one of an ended session and one of an unknown one change nothing."""
     replica = make_replica()
-    replica.merge(KEY, make(a=1))
+    replica.merge(KEY, make(a=1), 0)
     replica.touch(KEY, 50)
     assert replica.get(KEY) == make(a=1)
     replica.touch(KEY, 700)
     held = replica.get(KEY)
     assert held is not None and held.touched_ms == 700
     replica.touch(OTHER, 700)
-    replica.merge(KEY, make(a=1).end(ENDED, 800))
+    replica.merge(KEY, make(a=1).end(ENDED, 800), 0)
     replica.touch(KEY, 900)
     held = replica.get(KEY)
     assert held is not None and held.touched_ms == 700
@@ -101,8 +112,8 @@ def test_touches_only_move_forward_and_only_what_lives() -> None:
 def test_tombstones_are_the_ended_ones() -> None:
     """Not the living, and none that is about to be forgotten."""
     replica = make_replica()
-    replica.merge(KEY, make(a=1))
-    replica.merge(OTHER, make(a=1).end(ENDED, 800))
+    replica.merge(KEY, make(a=1), 0)
+    replica.merge(OTHER, make(a=1).end(ENDED, 800), 0)
     assert [key for key, _ in replica.tombstones(1_799)] == [OTHER]
     assert [key for key, _ in replica.tombstones(1_800)] == []
     assert replica.table.state(KEY) == LIVE

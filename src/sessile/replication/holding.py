@@ -23,8 +23,8 @@ class Holding:
     def holds(self, key: SessionKey) -> bool:
         return self.node.placement.is_holder(key)
 
-    def is_sure(self, key: SessionKey) -> bool:
-        return self.node.is_sure(key)
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
+        return self.node.is_sure(key, now_ms)
 
     def is_trusting(self) -> bool:
         return self.node.is_trusting

@@ -74,7 +74,7 @@ class Intake:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
                 raise WireError("a whole record is none")
-            merged = context.replica.merge(key, record)
+            merged = context.replica.merge(key, record, context.now_ms)
             if merged is None:
                 context.send(peer, Denied(peer.received, key, NO_ROOM))
                 return
@@ -91,7 +91,7 @@ class Intake:
                 raise WireError(f"what {peer.name} tells is no record")
             if record.state == LIVE and context.replica.table.get(key) is None and not context.placement.is_holder(key):
                 continue
-            merged = context.replica.merge(key, record)
+            merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
                 self._changed(key, merged)
 

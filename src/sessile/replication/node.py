@@ -125,8 +125,9 @@ class Node:
     def is_leaving(self) -> bool:
         return self._context.is_leaving
 
-    def is_sure(self, key: SessionKey) -> bool:
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
         """Whether a copy held here may be served without asking: this node hears of every change and of the end."""
+        del now_ms
         return self._tombstones.is_sure and self._context.placement.is_holder(key)
 
     def is_settled(self, key: SessionKey) -> bool:
@@ -371,8 +372,10 @@ class Node:
 
     def _adopt(self, key: SessionKey, record: Record) -> None:
         """The last copy there is: hold it, and offer it to those who should."""
-        if self._context.replica.merge(key, record) is not None:
-            self._changed(key, record)
+        context = self._context
+        merged = context.replica.merge(key, record, context.now_ms)
+        if merged is not None:
+            self._changed(key, merged)
             self._repair.start(announces=False)
 
     def _drop(self, key: SessionKey) -> None:

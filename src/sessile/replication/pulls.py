@@ -321,10 +321,10 @@ class Pulls:
     def take_pull(self, peer: Peer, message: Pull) -> None:
         """Answer what this node holds beyond what the asker has."""
         context = self._context
-        record = context.replica.get(message.key)
+        now_ms = context.now_ms
+        record = context.replica.get(message.key) or context.replica.table.remembered(message.key, now_ms)
         if record is None and message.key in self._kept:  # better than nothing, for one who has asked the holders
             record = Record.unpack(self._kept[message.key])
-        now_ms = context.now_ms
         if record is None:
             status, data = (NONE if self.is_trusting else NOT_SURE), b""
         elif record.state == LIVE and not self.is_trusting:

@@ -58,15 +58,20 @@ class Replica:
             self.table.put(delta.key, record)
         return outcome, record
 
-    def merge(self, key: SessionKey, record: Record) -> Record | None:
-        """Merge another copy, its times on this node's clock; None where there is no room for it."""
+    def merge(self, key: SessionKey, record: Record, now_ms: int) -> Record | None:
+        """Merge another copy, its times on this node's clock; None where there is no room for it.
+
+        A copy of a session whose end is remembered becomes its tombstone: whoever sent it is answered with that.
+        """
         held = self.get(key)
         if held is not None:
             clashes: list[str] = []
             record = merge(held, record, clashes)
             self._counts["clashes"] += len(clashes)
+        else:
+            record = self.table.judged(key, record, now_ms)
         try:
-            self.table.put(key, record, is_touch=held is not None and record.state != LIVE)
+            self.table.put(key, record)
         except SessionLimit:
             self._counts["no_room"] += 1
             return None

@@ -85,7 +85,7 @@ class Tombstones:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or not record.state:
                 raise WireError(f"{peer.name} tells of an end that is none")
-            merged = context.replica.merge(key, record)
+            merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
                 self._changed(key, merged)
         if message.is_last:

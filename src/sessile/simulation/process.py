@@ -283,7 +283,7 @@ class Process:
                         self.world.network.send(side, data)
                     self.world.network.hang_up(side)
             case DrawWriter():
-                self.engine._writer = 0  # noqa: SLF001  # the next write draws another
+                self.engine.draw_writer()  # the next write draws another
             case Note():
                 self.world.noted(self, effect)
 

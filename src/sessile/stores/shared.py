@@ -150,7 +150,8 @@ class Shared(Service):
         del key
         return self._settings.cache != "off"
 
-    def is_sure(self, key: SessionKey) -> bool:
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
+        del now_ms
         return key in self._leases and self._settings.cache == "leased"
 
     def is_trusting(self) -> bool:
@@ -337,6 +338,7 @@ class Shared(Service):
         """Take over what the store has beyond what is held here."""
         with self._owner.lock:
             packed = self._owner.table.get(key)
+            record = self._owner.table.judged(key, record, self._owner.clock_ms())
             merged = record if packed is None else merge(Record.unpack(packed), record)
             if packed is not None or merged.state != LIVE:
                 with contextlib.suppress(SessionLimit):

@@ -1,0 +1,116 @@
+"""The ends of sessions that are no longer kept in full: which keys, and until when each matters.
+
+A tombstone takes some hundred bytes, so a table keeps it only as long as copies are compared by it (`tombstone_keep`).
+What may contradict an end can live for longer: a copy at a server that was cut off, a request that is still open, a
+row in a backup of a store. No copy is served after its session's deadline, though. So an end is remembered until then,
+as 12 bytes: 64 bits of the key and the second in which the deadline has passed.
+
+Keys are hashes (`token.py`), so 64 bits of one are as good as random: with ten million ends, one new session in 10^12
+meets one by chance, and is refused. Pure: time is an argument.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sessile.token import SessionKey
+
+__all__ = ["END_BYTES", "MARGIN_MS", "Ends"]
+
+END_BYTES: Final = 12
+MARGIN_MS: Final = 60_000
+"""How much longer than until its deadline an end is remembered: clocks of servers run differently, and messages take time."""
+SHARDS: Final = 256
+"""An end is filed under the first byte of its key, so that entering one moves a 256th of the others at the most."""
+SHARD_MIN: Final = 64
+"""A shard may always hold this many: 200 KB in all, however little memory sessions may use."""
+_SECOND_MAX: Final = 2**32 - 1
+
+
+class Ends:
+    """Keys of ended sessions, each with the time until which its end must be remembered.
+
+    Args:
+        bytes_max: the memory to use; where a shard is full, an eighth of it goes: what matters for the shortest time.
+    """
+
+    __slots__ = ("_count", "_marks", "_shard_max", "_swept", "_until_s", "forgotten")
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self.forgotten = 0
+        """Ends that had to go before their time."""
+        self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
+        self._count = 0
+        # Sorted within a shard, and for each the second at the same place.
+        self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
+        self._until_s: list[array[int]] = [array("I") for _ in range(SHARDS)]
+        self._swept = 0
+        """The shard that is swept next."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: SessionKey) -> bool:
+        if not self._count:  # as good as always
+            return False
+        marks, mark = self._marks[key[0]], _mark(key)
+        place = bisect_left(marks, mark)
+        return place < len(marks) and marks[place] == mark
+
+    @property
+    def held_bytes(self) -> int:
+        return self._count * END_BYTES
+
+    def add(self, key: SessionKey, until_ms: int) -> None:
+        """Remember that a session ended.
+
+        Args:
+            key: the session's key.
+            until_ms: its deadline, on the clock by which `sweep` is called.
+        """
+        marks, until_s = self._marks[key[0]], self._until_s[key[0]]
+        second = min(max((until_ms + MARGIN_MS) // 1000 + 1, 0), _SECOND_MAX)
+        mark = _mark(key)
+        place = bisect_left(marks, mark)
+        if place < len(marks) and marks[place] == mark:
+            until_s[place] = max(until_s[place], second)
+            return
+        marks.insert(place, mark)
+        until_s.insert(place, second)
+        self._count += 1
+        if len(marks) > self._shard_max:
+            self._thin_out(key[0])
+
+    def until_ms(self, key: SessionKey) -> int | None:
+        """Until when the end of this session is remembered; None if none is."""
+        marks, mark = self._marks[key[0]], _mark(key)
+        place = bisect_left(marks, mark)
+        return self._until_s[key[0]][place] * 1000 if place < len(marks) and marks[place] == mark else None
+
+    def sweep(self, now_ms: int) -> None:
+        """Drop what does not matter any more, of one shard."""
+        until_s, now_s = self._until_s[self._swept], now_ms // 1000
+        if until_s and min(until_s) <= now_s:
+            self._keep(self._swept, [place for place, until in enumerate(until_s) if until > now_s])
+        self._swept = (self._swept + 1) % SHARDS
+
+    def _thin_out(self, shard: int) -> None:
+        """Drop an eighth of a shard: what matters for the shortest time."""
+        until_s = self._until_s[shard]
+        in_order = sorted(range(len(until_s)), key=until_s.__getitem__)
+        gone = len(in_order) // 8
+        self.forgotten += gone
+        self._keep(shard, sorted(in_order[gone:]))
+
+    def _keep(self, shard: int, places: list[int]) -> None:
+        marks, until_s = self._marks[shard], self._until_s[shard]
+        self._count -= len(marks) - len(places)
+        self._marks[shard] = array("Q", [marks[place] for place in places])
+        self._until_s[shard] = array("I", [until_s[place] for place in places])
+
+
+def _mark(key: SessionKey) -> int:
+    return int.from_bytes(key[-8:], "big")

@@ -1,0 +1,68 @@
+"""Which sessions ended, and until when that matters: exact, in order, and bounded."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sessile.ends import END_BYTES, MARGIN_MS, SHARDS, Ends
+
+LATER_MS = 2 * MARGIN_MS
+
+
+def key(number: int) -> bytes:
+    return bytes([number % 3]) + number.to_bytes(15, "big")
+
+
+def sweep_all(ends: Ends, now_ms: int) -> None:
+    for _ in range(SHARDS):
+        ends.sweep(now_ms)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.booleans()), max_size=40))
+def test_it_is_a_dictionary_of_times(steps: list[tuple[int, int, bool]]) -> None:
+    """Whatever is added and swept: what matters still is there, what does not is gone, and the later time counts."""
+    ends, model = Ends(bytes_max=1_000_000), dict[bytes, int]()
+    for number, minutes, is_sweep in steps:
+        time_ms = minutes * LATER_MS
+        if is_sweep:
+            sweep_all(ends, time_ms)
+            model = {one: until_ms for one, until_ms in model.items() if until_ms + MARGIN_MS + 1000 > time_ms}
+        else:
+            ends.add(key(number), time_ms)
+            model[key(number)] = max(model.get(key(number), 0), time_ms)
+    assert [number for number in range(10) if key(number) in ends] == [n for n in range(10) if key(n) in model]
+    assert len(ends) == len(model) and ends.held_bytes == END_BYTES * len(model)
+    for one, until_ms in model.items():
+        remembered_ms = ends.until_ms(one)
+        assert remembered_ms is not None and until_ms + MARGIN_MS <= remembered_ms <= until_ms + MARGIN_MS + 1000
+    assert ends.until_ms(key(11)) is None
+
+
+def test_an_empty_one_is_false() -> None:
+    """So that asking it costs nothing where nothing has ended."""
+    ends = Ends(bytes_max=1_000_000)
+    assert not ends and key(1) not in ends
+    ends.add(key(1), 0)
+    assert ends and key(1) in ends
+
+
+def test_its_memory_is_bounded() -> None:
+    """Beyond the bound the ends go that matter for the shortest time, and are counted."""
+    ends = Ends(bytes_max=SHARDS * END_BYTES * 80)
+    count = 1_000
+    for number in range(count):
+        ends.add(bytes(14) + number.to_bytes(2, "big"), (number * 7 % count) * 1_000)
+    assert len(ends) + ends.forgotten == count and len(ends) <= 80
+    assert all(
+        bytes(14) + number.to_bytes(2, "big") in ends for number in range(count) if number * 7 % count > count - 50
+    )
+
+
+def test_a_time_out_of_range_is_the_nearest_that_can_be_kept() -> None:
+    """A peer's nonsense breaks nothing: a deadline before all time is over, one after all time stays."""
+    ends = Ends(bytes_max=1_000_000)
+    ends.add(key(0), -(2**53))
+    ends.add(key(1), 2**53)
+    sweep_all(ends, 10**12)
+    assert key(0) not in ends and key(1) in ends

@@ -1,0 +1,88 @@
+"""An end outlives every copy that can contradict it: what a long request, and what others still hold, make of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from sessile.errors import SessionEnded
+from sessile.record import ENDED, LIVE, ROTATED
+from tests.fakes import FakeBackend, FakeBrowser, FakeClock, make_pair, settled
+
+if TYPE_CHECKING:
+    from sessile.engine import Engine
+    from sessile.session import Session
+
+KEEP_S = 600
+
+
+class Scene(NamedTuple):
+    backend: FakeBackend
+    engine: Engine
+    browser: FakeBrowser
+    key: bytes
+    late: Session
+    """A request that was opened before the end."""
+
+
+def ended_long_ago(state: int = ENDED, **options: Any) -> Scene:
+    """A session that ended while a request was open; its tombstone has left the table since, and others hold a copy."""
+    clock = FakeClock()
+    backend, engine = make_pair(FakeBackend(**options), clock=clock, idle_timeout="2h")
+    browser = settled(engine, a=1)
+    key = browser.key
+    late = browser.open()
+    assert late["a"] == 1
+    found = engine.table.find(key)
+    assert found is not None
+    engine.table.put(key, found[1].end(state, clock.now_ms))
+    for _ in range(3):
+        clock.advance(KEEP_S + 1)
+        while engine.sweep():
+            pass
+    assert engine.table.get(key) is None and engine.stats()["ends"] == 1
+    return Scene(backend, engine, browser, key, late)
+
+
+@pytest.mark.parametrize("state", [ROTATED, ENDED])
+@pytest.mark.parametrize("is_holder", [True, False])
+def test_a_long_request_does_not_bring_back_what_ended(state: int, is_holder: bool) -> None:  # noqa: FBT001  # a parameter
+    """It writes long after the tombstone has gone: nothing of it is kept, or pushed to the other holders."""
+    scene = ended_long_ago(state, is_holder=lambda _: is_holder)
+    pushes = len(scene.backend.pushes)
+    scene.late["b"] = 2
+    with pytest.raises(SessionEnded):
+        scene.engine.commit(scene.late, is_late=True)
+    assert len(scene.backend.pushes) == pushes and scene.engine.table.get(scene.key) is None
+
+
+def test_a_session_that_ended_long_ago_is_not_asked_for() -> None:
+    """Its end is remembered here, so no copy that others still hold is worth asking for."""
+    scene = ended_long_ago()
+    assert scene.backend.records[scene.key].state == LIVE
+    assert scene.browser.look() == {} and scene.backend.pulls == []
+
+
+def test_a_copy_that_comes_after_the_end_is_not_believed() -> None:
+    """Others were asked before the end was learned, and answer with a copy after the tombstone has gone."""
+    scene = ended_long_ago()
+    merged = scene.engine._merge_in(scene.key, scene.backend.records[scene.key])
+    assert merged.state == ENDED and scene.engine.table.has_ended(scene.key)
+
+
+def test_a_request_that_outlasts_a_start_anew_writes_nothing() -> None:
+    """This server dropped its table, since it may have missed ends: what its open requests hold is as old."""
+    _, engine = make_pair(FakeBackend(is_holder=lambda _: False))
+    browser = settled(engine, a=1)
+    early, late = browser.open(), browser.open()
+    for session in (early, late):
+        assert session["a"] == 1
+    engine.table.drop(browser.key)
+    early["b"] = 2
+    browser.finish(early)
+    engine.table.drop(browser.key)
+    engine.draw_writer()
+    late["c"] = 3
+    with pytest.raises(SessionEnded):
+        engine.commit(late)
