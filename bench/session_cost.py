@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import environments
+from bench.before import source_of
 from bench.redis_server import redis_server
 from bench.show import CannotShow, Progress
 
@@ -47,6 +48,14 @@ class Contender:
     environment: str | None
     """The requirements it runs with; None for the tree's own environment."""
     needs_redis: bool = False
+    version: str = ""
+    """The commit of this project that it runs with; empty for the tree as it stands."""
+
+    @property
+    def python_path(self) -> str:
+        """Where its process finds `sessile` and `bench`."""
+        source = str(source_of(self.version)) if self.version else "src"
+        return os.pathsep.join([source, "."])
 
 
 CONTENDERS = (
@@ -80,7 +89,7 @@ class Running:
         self.process = subprocess.Popen(
             [python, "-m", "bench.peers", contender.name, str(core), str(redis_port)],
             cwd=environments.ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+            env={**os.environ, "PYTHONPATH": contender.python_path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -151,6 +160,20 @@ def measure(
             taking = running if number % BESIDE_EVERY == 0 else running[: len(judged)]
             for one in taking if number % 2 == 0 else reversed(taking):
                 taken[one.contender.name].append(one.turn(turn_s))
+    return taken
+
+
+def paired(
+    one: Contender, other: Contender, progress: Progress, *, rounds: int = ROUNDS
+) -> tuple[list[Turn], list[Turn]]:
+    """The turns of two contenders that may have one name, in rounds of alternating order."""
+    taken: tuple[list[Turn], list[Turn]] = ([], [])
+    with started((one, other), progress) as running:
+        for number in range(rounds):
+            progress(f"round {number + 1} of {rounds}")
+            places = (0, 1) if number % 2 == 0 else (1, 0)
+            for place in places:
+                taken[place].append(running[place].turn(TURN_S))
     return taken
 
 
