@@ -31,7 +31,7 @@ def pair(names: str = "ab", **config: Any) -> tuple[Cluster, bytes]:
 def test_a_short_pause_changes_nothing() -> None:
     """Shorter than what others wait for: nobody missed it, and it is as sure as before."""
     cluster, key = pair()
-    away(cluster, "b", 700)
+    away(cluster, "b", 190)
     cluster.run(2)
     assert cluster.servers["b"].node.is_sure(key, cluster.now_ms) and cluster.servers["b"].node.counts["absences"] == 0
 

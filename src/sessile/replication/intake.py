@@ -67,13 +67,16 @@ class Intake:
         """Whole records, to be held."""
         peer.received += 1
         context = self._context
-        if context.is_leaving:
-            context.send(peer, Denied(peer.received, message.items[0][0] if message.items else b"", LEAVING))
-            return
+        records = []
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
                 raise WireError("a whole record is none")
+            records.append((key, record))
+        if context.is_leaving and not all(record.state != LIVE for _, record in records):  # ends everybody takes
+            context.send(peer, Denied(peer.received, records[0][0], LEAVING))
+            return
+        for key, record in records:
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is None:
                 context.send(peer, Denied(peer.received, key, NO_ROOM))

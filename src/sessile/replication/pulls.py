@@ -62,9 +62,16 @@ class Pulls:
     """The questions of this node, and its answers to those of others."""
 
     def __init__(
-        self, context: Context, *, adopt: Callable[[SessionKey, Record], None], look: Callable[[SessionKey], None]
+        self,
+        context: Context,
+        *,
+        adopt: Callable[[SessionKey, Record], None],
+        look: Callable[[SessionKey], None],
+        ended: Callable[[SessionKey], None],
     ) -> None:
         self._context = context
+        self._ended = ended
+        """Called with a session that has ended, as others say: the engine remembers that."""
         self._adopt = adopt
         """Called with a kept copy that turns out to be the last one: it is to be held."""
         self._look = look
@@ -264,6 +271,8 @@ class Pulls:
         self._context.counts[f"pulled_{pulled.status.value}"] += 1
         for ticket in question.tickets:
             self._context.do(Answer(ticket, pulled))
+        if pulled.record is not None and pulled.record.state != LIVE:
+            self._ended(question.key)
         if pulled.record is not None and self._context.config.directory:
             self._context.alarm(ENTERED_MS, partial(self._look, question.key))
 
