@@ -92,10 +92,19 @@ class Intake:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None:
                 raise WireError(f"what {peer.name} tells is no record")
-            if record.state == LIVE and context.replica.table.get(key) is None and not context.placement.is_holder(key):
+            table = context.replica.table
+            is_alive = record.state == LIVE
+            if (
+                is_alive
+                and table.get(key) is None
+                and not table.has_ended(key)
+                and not context.placement.is_holder(key)
+            ):
                 continue
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
+                if is_alive and merged.state != LIVE:
+                    self._tell(peer, key)
                 self._changed(key, merged)
 
     def take_touched(self, peer: Peer, message: Touched) -> None:

@@ -129,6 +129,15 @@ class Node:
         """Whether copies that are held here may be believed where nobody else can be asked."""
         return self._pulse.is_trusted
 
+    def has_stopped(self, now_ms: int) -> bool:
+        """Whether this node has not beaten for longer than its lease; any thread may ask."""
+        return self._pulse.has_stopped(now_ms)
+
+    @property
+    def end_timeout_ms(self) -> int:
+        """How long whoever ends a session waits for the others at the least."""
+        return self._config.end_timeout_ms
+
     @property
     def is_leaving(self) -> bool:
         return self._context.is_leaving
@@ -242,7 +251,6 @@ class Node:
     def peer_went(self, peer: Peer) -> None:
         """What was sent over the link and not acknowledged may not have arrived."""
         self._context.handed.clear()
-        self._touches.link_lost(peer.name)
         self._repair.link_lost(peer.name)
         self._pulls.link_lost(peer.name)
         self._pushes.link_lost(peer.name)

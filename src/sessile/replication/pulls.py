@@ -122,8 +122,9 @@ class Pulls:
         context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
 
     def _best(self, key: SessionKey) -> Record | None:
-        """What is held here, or kept of earlier questions."""
-        held = self._context.replica.get(key)
+        """What is held here, or remembered of its end, or kept of earlier questions."""
+        context = self._context
+        held = context.replica.get(key) or context.replica.table.remembered(key, context.now_ms)
         if held is not None:
             self.forget(key)
             return held
@@ -272,6 +273,7 @@ class Pulls:
         for ticket in question.tickets:
             self._context.do(Answer(ticket, pulled))
         if pulled.record is not None and pulled.record.state != LIVE:
+            self.forget(question.key)
             self._ended(question.key)
         if pulled.record is not None and self._context.config.directory:
             self._context.alarm(ENTERED_MS, partial(self._look, question.key))
@@ -287,7 +289,13 @@ class Pulls:
     def _keep(self, key: SessionKey, record: Record) -> None:
         """Keep what others hold, to ask only for what is new next time."""
         context = self._context
-        if record.state != LIVE or context.replica.table.get(key) is not None or context.placement.is_holder(key):
+        table = context.replica.table
+        if (
+            record.state != LIVE
+            or table.get(key) is not None
+            or table.has_ended(key)
+            or context.placement.is_holder(key)
+        ):
             return
         self.forget(key)
         packed = record.pack()

@@ -25,8 +25,6 @@ __all__ = ["DIGEST_BYTES", "KEY_BYTES", "Replica", "digest_of"]
 
 KEY_BYTES: Final = 16
 DIGEST_BYTES: Final = 8
-TOUCH_STEP: Final = 1_000
-"""A use that is later by less than this fraction of the idle timeout makes no difference."""
 
 
 class Replica:
@@ -91,13 +89,9 @@ class Replica:
         return record.shift(shift_ms)
 
     def touch(self, key: SessionKey, touched_ms: int) -> None:
-        """The session was used elsewhere.
-
-        What makes no difference changes nothing: a use that is told from one to another and back grows later each time,
-        by as long as the messages take.
-        """
+        """The session was used elsewhere."""
         held = self.get(key)
-        if held is not None and held.state == LIVE and touched_ms > held.touched_ms + held.idle_ms // TOUCH_STEP:
+        if held is not None and held.state == LIVE and touched_ms > held.touched_ms:
             self.table.put(key, held.touch(touched_ms), is_touch=True)
 
     def tombstones(self, now_ms: int) -> Iterator[tuple[SessionKey, bytes]]:

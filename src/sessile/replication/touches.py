@@ -68,14 +68,12 @@ class Touches:
         return self._told_ms.get(name, NEVER_MS)
 
     def told(self, peer: Peer, upto_ms: int) -> None:
-        """A pass over all copies that began then has told the peer, if the link is still the same, what it may lack."""
+        """A pass over all copies that began then has told the peer, if the link is still the same, what it may lack.
+
+        If the link is lost soon, what it carried last may not have arrived.
+        """
         if self._context.peers.get(peer.name) is peer:
             self._told_ms[peer.name] = upto_ms - self._doubt_ms
-
-    def link_lost(self, name: str) -> None:
-        """What was sent over the link in its last moments may not have arrived."""
-        if name in self._told_ms:
-            self._told_ms[name] = min(self._told_ms[name], self._context.now_ms - self._doubt_ms)
 
     def view_changed(self) -> None:
         """Others hold other sessions now; who became a holder of one may not have been told lately."""
@@ -91,4 +89,3 @@ class Touches:
     def _doubt_ms(self) -> int:
         """How long a link may have lost what is sent before it closes, and how late a use may be told."""
         return 2 * self._context.config.timings.dead_after_ms + self._context.config.flush_ms
-
