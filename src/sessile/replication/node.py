@@ -84,9 +84,8 @@ class Node:
         self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
         self.counts: Counter[str] = context.counts
         self.directory = Directory(context)
-        self._pulls = Pulls(
-            context, adopt=self._adopt, look=self.directory.look, ended=lambda key: self._tombstones.learned(key)
-        )
+        self._tombstones = Tombstones(context, self._changed, self._trust)
+        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
         self._pushes = Pushes(context, self._drop)
         self._touches = Touches(context)
         self._repair = Repair(
@@ -97,7 +96,6 @@ class Node:
             look=self.directory.look,
             touches=self._touches,
         )
-        self._tombstones = Tombstones(context, self._changed, self._trust)
         self._intake = Intake(context, self._changed)
         self._links = Links(context, self)
         self._pulse = Pulse(config.timings, now_ms)

@@ -222,6 +222,8 @@ class Pushes:
                     for name in self._targets(push):
                         if name not in push.sent_to | push.confirmed | push.refused:
                             self._send_to(push, name, whole)
+                    if push.refused and not push.is_end and not push.sent_to - push.confirmed:
+                        self._one_more(push, whole, self._context.config.second_target_ms)
                 self._close_if_held(push)
             self._answer(key)
 
