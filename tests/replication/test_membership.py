@@ -362,3 +362,15 @@ def test_a_second_name_that_discovery_drops_leads_nowhere() -> None:
     assert watch.it.standing("z") is DEAD
     watch.failed("z")
     assert watch.wait(2_000).dial[:1] == ("z",)
+
+
+def test_who_greets_in_a_lower_incarnation_was_started_again() -> None:
+    """It has nothing of what it had, whatever its clock says; a greeting of its last process does not count any more."""
+    watch = Watch()
+    watch.met("b", 1, incarnation=1_000)
+    watch.down(1)
+    greeting = watch.met("b", 2, incarnation=7)
+    assert greeting.is_restarted and greeting.is_new
+    watch.down(2)
+    watch.met("b", 3, incarnation=1_001)
+    assert not watch.met("b", 4, incarnation=7).is_restarted

@@ -118,8 +118,11 @@ class Membership:
         if address:
             self._dials.succeeded(address)
             self._claim(address, info.name)
-        is_restarted = member.greeted is not None and info.incarnation > member.greeted
         replaced = member.link
+        is_restarted = member.greeted is not None and (
+            info.incarnation > member.greeted
+            or (info.incarnation < member.greeted and replaced is None)  # its clock was set back; the list raises it
+        )
         if replaced is not None and not is_restarted and not self._prefers_new(member, is_dialler=bool(address)):
             return Greeting("there is another link already")
         self._take_info(member, info)

@@ -256,7 +256,7 @@ class Node:
         self._pulls.peers_changed()
 
     def peer_restarted(self, name: str) -> None:
-        self._touches.begins_empty(name)
+        self._touches.forget(name)
         self._pushes.restarted(name)
 
     def start_over(self, side: tuple[str, ...]) -> None:

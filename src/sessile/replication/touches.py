@@ -85,6 +85,10 @@ class Touches:
         """This member holds nothing: whatever it is sent from now on says when it was used."""
         self._told_ms[name] = self._context.now_ms
 
+    def forget(self, name: str) -> None:
+        """What this member was told does not count any more."""
+        self._told_ms.pop(name, None)
+
     @property
     def _doubt_ms(self) -> int:
         """How long a link may have lost what is sent before it closes, and how late a use may be told."""
