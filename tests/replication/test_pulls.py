@@ -375,7 +375,7 @@ def test_an_end_that_a_question_brings_voids_what_was_kept() -> None:
 
 def test_what_is_dropped_after_its_end_is_remembered_is_not_kept() -> None:
     """Nor is what others answer with who do not know of the end."""
-    cluster, key, backup, proxy = with_session()
+    cluster, key, _backup, proxy = with_session()
     node = cluster.servers[proxy].node
     cluster.servers[proxy].table.note_ended(key, cluster.now_ms + 1_000_000)
     record = cluster.held("a", key)

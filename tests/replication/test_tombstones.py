@@ -131,7 +131,7 @@ def test_ends_need_no_room() -> None:
 
 def test_an_answer_from_before_the_absence_does_not_end_it() -> None:
     """It was sent before the process stopped, and tells nothing of what ended meanwhile."""
-    cluster, key = pair("ab", strategy="all-to-all")
+    cluster, _key = pair("ab", strategy="all-to-all")
     node = cluster.servers["b"].node
     number = node._tombstones._absences
     away(cluster, "b", 600)
@@ -195,7 +195,7 @@ def test_what_is_not_listed_by_time_any_more_is_told_as_a_whole(monkeypatch: pyt
 
 def test_what_a_second_absence_asks_reaches_back_to_the_first() -> None:
     """The first question was not answered: what ended in the first absence is still to be told."""
-    cluster, key = pair("ab", strategy="all-to-all")
+    cluster, _key = pair("ab", strategy="all-to-all")
     cluster.seen.clear()
     cluster.mangle = lambda source, target, message: isinstance(message, TombstonesTold)
     away(cluster, "b", 600)

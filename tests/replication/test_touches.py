@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sessile.token import SessionKey
 
 
-def shared(names: str, **config: object) -> tuple[Cluster, SessionKey]:
+def shared(names: str, **config: Any) -> tuple[Cluster, SessionKey]:
     cluster = Cluster(names, **config)
     key = cluster.first_key("a")
     cluster.create("a", key, x=1)
