@@ -267,3 +267,30 @@ def test_has_heads_takes_no_other_version_for_its_own() -> None:
     assert two.has_heads((Stamp(2, B), Stamp(2, C)))
     assert not any(two.has_heads(heads) for heads in ((), (Stamp(2, B),), one.heads))
     assert born().has_heads(()) and born().heads == ()
+
+
+def test_increments_under_equal_counters_of_two_writers_are_not_mixed() -> None:
+    """Two assigned at once, by the same count: what was added to the one that lost is lost, wherever copies meet."""
+    base = born(n=b"\x05")
+    low, high = sorted((B, C))
+    lost = wrote(wrote(base, low, n=b"\x01"), A, {"n": 100})
+    stays = wrote(base, high, n=b"\x02")
+    grown, stamp = stays.write(A + 1, {}, {"n": 7}, now_ms=0)
+    for joined in (merge(lost, grown), merge(grown, lost)):
+        assert value_of(joined, "n") == (b"\x02", 7)
+    delta = Delta.of(lost, KEY, base.heads, Stamp(lost.version[A], A), names=(), counted=["n"])
+    assert (delta.additions["n"].counter, delta.additions["n"].writer) == (lost.fields["n"].counter, low)
+    outcome, by_delta = apply(merge(wrote(base, low, n=b"\x01"), grown), delta)
+    assert outcome is Outcome.APPLIED and by_delta is not None and value_of(by_delta, "n") == (b"\x02", 7)
+    assert stamp.writer == A + 1
+
+
+def test_of_two_additions_of_one_writer_the_later_counts_and_of_equal_ones_the_greater() -> None:
+    """The order of merging does not matter, not even where two writers share a tag."""
+    base = born(n=b"\x05")
+    one, other = wrote(base, B, {"n": 3}), wrote(base, B, {"n": 9})
+    later = wrote(one, B, {"n": -2})
+    for first, second, total in ((one, other, 9), (one, later, 1), (other, later, 1)):
+        clashes: list[str] = []
+        assert merge(first, second, clashes).fields["n"].added == merge(second, first).fields["n"].added == total
+        assert clashes == (["n"] if second is other else [])

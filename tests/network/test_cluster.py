@@ -12,7 +12,7 @@ from sessile.backend import Acknowledged, PullStatus
 from sessile.blocking import run_blocking
 from sessile.engine import Engine
 from sessile.errors import SettingsError
-from tests.fakes import SECRET
+from tests.fakes import SECRET, FakeBrowser
 from tests.network.clusters import Tab, backend_of, cluster_of, engines_of, free_ports, kill, ran, until
 
 if TYPE_CHECKING:
@@ -160,6 +160,81 @@ def test_threads_are_served_by_one_portal() -> None:
     assert ask(one) == 22
     for engine in (one, other):
         backend_of(engine).stop_in_thread()
+
+
+def test_threads_of_a_server_whose_loop_gets_no_turn_serve_nobody_who_has_logged_out() -> None:
+    """The others have stopped waiting for it: its threads ask before they serve, and wait until the loop goes on."""
+    one, other = engines_of(2)
+    for engine in (one, other):
+        backend_of(engine).start_in_thread()
+    user, stolen = FakeBrowser(one), FakeBrowser(other)
+    with user.request() as session:
+        session["user"] = "ann"
+    stolen.cookies = dict(user.cookies)
+    assert dict(stolen.open()) == {"user": "ann"}
+    has_turn, is_held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        assert has_turn.wait(30)
+
+    loop = backend_of(other).loop
+    assert loop is not None
+    loop.call_soon_threadsafe(hold)
+    assert is_held.wait(10)
+    with user.request() as session:
+        session.logout()
+    opened: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: opened.append(dict(stolen.open())))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive(), "it waits for what the others say"
+    has_turn.set()
+    thread.join(20)
+    assert opened == [{}]
+    for engine in (one, other):
+        backend_of(engine).stop_in_thread()
+
+
+def test_where_the_loop_does_not_run_nothing_is_believed() -> None:
+    """A question that is not answered in time is no reason to serve what may have ended long ago."""
+    now_ms = [1_000_000]
+    (engine,) = engines_of(1)
+    engine.clock_ms = lambda: now_ms[0]
+
+    async def run() -> None:
+        backend = backend_of(engine)
+        await backend.start()
+        assert backend.is_trusting()
+        now_ms[0] += 449
+        assert backend.is_trusting()
+        now_ms[0] += 1
+        assert not backend.is_trusting()
+        await kill(engine)
+
+    ran(run())
+
+
+def test_after_a_suspended_machine_wakes_up_the_first_request_asks() -> None:
+    """Its clock has jumped, and its timers have not noticed: they count only while the machine runs."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            late = engines[1]
+            backend, clock_ms = backend_of(late), late.clock_ms
+            node = backend.node
+            await until(lambda: backend.is_sure(tab.key, late.clock_ms()))
+            asked = node.counts["questions"]
+            late.clock_ms = lambda: clock_ms() + 60_000
+            assert not backend.is_sure(tab.key, late.clock_ms())
+            assert await tab.look(late) == {"n": 1}
+            assert node.counts["questions"] > asked and node.counts["absences"] == 1
+            await until(lambda: backend.is_sure(tab.key, late.clock_ms()))
+            assert backend.status()["members"] == {engines[0].settings.me: "alive"}
+
+    ran(run())
 
 
 def test_another_loop_may_ask() -> None:

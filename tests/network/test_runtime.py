@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from typing import TYPE_CHECKING
 
 import pytest
 
 from sessile.backend import Acknowledged
+from sessile.clock import boot_clock_ms
+from sessile.engine import Engine
 from sessile.network.runtime import STRANGERS_MAX, Runtime
 from sessile.replication.config import NodeConfig
-from sessile.replication.events import ChangePushed, Note
-from tests.fakes import make_engine
+from sessile.replication.events import ChangePushed, Note, SessionTouched
+from sessile.replication.member import Timings
+from tests.fakes import SECRET, make_engine
 from tests.network.clusters import backend_of, cluster_of, free_ports, ran, until
-
-if TYPE_CHECKING:
-    from sessile.engine import Engine
 
 
 def runtime_of(engine: Engine) -> Runtime:
@@ -148,3 +147,45 @@ def test_closing_leaves_nothing_on_the_loop() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
+
+
+def test_who_asks_once_it_is_closed_is_answered() -> None:
+    """Before, in the middle, and after: nobody waits for ever, and no request is cancelled."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        runtime = await alone(port)
+        runtime.node.handle = lambda event, now_ms: []  # type: ignore[method-assign]  # it never answers
+        waiting = asyncio.create_task(runtime.ask(lambda ticket: ChangePushed(ticket, b"k" * 16, None)))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(runtime.close())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await runtime.ask(lambda ticket: ChangePushed(ticket, b"k" * 16, None)) is None
+            assert await waiting is None
+            await closing
+            assert await runtime.ask(lambda ticket: ChangePushed(ticket, b"k" * 16, None)) is None
+
+    ran(run())
+
+
+def test_an_earlier_alarm_moves_the_timer() -> None:
+    """What happens may want the node to be woken sooner than was asked for before."""
+
+    async def run() -> None:
+        (port,) = free_ports(1)
+        timings = Timings(beat_ms=60_000, suspect_after_ms=200_000, dead_after_ms=300_000)
+        runtime = Runtime(
+            Engine(secret=SECRET, sweeps=False),
+            NodeConfig(name=f"127.0.0.1:{port}", host="here", timings=timings, repair_every_ms=60_000),
+            None,
+        )
+        runtime.found(())
+        await until(lambda: runtime._timer_ms > boot_clock_ms() + 20_000)
+        before = runtime._timer
+        runtime.feed(SessionTouched(b"k" * 16, boot_clock_ms()))
+        assert runtime._timer is not before and runtime._timer_ms < boot_clock_ms() + 1_000
+        await until(lambda: not runtime.node._touches._fresh)
+        await runtime.close()
+
+    ran(run())

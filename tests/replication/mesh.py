@@ -100,7 +100,13 @@ class Mesh:
                 if not node.is_paused:
                     self._turn(name, node)
 
+    def _wake(self, node: Node) -> None:
+        """Whoever comes back from a pause knows it before anything else."""
+        if self.now_ms - node.beat_ms >= Timings().lease_ms:
+            node.membership.was_away(self.now_ms)
+
     def _turn(self, name: str, node: Node) -> None:
+        self._wake(node)
         if self.now_ms - node.beat_ms >= 250:
             node.beat_ms = self.now_ms
             for link in node.greeted:
@@ -149,6 +155,7 @@ class Mesh:
         if node.is_paused or frozenset((name, node.far[link][0])) in self.cuts:
             self._wire.append((self.now_ms + 1, number, name, link, data))  # in order, once it can
             return
+        self._wake(node)
         if data is None:
             self._down(name, link)
             return

@@ -25,18 +25,17 @@ def make_context(**config: int) -> Context:
 def test_effects_are_taken_once_and_in_order() -> None:
     """What is to be done is done once."""
     context = make_context()
-    peer = Peer("b", 3, 0, 0)
+    peer = Peer("b", 3, 0)
     assert context.send(peer, Beat(1)) == len(encode(Beat(1)))
     context.note("something", number=1)
     assert context.take_effects() == [Send(3, encode(Beat(1))), Note("something", {"number": 1})]
     assert context.take_effects() == []
-    assert peer.last_sent_ms == 1_000
 
 
 def test_what_does_not_fit_into_the_queue_is_not_sent() -> None:
     """Beyond the limit a peer gets nothing more, which is counted once, until it has acknowledged."""
     context = make_context(queue_bytes_max=100)
-    peer = Peer("b", 3, 0, 0)
+    peer = Peer("b", 3, 0)
     whole = Whole(0, ((b"k" * 16, b"x" * 200),))
     assert context.send_sequenced(peer, whole, lambda: None, lambda _: None)
     for _ in range(3):

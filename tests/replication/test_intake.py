@@ -10,6 +10,7 @@ from sessile.backend import Acknowledged
 from sessile.delta import Delta
 from sessile.errors import RecordError, WireError
 from sessile.record import ENDED, Stamp
+from sessile.replication.events import Woken
 from sessile.replication.intake import LEAVING, NEED, NO_ROOM, delta_of, message_of
 from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
 from tests.replication.cluster import Cluster, fields_of
@@ -193,3 +194,57 @@ def test_what_is_told_and_finds_no_room_changes_nothing() -> None:
     node._intake.take_told(node.peers["a"], Told(cluster.now_ms, ((key, large.pack()), (other, ended.pack()))))
     assert cluster.values(key)["b"] == {"x": 1}
     assert table.has_ended(other)
+
+
+def forgotten(cluster: Cluster, name: str, key: bytes) -> None:
+    """This server knows that the session has ended, and the others, who hold it, do not."""
+    record = cluster.held(name, key)
+    assert record is not None
+    table = cluster.servers[name].table
+    table.put(key, record.end(ENDED, cluster.now_ms))
+    table.drop(key)
+    assert table.has_ended(key) and table.get(key) is None
+
+
+def test_who_writes_to_a_session_that_ended_long_ago_learns_of_the_end() -> None:
+    """The receiver has no record to apply the change to; the end it remembers is its answer, before the acknowledgement."""
+    cluster, key = pair()
+    forgotten(cluster, "b", key)
+    ticket = cluster.write("a", key, x=2)
+    while cluster.answer("a", ticket) is None:
+        cluster.run(1)
+    assert cluster.servers["a"].table.state(key) == ENDED
+
+
+@pytest.mark.parametrize("is_holder", [True, False])
+def test_who_tells_of_a_session_that_ended_long_ago_learns_of_the_end(*, is_holder: bool) -> None:
+    """Whether or not the receiver should hold the session."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    other = cluster.servers["a"].node.placement.order(key)[1 if is_holder else 2]
+    if not is_holder:
+        cluster.servers[other].table.note_ended(key, cluster.now_ms + 1_000_000)
+    else:
+        forgotten(cluster, other, key)
+    packed = cluster.servers["a"].table.get(key)
+    assert packed is not None
+    node = cluster.servers["a"].node
+    node._context.send(node.peers[other], Told(cluster.now_ms, ((key, packed),)))
+    cluster.handle("a", Woken())
+    cluster.run(10)
+    assert cluster.servers["a"].table.state(key) == ENDED
+
+
+def test_a_newcomer_that_remembers_nothing_is_not_given_back_what_another_knows_to_have_ended() -> None:
+    """It is seeded with a copy, and the comparison with who remembers the end makes both of them forget it."""
+    cluster = Cluster("ab", strategy="all-to-all", repair_every_ms=1_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    forgotten(cluster, "b", key)
+    cluster._addresses = ("a", "b", "c")
+    cluster.start("c")
+    cluster.run(6_000)
+    assert {name: cluster.servers[name].table.state(key) for name in "abc"} == dict.fromkeys("abc", ENDED)

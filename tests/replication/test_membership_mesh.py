@@ -240,3 +240,24 @@ def test_whatever_happens_it_heals(seed: int) -> None:
     for name in names:
         assert set(standings(mesh, name).values()) == {ALIVE}
         assert mesh[name].has_quorum()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_clock_that_was_set_back_between_restarts_is_made_up_for(*, is_gone: bool) -> None:
+    """The process greets in a lower incarnation than its last one, which went in good order or not: the list raises it."""
+    mesh = Mesh("abc")
+    mesh.start("b", "abc", incarnation=1_000)
+    mesh.run(2_000)
+    assert next(info for info in mesh["a"].infos() if info.name == "b").incarnation == 1_000
+    if is_gone:
+        mesh.leave("b")
+        mesh.goodbye("b")
+        mesh.run(5)
+    mesh.kill("b")
+    mesh.run(20)
+    mesh.start("b", "abc", incarnation=7)
+    mesh.run(1_000)
+    assert mesh["b"].me.incarnation > 1_000
+    for name in "ac":
+        assert mesh[name].standing("b") is ALIVE
+        assert next(info for info in mesh[name].infos() if info.name == "b") == mesh["b"].me

@@ -122,7 +122,7 @@ def test_what_is_under_way_is_told() -> None:
 
 def test_touches_of_many_sessions_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message to each holder for all that was touched meanwhile, in pieces of a limited size."""
-    monkeypatch.setattr("sessile.replication.node.TOUCHES_MAX", 4)
+    monkeypatch.setattr("sessile.replication.touches.TOUCHES_MAX", 4)
     cluster = Cluster("abc", copies=2)
     keys = [cluster.first_key("a", start=50 * number) for number in range(10)]
     for key in keys:

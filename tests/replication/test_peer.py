@@ -9,7 +9,7 @@ from sessile.replication.peer import Peer
 
 def peer_with(count: int, *, size: int = 100) -> tuple[Peer, list[str]]:
     """A peer to which so many messages were sent, a millisecond apart, and what became of them."""
-    peer = Peer("b", 1, 7, 0)
+    peer = Peer("b", 1, 7)
     heard: list[str] = []
 
     def send(number: int) -> None:

@@ -10,9 +10,10 @@ from sessile.backend import Pulled, PullStatus
 from sessile.delta import Delta
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
-from sessile.replication.events import SessionTouched
+from sessile.replication.events import FramesReceived, SessionTouched
 from sessile.replication.messages import Answered, Pull
 from sessile.replication.pulls import CURRENT, NOT_SURE, RECORD
+from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster, fields_of, key_number
 
 
@@ -317,3 +318,133 @@ def test_a_session_that_came_by_a_question_is_in_the_directory() -> None:
     server.table.put(key, record)
     cluster.run(20)
     assert key in server.node.directory
+
+
+def forget_tombstones(cluster: Cluster, *names: str) -> None:
+    """Ends were made so long ago that these servers remember nothing else of them."""
+    for name in names:
+        table = cluster.servers[name].table
+        for key in table.ended():
+            table.drop(key)
+            assert table.has_ended(key)
+
+
+def test_no_kept_copy_outlives_the_end_of_its_session() -> None:
+    """Whoever kept a copy to ask with learns of the end, and answers with it however long ago that was."""
+    cluster, key, backup, proxy = with_session()
+    cluster.asked(proxy, key)
+    node = cluster.servers[proxy].node
+    assert key in node._pulls._kept
+    cluster.end("a", key)
+    cluster.run(10)
+    assert key not in node._pulls._kept and node._pulls._kept_bytes == 0
+    forget_tombstones(cluster, "a", backup, proxy)
+    for name in ("a", backup, proxy):
+        record = cluster.asked(name, key).record
+        assert record is not None and record.state == ENDED
+
+
+def test_a_full_server_takes_an_end_and_lets_go_of_the_copy_that_it_asks_with() -> None:
+    """It has no room for the session, which it should hold; for its end there always is."""
+    cluster, key, backup, proxy = with_session()
+    cluster.servers[proxy].table._sessions_max = 0
+    cluster.asked(proxy, key)
+    cluster.end("a", key)
+    cluster.run(10)
+    assert cluster.servers[proxy].table.has_ended(key)
+    forget_tombstones(cluster, "a", backup, proxy)
+    cluster.kill("a")
+    cluster.kill(backup)
+    cluster.run(1_500)
+    record = cluster.asked(proxy, key).record
+    assert record is not None and record.state == ENDED
+
+
+def test_an_end_that_a_question_brings_voids_what_was_kept() -> None:
+    """The engine remembers it; what was kept to ask with is not to come back when the tombstone has gone."""
+    cluster, key, backup, proxy = with_session()
+    cluster.asked(proxy, key)
+    for name in ("a", backup):
+        record = cluster.held(name, key)
+        assert record is not None
+        cluster.servers[name].table.put(key, record.end(ENDED, cluster.now_ms))
+    record = cluster.asked(proxy, key).record
+    assert record is not None and record.state == ENDED
+    assert key not in cluster.servers[proxy].node._pulls._kept
+
+
+def test_what_is_dropped_after_its_end_is_remembered_is_not_kept() -> None:
+    """Nor is what others answer with who do not know of the end."""
+    cluster, key, _backup, proxy = with_session()
+    node = cluster.servers[proxy].node
+    cluster.servers[proxy].table.note_ended(key, cluster.now_ms + 1_000_000)
+    record = cluster.held("a", key)
+    assert record is not None
+    node._pulls._keep(key, record)
+    assert key not in node._pulls._kept
+    answer = cluster.asked(proxy, key).record
+    assert answer is not None and answer.state == ENDED
+
+
+def test_a_last_copy_whose_end_is_remembered_is_not_held_again() -> None:
+    """It was on its way to be adopted when the end came."""
+    cluster, key, backup, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.end("a", key)
+    cluster.run(10)
+    forget_tombstones(cluster, "a", backup, proxy)
+    cluster.servers[proxy].node._adopt(key, record)
+    assert cluster.servers[proxy].table.state(key) == ENDED
+    cluster.run(500)
+    assert {cluster.servers[name].table.state(key) for name in ("a", backup)} <= {ENDED, None}
+
+
+def test_that_nobody_has_it_is_not_remembered_when_somebody_came() -> None:
+    """A server that was not there when it was said has the session."""
+    cluster, *_ = with_session()
+    key = cluster.first_key("a", start=5_000)
+    assert cluster.asked("b", key).status is PullStatus.NONE
+    assert key in cluster.servers["b"].node._pulls._negatives
+    cluster._addresses = ("a", "b", "c", "d")
+    cluster.start("d")
+    cluster.create("d", key, ack="none", x=1)
+    cluster.run(5)
+    assert "d" in cluster.servers["b"].node.peers
+    cluster.servers["b"].table.drop(key)
+    assert fields_of(cluster.asked("b", key).record) == {"x": 1}
+
+
+def test_a_minority_does_not_say_that_nobody_has_it() -> None:
+    """All but two have said that they have nothing, and then were heard no more: too few are left to be certain."""
+    cluster = Cluster("abcde", pull_timeout_ms=900)
+    key = key_number(4_711)
+    cluster.mangle = lambda source, target, message: source == "e" and isinstance(message, Answered)
+    ticket = cluster.pull("a", key)
+    cluster.run(100)
+    cluster.cut("a", "bcd")
+    cluster.run(700)
+    membership = cluster.servers["a"].node.membership
+    assert membership.is_complete() and not membership.has_quorum()
+    (number,) = cluster.servers["a"].node._pulls._questions
+    link = cluster.servers["a"].node.peers["e"].link
+    frame = encode(Answered(number, 2, cluster.now_ms, b""))[LENGTH_BYTES:]
+    cluster.handle("a", FramesReceived(link, (frame,)))
+    answer = cluster.answer("a", ticket)
+    assert isinstance(answer, Pulled) and answer.status is PullStatus.UNREACHABLE
+
+
+def test_who_remembers_an_end_tells_a_newcomer_that_asks() -> None:
+    """Nobody has a tombstone any more; a copy that somebody keeps against the rules does not win over the memory."""
+    cluster, key, backup, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.end("a", key)
+    cluster.run(10)
+    forget_tombstones(cluster, "a", backup, proxy)
+    for name in ("a", backup, proxy):
+        cluster.servers[name].node._pulls._kept[key] = record.pack()
+    cluster.start("d")
+    cluster.run(100)
+    answer = cluster.asked("d", key).record
+    assert answer is not None and answer.state == ENDED

@@ -425,3 +425,76 @@ def test_a_holder_that_was_started_again_has_confirmed_nothing() -> None:
     cluster.run(200)
     assert "b" in cluster.servers["a"].node.peers and push.confirmed == set()
     assert cluster.answer("a", ticket) is None
+
+
+@pytest.mark.parametrize("ack", ["one", "all"])
+def test_what_everybody_has_refused_is_said_at_once(ack: str) -> None:
+    """Every server that could hold the change is full: there is nothing to wait for."""
+    cluster = Cluster("abc", copies=2)
+    for name in "bc":
+        cluster.servers[name].table._sessions_max = 0
+    ticket = cluster.create("a", cluster.first_key("a"), ack=ack, x=1)
+    cluster.run(10)
+    assert cluster.answer("a", ticket) is Acknowledged.NO
+    again = cluster.push("a", cluster.first_key("a"), None, ack)
+    assert cluster.answer("a", again) is Acknowledged.NO
+
+
+def test_a_change_that_one_of_all_has_refused_is_not_held_by_all() -> None:
+    """The others have it; that they must all have it cannot come true."""
+    cluster = Cluster("abc", strategy="all-to-all")
+    cluster.servers["b"].table._sessions_max = 0
+    key = cluster.first_key("a")
+    one = cluster.create("a", key, ack="one", x=1)
+    every = cluster.write("a", key, ack="all", x=2)
+    cluster.run(10)
+    assert (cluster.answer("a", one), cluster.answer("a", every)) == (Acknowledged.YES, Acknowledged.NO)
+
+
+def test_a_refusal_ends_no_waiting_while_somebody_else_may_still_confirm() -> None:
+    """The only other one lost its link a moment ago, and takes the change when it is back."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    second, third = (name for name in cluster.servers["a"].node.placement.order(key) if name != "a")
+    cluster.servers[second].table._sessions_max = 0
+    cluster.close("a", third)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(2)
+    assert cluster.answer("a", ticket) is None
+    cluster.run(300)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+
+
+def test_a_server_that_leaves_takes_ends() -> None:
+    """It serves until it is gone: whoever ends a session need not wait for its goodbye."""
+    cluster = Cluster("abc", copies=2, delay_ms=2)
+    keys = [cluster.first_key("a", start=50 * number) for number in range(4)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(100)
+    holder = cluster.servers["a"].node.placement.others(keys[0])[0]
+    stopped = cluster.stop(holder)
+    cluster.run(3)
+    ticket = cluster.end("a", keys[0])
+    while cluster.answer("a", ticket) is None:
+        assert cluster.answer(holder, stopped) is None
+        cluster.run(1)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.servers[holder].table.state(keys[0]) == ENDED
+    cluster.run(1_000)
+    assert cluster.answer(holder, stopped) is Acknowledged.YES
+
+
+def test_an_end_finds_room_in_a_queue_that_is_full() -> None:
+    """Changes are left to repair; that a user has logged out is not."""
+    cluster = Cluster("ab", queue_bytes_max=2_000, delay_ms=20)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(100)
+    for number in range(40):
+        cluster.create("a", cluster.first_key("a", start=100 * number + 100), ack="none", x="x" * 100)
+    assert cluster.servers["a"].node.peers["b"].is_overflowed
+    ticket = cluster.end("a", key)
+    cluster.run(45)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.servers["b"].table.state(key) == ENDED

@@ -311,3 +311,65 @@ def test_what_waits_to_be_offered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(5):
         node._repair._offer(node.peers["b"], [bytes(24)] * 3)
     assert len(node._repair._unoffered["b"]) == 1
+
+
+def crowded(cluster: Cluster, name: str) -> None:
+    """Whenever an offer of this server is answered, a burst of its changes fills the window."""
+    numbers = iter(range(10_000))
+
+    def burst(source: str, target: str, message: object) -> bool:
+        del source
+        if isinstance(message, Wanted) and target == name:
+            for _ in range(40):
+                cluster.create(name, key_number(100_000 + next(numbers)), ack="none", x="x" * 50)
+        return False
+
+    cluster.mangle = burst
+
+
+def test_a_burst_of_changes_does_not_stop_repair() -> None:
+    """What was wanted is sent as soon as the window has room again, though no answer to a repair comes any more."""
+    cluster = Cluster("ab", repair_window_bytes=2_000, repair_every_ms=1_000_000, delay_ms=5)
+    keys = [key_number(number) for number in range(18)]
+    for key in keys:
+        cluster.create("b", key, x=1)
+    cluster.run(100)
+    for key in keys:
+        record = cluster.held("a", key)
+        assert record is not None
+        cluster.servers["a"].table.put(key, record.write(77, {"x": b"\x02"}, now_ms=cluster.now_ms)[0])
+    crowded(cluster, "a")
+    cluster.servers["a"].node._repair.start()
+    cluster.run(500)
+    assert not cluster.servers["a"].node.peers["b"].repairing
+    assert all(cluster.values(key)["b"] == {"x": 2} for key in keys)
+
+
+def test_a_server_that_leaves_in_a_burst_of_changes_hands_everything_over() -> None:
+    """It neither waits until the time is over nor goes with records unsent."""
+    cluster = Cluster("abc", copies=1, repair_window_bytes=2_000, delay_ms=5)
+    keys = [cluster.first_key("a", start=50 * number) for number in range(30)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(500)
+    crowded(cluster, "a")
+    stopped = cluster.stop("a")
+    cluster.run(60)
+    cluster.mangle = lambda source, target, message: False
+    cluster.run(2_000)
+    assert cluster.answer("a", stopped) is Acknowledged.YES
+    cluster.kill("a")
+    assert all(cluster.values(key) for key in keys)
+
+
+def test_what_is_wanted_again_and_again_waits_once() -> None:
+    """Passes that follow each other faster than a peer takes what it wants make no list longer."""
+    cluster, keys = filled("ab", 50, repair_window_bytes=0)
+    cluster.servers["b"].table._sessions_max = 0
+    for key in keys:
+        cluster.servers["b"].table.drop(key)
+    for _ in range(5):
+        cluster.servers["a"].node._repair.start()
+        cluster.servers["b"].node._repair.start()
+        cluster.run(200)
+    assert len(cluster.servers["a"].node.peers["b"].repairing) == len(keys)

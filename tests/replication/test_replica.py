@@ -131,3 +131,12 @@ def test_digests_are_of_key_version_and_state_alone() -> None:
     seen = {digest_of(KEY, one), digest_of(OTHER, one), digest_of(KEY, one.end(ENDED, 1)), digest_of(KEY, make(a=1))}
     assert len(seen) == 4
     assert Stamp(1, 7) < Stamp(2, 9)
+
+
+def test_digests_tell_writers_apart() -> None:
+    """Two copies that each lack the other's write have equal counts, and are not alike."""
+    assert digest_of(KEY, make(7, a=1)) != digest_of(KEY, make(8, a=1))
+    base = make(a=1)
+    one, other = (base.write(writer, {"b": b"\x01"}, now_ms=100)[0] for writer in (8, 9))
+    assert sorted(one.version.values()) == sorted(other.version.values())
+    assert digest_of(KEY, one) != digest_of(KEY, other)

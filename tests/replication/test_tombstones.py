@@ -9,7 +9,8 @@ import pytest
 from sessile.backend import PullStatus
 from sessile.errors import WireError
 from sessile.record import ENDED
-from sessile.replication.messages import TombstonesAsked, TombstonesTold
+from sessile.replication.events import Woken
+from sessile.replication.messages import TombstonesAsked, TombstonesTold, Whole
 from tests.replication.cluster import Cluster
 
 
@@ -31,7 +32,7 @@ def pair(names: str = "ab", **config: Any) -> tuple[Cluster, bytes]:
 def test_a_short_pause_changes_nothing() -> None:
     """Shorter than what others wait for: nobody missed it, and it is as sure as before."""
     cluster, key = pair()
-    away(cluster, "b", 700)
+    away(cluster, "b", 190)
     cluster.run(2)
     assert cluster.servers["b"].node.is_sure(key, cluster.now_ms) and cluster.servers["b"].node.counts["absences"] == 0
 
@@ -126,3 +127,80 @@ def test_ends_need_no_room() -> None:
     node._tombstones.take_told(node.peers["a"], message)
     assert cluster.servers["b"].table.state(key) == ENDED
     assert cluster.servers["b"].table.state(other) == ENDED
+
+
+def test_an_answer_from_before_the_absence_does_not_end_it() -> None:
+    """It was sent before the process stopped, and tells nothing of what ended meanwhile."""
+    cluster, _key = pair("ab", strategy="all-to-all")
+    node = cluster.servers["b"].node
+    number = node._tombstones._absences
+    away(cluster, "b", 600)
+    cluster.handle("b", Woken())
+    assert not node.is_trusting
+    node._tombstones.take_told(node.peers["a"], TombstonesTold(cluster.now_ms, (), is_last=True, number=number))
+    assert not node.is_trusting
+    cluster.run(5)
+    assert node.is_trusting
+
+
+def test_an_answer_repeats_the_number_of_its_question() -> None:
+    """Also one in pieces, and one to a question that a greeting asked."""
+    cluster, _ = pair()
+    assert {(message.number, message.ago_ms) for message in cluster.messages(TombstonesAsked)} == {(0, -1)}
+    cluster.seen.clear()
+    away(cluster, "b", 600)
+    cluster.run(5)
+    assert [message.number for message in cluster.messages(TombstonesAsked, "b", "a")] == [1]
+    assert [message.number for message in cluster.messages(TombstonesTold, "a", "b")] == [1]
+
+
+def ended_long_ago_and_now(cluster: Cluster, count: int) -> tuple[list[bytes], list[bytes]]:
+    """Sessions that ended half a minute ago, all over the cluster, and some that end while `b` is stopped."""
+    keys = [cluster.first_key("a", start=100 * number) for number in range(1, 2 * count + 1)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(20)
+    for key in keys[:count]:
+        cluster.end("a", key)
+    cluster.run(30_000)
+    cluster.seen.clear()
+    cluster.mangle = lambda source, target, message: isinstance(message, Whole)  # nothing else tells of the ends
+    cluster.servers["b"].is_stopped = True
+    cluster.run(300)
+    for key in keys[count:]:
+        cluster.end("a", key)
+    cluster.run(400)
+    cluster.servers["b"].is_stopped = False
+    cluster.run(5)
+    return keys[:count], keys[count:]
+
+
+def test_a_short_absence_costs_as_much_as_ended_meanwhile() -> None:
+    """Not the ends of the last ten minutes: a process that is short of processor time would be short of it for ever."""
+    cluster, _ = pair("ab", strategy="all-to-all")
+    _, recent = ended_long_ago_and_now(cluster, 5)
+    told = [key for message in cluster.messages(TombstonesTold, "a", "b") for key, _ in message.items]
+    assert sorted(told) == sorted(recent)
+    assert all(cluster.servers["b"].table.state(key) == ENDED for key in recent)
+
+
+def test_what_is_not_listed_by_time_any_more_is_told_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More ended since than the list has room for."""
+    monkeypatch.setattr("sessile.replication.tombstones.RECENT_MAX", 3)
+    cluster, _ = pair("ab", strategy="all-to-all")
+    old, recent = ended_long_ago_and_now(cluster, 5)
+    told = [key for message in cluster.messages(TombstonesTold, "a", "b") for key, _ in message.items]
+    assert sorted(told) == sorted(old + recent)
+
+
+def test_what_a_second_absence_asks_reaches_back_to_the_first() -> None:
+    """The first question was not answered: what ended in the first absence is still to be told."""
+    cluster, _key = pair("ab", strategy="all-to-all")
+    cluster.seen.clear()
+    cluster.mangle = lambda source, target, message: isinstance(message, TombstonesTold)
+    away(cluster, "b", 600)
+    cluster.run(5)
+    away(cluster, "b", 700)
+    cluster.run(5)
+    ago_ms = [message.ago_ms for message in cluster.messages(TombstonesAsked, "b", "a")]
+    assert len(ago_ms) == 2 and 600 <= ago_ms[0] < 900 and 1_300 <= ago_ms[1] < 1_600

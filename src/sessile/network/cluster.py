@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.addresses import Address, split
-from sessile.backend import Acknowledged, Pulled, PullStatus
+from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.errors import SettingsError
 from sessile.network.config import node_config
 from sessile.network.discovery import Discovery, find_me
@@ -155,6 +155,10 @@ class Cluster(Holding, Service):
 
     # -- what is told ------------------------------------------------------------------------------------------------
 
+    def is_trusting(self) -> bool:
+        """Not where the node's loop does not run either, whatever it knew when it last did."""
+        return super().is_trusting() and not self.node.has_stopped(self._owner.clock_ms())
+
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         runtime = self._runtime
         if runtime is None:
@@ -174,7 +178,10 @@ class Cluster(Holding, Service):
         return answer if isinstance(answer, Pulled) else Pulled(PullStatus.UNREACHABLE)
 
     async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
-        answer = await self._ask(lambda ticket: ChangePushed(ticket, key, change, ack), self._settings.ack_timeout)
+        timeout_s = self._settings.ack_timeout
+        if isinstance(change, Ended):
+            timeout_s = max(timeout_s, self.node.end_timeout_ms / 1000)
+        answer = await self._ask(lambda ticket: ChangePushed(ticket, key, change, ack), timeout_s)
         return answer if isinstance(answer, Acknowledged) else Acknowledged.NO
 
     async def _ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:

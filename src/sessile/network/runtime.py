@@ -131,7 +131,8 @@ class Runtime:
         for connection in list(self._connections.values()):
             connection.hang_up(self.loop)
         for future in self._waiting.values():
-            future.cancel()
+            if not future.done():
+                future.set_result(None)
         await asyncio.gather(*self._dials, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -149,7 +150,9 @@ class Runtime:
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def ask(self, make: Callable[[int], Input]) -> Any:
-        """Tell the node of somebody who waits, and wait for its answer; `make` gets the ticket."""
+        """Tell the node of somebody who waits, and wait for its answer; `make` gets the ticket. None once it is closed."""
+        if self._is_over:
+            return None
         self._tickets += 1
         ticket = self._tickets
         future = self._waiting[ticket] = self.loop.create_future()

@@ -56,6 +56,11 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     """What a node keeps of sessions that others hold, to ask only for what it lacks."""
 
     @property
+    def end_timeout_ms(self) -> int:
+        """How long an end waits at the least: a member that stopped just now is suspect by then, and its lease over."""
+        return self.timings.suspect_after_ms + 2 * self.timings.beat_ms
+
+    @property
     def strategy_text(self) -> str:
         """As nodes compare it when they greet."""
         return self.strategy if self.strategy == ALL_TO_ALL else f"{self.strategy}:{self.copies}"

@@ -74,15 +74,23 @@ class Context:
     def send(self, peer: Peer, message: Message) -> int:
         """Send one message; returns its bytes."""
         frame = encode(message)
-        peer.last_sent_ms = self.now_ms
         self._effects.append(Send(peer.link, frame))
         return len(frame)
 
     def send_sequenced(
-        self, peer: Peer, message: Sequenced, held: Callable[[], None], denied: Callable[[int], None]
+        self,
+        peer: Peer,
+        message: Sequenced,
+        held: Callable[[], None],
+        denied: Callable[[int], None],
+        *,
+        is_end: bool = False,
     ) -> bool:
-        """Send a message whose receipt matters; False, and repair is due, where too much is outstanding already."""
-        if peer.outstanding_bytes > self.config.queue_bytes_max:
+        """Send a message whose receipt matters; False, and repair is due, where too much is outstanding already.
+
+        An end is small, and somebody waits until everybody has it: there is as much room again for ends alone.
+        """
+        if peer.outstanding_bytes > self.config.queue_bytes_max * (2 if is_end else 1):
             if not peer.is_overflowed:
                 peer.is_overflowed = True
                 self.counts["overflows"] += 1

@@ -67,13 +67,16 @@ class Intake:
         """Whole records, to be held."""
         peer.received += 1
         context = self._context
-        if context.is_leaving:
-            context.send(peer, Denied(peer.received, message.items[0][0] if message.items else b"", LEAVING))
-            return
+        records = []
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
                 raise WireError("a whole record is none")
+            records.append((key, record))
+        if context.is_leaving and not all(record.state != LIVE for _, record in records):  # ends everybody takes
+            context.send(peer, Denied(peer.received, records[0][0], LEAVING))
+            return
+        for key, record in records:
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is None:
                 context.send(peer, Denied(peer.received, key, NO_ROOM))
@@ -89,10 +92,19 @@ class Intake:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None:
                 raise WireError(f"what {peer.name} tells is no record")
-            if record.state == LIVE and context.replica.table.get(key) is None and not context.placement.is_holder(key):
+            table = context.replica.table
+            is_alive = record.state == LIVE
+            if (
+                is_alive
+                and table.get(key) is None
+                and not table.has_ended(key)
+                and not context.placement.is_holder(key)
+            ):
                 continue
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
+                if is_alive and merged.state != LIVE:
+                    self._tell(peer, key)
                 self._changed(key, merged)
 
     def take_touched(self, peer: Peer, message: Touched) -> None:

@@ -188,7 +188,7 @@ class Links:
         self._views[name] = theirs
         if greeting.is_restarted:
             self._owner.peer_restarted(name)
-        peer = context.peers[name] = self._peers[link] = Peer(name, link, hello.writer, context.now_ms)
+        peer = context.peers[name] = self._peers[link] = Peer(name, link, hello.writer)
         peer.is_fresh = greeting.is_new and hello.is_fresh
         if context.writer != mine.writer:
             context.send(peer, Writing(context.writer))

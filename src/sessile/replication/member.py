@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 NEVER_MS: Final = 2**63
+SUSPECT_AFTER_MIN_MS: Final = 5
+"""Below this no whole milliseconds are left for a lease and a beat within it."""
 NAME_CHARS_MAX: Final = 300
 """Of a member's name or host; a DNS name has at most 253."""
 INCARNATION_MAX: Final = 2**53
@@ -110,7 +112,7 @@ class Timings(Struct, frozen=True, kw_only=True):
     """
 
     beat_ms: int = 250
-    """A link on which nothing else was sent carries a `Beat` so often."""
+    """Every link carries a `Beat` this often, or more often: see `beat_every_ms`."""
     suspect_after_ms: int = 500
     dead_after_ms: int = 1_000
     return_ms: int = 250
@@ -126,6 +128,22 @@ class Timings(Struct, frozen=True, kw_only=True):
             )
         if not 0 < self.return_ms <= self.dead_after_ms:
             raise SettingsError(f"return_ms {self.return_ms} must lie between 1 and dead_after_ms {self.dead_after_ms}")
+        if self.suspect_after_ms < SUSPECT_AFTER_MIN_MS:
+            raise SettingsError(f"suspect_after_ms {self.suspect_after_ms} must be at least {SUSPECT_AFTER_MIN_MS}")
+
+    @property
+    def lease_ms(self) -> int:
+        """How long after its last beat a node is certain that every peer still waits for it: see `pulse.py`."""
+        return self.suspect_after_ms - max(self.suspect_after_ms // 10, 2)
+
+    @property
+    def beat_every_ms(self) -> int:
+        """The interval between beats: `beat_ms`, or less where that would leave a late node too little of its lease.
+
+        A node that beats later than its lease allows has to ask its peers what ended meanwhile, so four ninths of the
+        lease, 200 of 450 ms by default, are left for an event loop that is late.
+        """
+        return min(self.beat_ms, self.lease_ms * 5 // 9)
 
 
 class Member:
@@ -185,7 +203,11 @@ class Member:
         if rule is None or (self.standing is Standing.DEAD and self.is_confirmed):
             return NEVER_MS, self.standing
         timing, after = rule
-        return self.since_ms + int(getattr(timings, timing)), after
+        allowed_ms = int(getattr(timings, timing))
+        if self.link is None and self.standing is Standing.ALIVE:
+            # It may have beaten until the link closed, and not know of that yet: its lease (pulse.py) may run from then.
+            allowed_ms = max(allowed_ms, timings.suspect_after_ms)
+        return self.since_ms + allowed_ms, after
 
 
 def is_sane(info: MemberInfo) -> bool:

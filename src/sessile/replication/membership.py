@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings"]
 
 MEMBERS_MAX: Final = 1024
+READ_AGAIN_MS: Final = 5
+"""A member that seems silent is judged this much later, when what had arrived from it by now has been read."""
 
 
 class Steps(NamedTuple):
@@ -82,7 +84,7 @@ class Membership:
         self._is_news = False
         self._highest_of_me = me.incarnation
         self._refuted_ms = -NEVER_MS
-        self._now_ms = 0
+        self._now_ms = self._read_ms = 0
         self._due_ms = NEVER_MS
         """Nothing is to be done before."""
 
@@ -116,8 +118,11 @@ class Membership:
         if address:
             self._dials.succeeded(address)
             self._claim(address, info.name)
-        is_restarted = member.greeted is not None and info.incarnation > member.greeted
         replaced = member.link
+        is_restarted = member.greeted is not None and (
+            info.incarnation > member.greeted
+            or (info.incarnation < member.greeted and replaced is None)  # its clock was set back; the list raises it
+        )
         if replaced is not None and not is_restarted and not self._prefers_new(member, is_dialler=bool(address)):
             return Greeting("there is another link already")
         self._take_info(member, info)
@@ -211,14 +216,23 @@ class Membership:
                 self._dials.lost(member.address, self._now_ms, is_brief=False)
         self._hurry()
 
-    def tick(self, now_ms: int) -> Steps:
-        """Judge who was silent, and say whom to dial; costs next to nothing while there is nothing to do."""
+    def tick(self, now_ms: int, read_ms: int | None = None) -> Steps:
+        """Judge who was silent, and say whom to dial; costs next to nothing while there is nothing to do.
+
+        Args:
+            now_ms: the time.
+            read_ms: whatever arrived before this time has been handled; all that arrived before now, if None. A member is
+                judged by that alone, or the lateness of this node's own loop would look like the silence of others.
+        """
         self._pass(now_ms)
         if now_ms < self._due_ms:
             return _NOTHING
+        self._read_ms = now_ms if read_ms is None else read_ms
         judged_ms = min((self._judge(member) for member in list(self._members.values())), default=NEVER_MS)
         wanted = [address for address, _ in self._targets()]
         dialled = self._dials.start(wanted, now_ms)
+        if judged_ms <= now_ms:
+            judged_ms = now_ms + READ_AGAIN_MS
         self._due_ms = min(judged_ms, self._dials.next_ms(wanted, NEVER_MS))
         silent, self._silent = self._silent, []
         return Steps(dialled, tuple(silent))
@@ -323,11 +337,14 @@ class Membership:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def _pass(self, now_ms: int) -> None:
-        """Time passes. A node that was away itself blames nobody for it."""
-        if now_ms - self._now_ms > self._timings.dead_after_ms:
-            for member in self._members.values():
-                member.forgive(now_ms, self._timings)
         self._now_ms = now_ms
+
+    def was_away(self, now_ms: int) -> None:
+        """This node itself was away, and blames nobody for the silence."""
+        self._pass(now_ms)
+        for member in self._members.values():
+            member.forgive(now_ms, self._timings)
+        self._hurry()
 
     def _hurry(self) -> None:
         self._due_ms = self._now_ms
@@ -336,7 +353,7 @@ class Membership:
         """What a member's silence makes of it; returns when to look again."""
         while True:
             due_ms, after = member.outlook(self._timings)
-            if self._now_ms < due_ms:
+            if self._read_ms < due_ms:
                 return due_ms
             if member.standing is Standing.DEAD:
                 member.is_confirmed = True

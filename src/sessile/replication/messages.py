@@ -200,13 +200,20 @@ class Wanted(Struct, array_like=True, frozen=True, tag=16):
 class TombstonesAsked(Struct, array_like=True, frozen=True, tag=17):
     """The sender was away and serves nothing old before it knows what ended meanwhile."""
 
+    number: int = 0
+    """Which absence it asks about. The answer repeats it: an answer to an earlier question does not count."""
+    ago_ms: int = -1
+    """It knows what ended longer ago than this; -1: tell everything."""
+
 
 class TombstonesTold(Struct, array_like=True, frozen=True, tag=18):
-    """Some of the ended sessions the sender remembers; after the last it has told all."""
+    """Some of the ended sessions the sender remembers; after the last it has told all that was asked for."""
 
     now_ms: int
     items: Items
     is_last: bool
+    number: int = 0
+    """The number of the question."""
 
 
 class Listed(Struct, array_like=True, frozen=True, tag=19):

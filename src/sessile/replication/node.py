@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sessile.backend import Acknowledged
+from sessile.backend import Acknowledged, Ended
 from sessile.errors import RecordError, WireError
 from sessile.record import LIVE
 from sessile.replication import messages
@@ -30,16 +30,19 @@ from sessile.replication.events import (
     PullAsked,
     SessionTouched,
     StopAsked,
+    Woken,
 )
 from sessile.replication.intake import Intake
 from sessile.replication.links import Links
 from sessile.replication.membership import Membership, Standing
-from sessile.replication.messages import Beat, Goodbye, Hello, MemberInfo, Members, Rejoin, Touched
+from sessile.replication.messages import Beat, Goodbye, Hello, MemberInfo, Members, Rejoin
 from sessile.replication.placement import Placement
 from sessile.replication.pulls import Pulls
+from sessile.replication.pulse import Pulse
 from sessile.replication.pushes import Pushes
 from sessile.replication.repair import Repair
 from sessile.replication.tombstones import Tombstones
+from sessile.replication.touches import Touches
 from sessile.replication.wire import decode
 
 if TYPE_CHECKING:
@@ -57,8 +60,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Node"]
 
-TOUCHES_MAX: Final = 1_000
-"""Touches in one message."""
 DRAIN_PAUSE_MS: Final = 20
 ANSWERED_MS: Final = 10
 """So long after a change was confirmed whoever waited for it may have another one to tell: a rotation does."""
@@ -83,23 +84,28 @@ class Node:
         self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
         self.counts: Counter[str] = context.counts
         self.directory = Directory(context)
-        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look)
+        self._tombstones = Tombstones(context, self._changed, self._trust)
+        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
         self._pushes = Pushes(context, self._drop)
+        self._touches = Touches(context)
         self._repair = Repair(
             context,
             drop=self._drop,
             is_open=self._pushes.is_open,
             confirmed=self._pushes.confirmed_by_repair,
             look=self.directory.look,
+            touches=self._touches,
         )
-        self._tombstones = Tombstones(context, self._changed, self._grow_sure)
         self._intake = Intake(context, self._changed)
         self._links = Links(context, self)
-        self._touches: dict[SessionKey, int] = {}
+        self._pulse = Pulse(config.timings, now_ms)
+        self._woken_ms = self._read_ms = now_ms
+        """When this node was woken last. By then, all that arrived before the time it was woken before has been handled."""
         self._stopping: int | None = None
-        self._due_ms: int | None = None
+        self._has_left = False
+        """Whether it has said goodbye to somebody."""
         self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
-        context.alarm(config.timings.beat_ms, self._beat)
+        context.alarm(config.timings.beat_every_ms, self._beat)
 
     # -- what the engine and its runtime ask ---------------------------------------------------------------------------
 
@@ -118,17 +124,28 @@ class Node:
 
     @property
     def is_trusting(self) -> bool:
-        """Whether copies that are held here may be believed."""
-        return self._tombstones.is_sure
+        """Whether copies that are held here may be believed where nobody else can be asked."""
+        return self._pulse.is_trusted
+
+    def has_stopped(self, now_ms: int) -> bool:
+        """Whether this node has not beaten for longer than its lease; any thread may ask."""
+        return self._pulse.has_stopped(now_ms)
+
+    @property
+    def end_timeout_ms(self) -> int:
+        """How long whoever ends a session waits for the others at the least."""
+        return self._config.end_timeout_ms
 
     @property
     def is_leaving(self) -> bool:
         return self._context.is_leaving
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        """Whether a copy held here may be served without asking: this node hears of every change and of the end."""
-        del now_ms
-        return self._tombstones.is_sure and self._context.placement.is_holder(key)
+        """Whether a copy held here may be served without asking: this node hears of every change and of the end.
+
+        Any thread may ask, whether or not the node's loop runs.
+        """
+        return now_ms < self._pulse.sure_until_ms and self._context.placement.is_holder(key)
 
     def is_settled(self, key: SessionKey) -> bool:
         """Whether everything this node wrote to the session is held as was demanded."""
@@ -152,30 +169,31 @@ class Node:
     def next_wakeup(self, now_ms: int) -> int | None:
         """When to call `handle` with `Woken`, if nothing else happens before."""
         times = [self._context.next_alarm_ms, self._membership.next_wakeup(now_ms)]
-        self._due_ms = min((time_ms for time_ms in times if time_ms is not None), default=None)
-        return self._due_ms
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """What is to be done about what happened."""
         context = self._context
         context.now_ms = now_ms = max(now_ms, context.now_ms)
-        if self._due_ms is not None and now_ms - self._due_ms > self._config.timings.dead_after_ms:
-            self._pulls.was_away()
-            self._pushes.was_away()
-            self._tombstones.was_away()
-        self._due_ms = None
+        if self._pulse.has_stopped(now_ms):  # before anything else: a beat would hide it, an answer would be too sure
+            self._was_away()
         match event:
+            case Woken():
+                self._read_ms, self._woken_ms = self._woken_ms, now_ms
             case FramesReceived():
                 self._receive(event)
             case ChangePushed():
                 self._links.is_fresh = False
+                if isinstance(event.change, Ended):
+                    self._tombstones.learned(event.key)
                 self._pushes.push(event.ticket, event.key, event.change, event.ack)
                 self.directory.look(event.key)
                 self._pulls.forget(event.key)
             case PullAsked():
                 self._pulls.ask(event.ticket, event.key, event.heads)
             case SessionTouched():
-                self._touch(event.key, event.touched_ms)
+                self._touches.touch(event.key, event.touched_ms)
+                self._pulls.touch(event.key, event.touched_ms)
             case LinkUp():
                 self._links.up(event.link, event.address)
             case LinkDown():
@@ -221,6 +239,7 @@ class Node:
         self._tombstones.greeted(peer)
         self.directory.greeted(peer)
         if peer.is_fresh:
+            self._touches.begins_empty(peer.name)
             self._repair.seed(peer)
         self._repair.start()
         self._look_around()
@@ -237,6 +256,7 @@ class Node:
         self._pulls.peers_changed()
 
     def peer_restarted(self, name: str) -> None:
+        self._touches.forget(name)
         self._pushes.restarted(name)
 
     def start_over(self, side: tuple[str, ...]) -> None:
@@ -256,7 +276,7 @@ class Node:
     def _look_around(self) -> None:
         """Dial who is to be dialled, and draw the consequences of who came and went."""
         context = self._context
-        steps = self._membership.tick(context.now_ms)
+        steps = self._membership.tick(context.now_ms, self._read_ms)
         for link in steps.hang_up:
             self._links.hang_up(link, "silent for too long")
         for address in steps.dial:
@@ -280,6 +300,7 @@ class Node:
                 self._tombstones.gone(name)
         if context.placement is not placement:
             self._context.handed.clear()
+            self._touches.view_changed()
             self.directory.view_changed()
             self._repair.start()
         if changes or context.placement is not placement:
@@ -291,12 +312,26 @@ class Node:
             self._context.send(peer, Members(self._membership.infos()))
 
     def _beat(self) -> None:
+        """Beat to every peer, whatever else it was sent: the lease counts from the oldest of what all of them were sent."""
         context = self._context
-        beat_ms = self._config.timings.beat_ms
         for peer in context.peers.values():
-            if context.now_ms - peer.last_sent_ms >= beat_ms // 2:
-                context.send(peer, Beat(context.placement.number))
-        context.alarm(beat_ms, self._beat)
+            context.send(peer, Beat(context.placement.number))
+        self._pulse.beat(context.now_ms)
+        context.alarm(self._config.timings.beat_every_ms, self._beat)
+
+    def _was_away(self) -> None:
+        """Others may have answered logouts without this node."""
+        self._pulse.distrust()
+        self._membership.was_away(self._context.now_ms)
+        self._pulls.was_away()
+        self._pushes.was_away()
+        self._tombstones.was_away(self._pulse.beaten_ms)
+
+    def _trust(self) -> None:
+        """Everybody who could be reached has told what ended."""
+        if not self._has_left:
+            self._pulse.trust()
+            self._pulls.is_trusting = True
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -343,6 +378,8 @@ class Node:
     def _acked(self, peer: Peer, message: messages.Acked) -> None:
         for one in peer.take_acked(message.upto, self._context.now_ms):
             one.held()
+        if peer.repairing:  # there may be room in the window again
+            self._repair.pump(peer)
         if peer.is_overflowed and not peer.outstanding:
             peer.is_overflowed = False
             self._repair.start()
@@ -351,6 +388,8 @@ class Node:
         if message.why not in {0, 1, 2}:
             raise WireError(f"a denial has no reason {message.why}")
         peer.take_denied(message.number).denied(message.why)
+        if peer.repairing:  # there may be room in the window again
+            self._repair.pump(peer)
 
     def _whole(self, peer: Peer, message: messages.Whole) -> None:
         self._repair.records_came(len(message.items))
@@ -368,6 +407,7 @@ class Node:
         self._pulls.arrived(key)
         self.directory.look(key)
         if record.state != LIVE:
+            self._tombstones.learned(key)
             self.counts["ends_learned"] += 1
 
     def _adopt(self, key: SessionKey, record: Record) -> None:
@@ -386,28 +426,6 @@ class Node:
         self._pulls.drop(key)
         self.directory.look(key)
         self.counts["quiet_drops"] += 1
-
-    def _grow_sure(self) -> None:
-        self._pulls.is_trusting = True
-
-    def _touch(self, key: SessionKey, touched_ms: int) -> None:
-        if not self._touches:
-            self._context.alarm(self._config.flush_ms, self._tell_touches)
-        self._touches[key] = touched_ms
-        self._pulls.touch(key, touched_ms)
-
-    def _tell_touches(self) -> None:
-        context = self._context
-        touches, self._touches = self._touches, {}
-        told: dict[str, list[tuple[bytes, int]]] = {}
-        for key, touched_ms in touches.items():
-            for name in context.placement.others(key):
-                told.setdefault(name, []).append((key, context.now_ms - touched_ms))
-        for name, items in told.items():
-            peer = context.peers.get(name)
-            for at in range(0, len(items) if peer is not None else 0, TOUCHES_MAX):
-                assert peer is not None
-                context.send(peer, Touched(tuple(items[at : at + TOUCHES_MAX])))
 
     # -- leaving -----------------------------------------------------------------------------------------------------
 
@@ -434,8 +452,13 @@ class Node:
         is_empty = is_over and all(context.handed.get(key) is table.get(key) for key in table)
         is_alone = not context.peers or not context.placement.names
         if is_empty or is_alone or context.now_ms >= until_ms:
+            self._touches.flush()
             for peer in context.peers.values():
                 context.send(peer, Goodbye())
+                self._has_left = True
+            if self._has_left:  # from now on they answer logouts without this node
+                self._pulse.distrust()
+                self._pulls.is_trusting = False
             context.do(Answer(self._stopping, Acknowledged.YES if is_empty else Acknowledged.NO))
             return
         if self._repair.is_idle:

@@ -6,11 +6,13 @@ it is known to be held. The queue is bounded: what does not fit is not sent, and
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sessile.token import SessionKey
 
 __all__ = ["Outstanding", "Peer"]
 
@@ -34,11 +36,11 @@ class Peer:
     """A node with which a link is up and greetings are exchanged."""
 
     __slots__ = (
-        "acked", "is_fresh", "is_overflowed", "last_sent_ms", "link", "name", "outstanding", "outstanding_bytes", "received",
+        "acked", "is_fresh", "is_overflowed", "link", "name", "outstanding", "outstanding_bytes", "received",
         "received_acked", "repairing", "sent", "usual_ms", "writer",
     )  # fmt: skip
 
-    def __init__(self, name: str, link: int, writer: int, now_ms: int) -> None:
+    def __init__(self, name: str, link: int, writer: int) -> None:
         self.name = name
         self.link = link
         self.writer = writer
@@ -53,11 +55,10 @@ class Peer:
         self.outstanding_bytes = 0
         self.is_overflowed = False
         """Something was not sent because too much is outstanding: repair is due."""
-        self.last_sent_ms = now_ms
         self.usual_ms = _USUAL_MS
         """How long its acknowledgements take."""
-        self.repairing: deque[bytes] = deque()
-        """Keys of the records it still has to be sent."""
+        self.repairing: OrderedDict[SessionKey, None] = OrderedDict()
+        """Keys of the records it still has to be sent, each once, in order."""
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} on {self.link}, {self.outstanding_bytes} bytes outstanding>"

@@ -62,9 +62,16 @@ class Pulls:
     """The questions of this node, and its answers to those of others."""
 
     def __init__(
-        self, context: Context, *, adopt: Callable[[SessionKey, Record], None], look: Callable[[SessionKey], None]
+        self,
+        context: Context,
+        *,
+        adopt: Callable[[SessionKey, Record], None],
+        look: Callable[[SessionKey], None],
+        ended: Callable[[SessionKey], None],
     ) -> None:
         self._context = context
+        self._ended = ended
+        """Called with a session that has ended, as others say: the engine remembers that."""
         self._adopt = adopt
         """Called with a kept copy that turns out to be the last one: it is to be held."""
         self._look = look
@@ -115,8 +122,9 @@ class Pulls:
         context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
 
     def _best(self, key: SessionKey) -> Record | None:
-        """What is held here, or kept of earlier questions."""
-        held = self._context.replica.get(key)
+        """What is held here, or remembered of its end, or kept of earlier questions."""
+        context = self._context
+        held = context.replica.get(key) or context.replica.table.remembered(key, context.now_ms)
         if held is not None:
             self.forget(key)
             return held
@@ -264,6 +272,9 @@ class Pulls:
         self._context.counts[f"pulled_{pulled.status.value}"] += 1
         for ticket in question.tickets:
             self._context.do(Answer(ticket, pulled))
+        if pulled.record is not None and pulled.record.state != LIVE:
+            self.forget(question.key)
+            self._ended(question.key)
         if pulled.record is not None and self._context.config.directory:
             self._context.alarm(ENTERED_MS, partial(self._look, question.key))
 
@@ -278,7 +289,13 @@ class Pulls:
     def _keep(self, key: SessionKey, record: Record) -> None:
         """Keep what others hold, to ask only for what is new next time."""
         context = self._context
-        if record.state != LIVE or context.replica.table.get(key) is not None or context.placement.is_holder(key):
+        table = context.replica.table
+        if (
+            record.state != LIVE
+            or table.get(key) is not None
+            or table.has_ended(key)
+            or context.placement.is_holder(key)
+        ):
             return
         self.forget(key)
         packed = record.pack()

@@ -106,15 +106,21 @@ class Pushes:
         if not waited:
             self._reply(ticket, Acknowledged.YES)
             return
+        if any(self._is_hopeless(push) for push in waited):
+            self._reply(ticket, Acknowledged.NO)
+            return
         wait = _Wait(ticket, waited)
         self._waits.setdefault(key, []).append(wait)
         self._allow_time(key, wait)
 
     def _allow_time(self, key: SessionKey, wait: _Wait) -> None:
-        """From now on, others have `ack_timeout` to confirm."""
+        """From now on, others have `ack_timeout` to confirm; an end waits at least until a silent member's lease is over."""
         context = self._context
-        wait.until_ms = context.now_ms + context.config.ack_timeout_ms
-        context.alarm(context.config.ack_timeout_ms, lambda: self._give_up(key, wait))
+        timeout_ms = context.config.ack_timeout_ms
+        if any(push.is_end for push in wait.pushes):
+            timeout_ms = max(timeout_ms, context.config.end_timeout_ms)
+        wait.until_ms = context.now_ms + timeout_ms
+        context.alarm(timeout_ms, lambda: self._give_up(key, wait))
 
     def _send(self, push: _Push, change: Change) -> None:
         context = self._context
@@ -159,7 +165,7 @@ class Pushes:
         if peer is None:
             return
         is_sent = self._context.send_sequenced(
-            peer, message, lambda: self._held(push, name), lambda why: self._denied(push, name, why)
+            peer, message, lambda: self._held(push, name), lambda why: self._denied(push, name, why), is_end=push.is_end
         )
         if is_sent:
             push.sent_to.add(name)
@@ -194,6 +200,7 @@ class Pushes:
         elif whole is not None and not push.sent_to - push.confirmed:
             self._one_more(push, whole, self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
+        self._answer(push.key)
 
     def link_lost(self, name: str) -> None:
         """What was sent over a lost link and not acknowledged may not have arrived: it is sent anew over the next one."""
@@ -215,6 +222,8 @@ class Pushes:
                     for name in self._targets(push):
                         if name not in push.sent_to | push.confirmed | push.refused:
                             self._send_to(push, name, whole)
+                    if push.refused and not push.is_end and not push.sent_to - push.confirmed:
+                        self._one_more(push, whole, self._context.config.second_target_ms)
                 self._close_if_held(push)
             self._answer(key)
 
@@ -247,6 +256,15 @@ class Pushes:
             standing = self._context.membership.standing
             return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
         return True
+
+    def _is_hopeless(self, push: _Push) -> bool:
+        """Whether as many as must hold the change have refused it that it will not be held as was demanded."""
+        if push.is_end or not push.refused or self._is_satisfied(push):
+            return False
+        placement = self._context.placement
+        if push.ack == "all":
+            return not push.refused.isdisjoint(placement.others(push.key))
+        return push.refused.issuperset(name for name in placement.names if name != placement.me)
 
     def _remember(self, push: _Push) -> None:
         self._open.setdefault(push.key, []).append(push)
@@ -307,6 +325,8 @@ class Pushes:
         for wait in list(waits):
             if all(self._is_satisfied(push) for push in wait.pushes):
                 self._end(key, wait, Acknowledged.YES)
+            elif any(self._is_hopeless(push) for push in wait.pushes):
+                self._end(key, wait, Acknowledged.NO)
 
     def _give_up(self, key: SessionKey, wait: _Wait) -> None:
         if wait in self._waits.get(key, ()) and wait.until_ms <= self._context.now_ms:

@@ -21,12 +21,14 @@ from sessile.record import LIVE, Record
 from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
 from sessile.replication.replica import DIGEST_BYTES, KEY_BYTES, digest_of
 from sessile.replication.seeding import Seeding
+from sessile.replication.touches import NEVER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from sessile.replication.context import Context
     from sessile.replication.peer import Peer
+    from sessile.replication.touches import Touches
     from sessile.token import SessionKey
 
 __all__ = ["BUCKETS", "Repair"]
@@ -56,17 +58,33 @@ _DIGEST: Final = struct.Struct(f">{BUCKETS}Q")
 class _Pass:
     """One walk over all keys."""
 
-    def __init__(self, keys: list[SessionKey], listing: dict[str, set[int]], *, announces: bool) -> None:
+    def __init__(
+        self,
+        keys: list[SessionKey],
+        listing: dict[str, set[int]],
+        peers: dict[Peer, int],
+        *,
+        began_ms: int,
+        announces: bool,
+    ) -> None:
         self.keys: Iterator[SessionKey] = iter(keys)
+        self.began_ms = began_ms
+        self.peers = peers
+        """Who is to be told of uses → from when on it may not know of them."""
+        self.since_ms = {peer.name: since_ms for peer, since_ms in peers.items()}
+        self.touched: dict[str, list[tuple[SessionKey, int]]] = {}
+        """Peer → the uses that it is to be told of next."""
         self.listing = listing
         """Peer → the buckets in which everything is to be offered to it."""
         self.announces = announces
         self.digests: dict[str, list[int]] = {}
         self.offers: dict[str, list[bytes]] = {}
 
-    def count(self, name: str, key: SessionKey, digest: int) -> None:
-        """Something that this node and the peer both should hold."""
+    def count(self, name: str, key: SessionKey, digest: int, touched_ms: int = NEVER_MS) -> None:
+        """Something that this node and the peer both should hold; an end was not used."""
         self.digests.setdefault(name, [0] * BUCKETS)[key[0]] ^= digest
+        if touched_ms > self.since_ms.get(name, touched_ms):
+            self.touched.setdefault(name, []).append((key, touched_ms))
         if key[0] in self.listing.get(name, ()):
             self.offer(name, key, digest)
 
@@ -83,6 +101,7 @@ class Repair:
         is_open: whether a change of this node to the session is still on its way.
         confirmed: hears that a peer has everything that is held here of a session.
         look: hears of every copy that is passed.
+        touches: tells peers of uses; a pass gives them what a link may have lost.
     """
 
     def __init__(
@@ -93,12 +112,14 @@ class Repair:
         is_open: Callable[[SessionKey], bool],
         confirmed: Callable[[SessionKey, str], None],
         look: Callable[[SessionKey], None],
+        touches: Touches,
     ) -> None:
         self._context = context
         self._drop = drop
         self._is_open = is_open
         self._confirmed = confirmed
         self._look = look
+        self._touches = touches
         self._pass: _Pass | None = None
         self._seeding = Seeding(context, pump=self.pump, over=self.start)
         self._is_due = self._announces = False
@@ -160,7 +181,12 @@ class Repair:
         if is_streaming and now_ms < self._due_ms + PUT_OFF_MS:
             self._context.alarm(STREAM_MS // 2, self._begin)
             return
-        self._pass = _Pass(list(self._context.replica.table), self._listing, announces=self._announces)
+        context = self._context
+        peers = {
+            peer: self._touches.since_ms(name) for name, peer in context.peers.items() if name not in self._seeding
+        }
+        keys = list(context.replica.table)
+        self._pass = _Pass(keys, self._listing, peers, began_ms=context.now_ms, announces=self._announces)
         self._is_due = self._announces = False
         self._listing = {}
         self._quiet = {}
@@ -173,10 +199,19 @@ class Repair:
         for _ in range(PASS_KEYS):
             key = next(going.keys, None)
             if key is None:
+                self._tell_touches(going)
                 self._finish(going)
                 return
             self._visit(going, key)
+        self._tell_touches(going)
         self._context.alarm(WALK_PAUSE_MS, self._walk)
+
+    def _tell_touches(self, going: _Pass) -> None:
+        for name, items in going.touched.items():
+            peer = self._context.peers.get(name)
+            if peer is not None:
+                self._touches.tell(peer, items)
+        going.touched = {}
 
     def _visit(self, going: _Pass, key: SessionKey) -> None:
         context = self._context
@@ -197,13 +232,13 @@ class Repair:
         placement = context.placement
         if placement.rest is not None:
             for name in placement.rest:
-                going.count(name, key, digest)
+                going.count(name, key, digest, record.touched_ms)
             return
         holders = placement.order(key)[: placement.copies]  # what is remembered is left to those who are in use
         if placement.me in holders:
             for name in holders:
                 if name != placement.me:
-                    going.count(name, key, digest)
+                    going.count(name, key, digest, record.touched_ms)
         elif context.handed.get(key) is not packed:
             self._hand_over(going, key, digest, holders)
 
@@ -216,6 +251,8 @@ class Repair:
     def _finish(self, going: _Pass) -> None:
         context = self._context
         self._pass = None
+        for peer in going.peers:
+            self._touches.told(peer, going.began_ms)
         for name, peer in context.peers.items():
             mine = going.digests.get(name) or [0] * BUCKETS
             packed = _DIGEST.pack(*mine)
@@ -286,30 +323,40 @@ class Repair:
         if entries is None or len(message.keys) % KEY_BYTES:
             raise WireError("an answer to an offer that was not made")
         wanted = {message.keys[at : at + KEY_BYTES] for at in range(0, len(message.keys), KEY_BYTES)}
+        used: list[tuple[SessionKey, int]] = []
         for at in range(0, len(entries), _ENTRY_BYTES):
             key = entries[at : at + KEY_BYTES]
             if key in wanted:
-                peer.repairing.append(key)
-            else:
-                self._has(peer.name, key, _digest(entries, at))
+                peer.repairing[key] = None
+                continue
+            held = self._context.replica.get(key) if key in self._quiet else None
+            if held is not None and held.state == LIVE:  # what it has may have been used longer ago
+                used.append((key, held.touched_ms))
+            self._has(peer.name, key, _digest(entries, at))
+        self._touches.tell(peer, used)
         self._offer_more(peer)
         self.pump(peer)
 
     def pump(self, peer: Peer) -> None:
-        """Send more of what a peer still has to get, as far as the window allows."""
+        """Send more of what a peer still has to get, as far as the window allows.
+
+        Whatever makes room in the window has to call this: changes that are under way fill it as well.
+        """
         context = self._context
         table = context.replica.table
         while peer.repairing and peer.outstanding_bytes < context.config.repair_window_bytes:
             items: list[tuple[bytes, bytes]] = []
             size = 0
             while peer.repairing and size < BATCH_BYTES:
-                key = peer.repairing.popleft()
+                key, _ = peer.repairing.popitem(last=False)
                 packed = table.get(key)
                 if packed is not None:
                     items.append((key, packed))
                     size += len(packed)
             if items and not self._send(peer, items):
-                peer.repairing.extendleft(key for key, _ in reversed(items))
+                for key, _ in reversed(items):
+                    peer.repairing[key] = None
+                    peer.repairing.move_to_end(key, last=False)
                 return
 
     def _send(self, peer: Peer, items: list[tuple[bytes, bytes]]) -> bool:

@@ -69,7 +69,7 @@ class Seeding:
         if len(peer.repairing) < AHEAD:
             looked = list(islice(keys, SEED_KEYS))
             state = self._context.replica.table.state
-            peer.repairing.extend(key for key in self._mine(looked, peer.name) if state(key) == LIVE)
+            peer.repairing.update((key, None) for key in self._mine(looked, peer.name) if state(key) == LIVE)
             self._pump(peer)
             if not looked and not peer.repairing:
                 del self._seeded[peer.name]

@@ -2,18 +2,23 @@
 
 A process that was stopped, or whose machine slept, comes back with copies of sessions that may have ended without it. From
 the moment it notices that its own loop was late until every member it can reach has told it which sessions ended, it is not
-sure of anything live: its engine asks others, and others ask elsewhere.
+sure of anything live: its engine asks others, and others ask elsewhere. When that moment comes, `pulse.py` says.
+
+A short absence must cost little, or a process that is short of processor time would lose more of it by each question: the
+answer to one tells what the peer has learned since, and only if that is no longer known all that it remembers.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from sessile.errors import WireError
+from sessile.record import LIVE
 from sessile.replication.messages import TombstonesAsked, TombstonesTold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sessile.record import Record
     from sessile.replication.context import Context
@@ -25,6 +30,10 @@ __all__ = ["Tombstones"]
 BATCH_BYTES: Final = 64 * 2**10
 PATIENCE_MS: Final = 2_000
 """Who has not told in so long is not waited for: it is gone, or on the other side of a partition."""
+RECENT_MAX: Final = 10_000
+"""At most this many ends are listed by when they were learned."""
+OVERLAP_MS: Final = 10_000
+"""How much longer ago than the absence began ends are told: one may have been on its way when it began."""
 
 
 class Tombstones:
@@ -38,26 +47,35 @@ class Tombstones:
         self._settled = settled
         self._missing: set[str] = set()
         self._absences = 0
+        self._certain_ms = 0
+        """When this node last was certain of every end."""
+        self._recent: deque[tuple[int, SessionKey]] = deque()
+        """The ends that were made or learned here since `_recent_since_ms`, and when."""
+        self._recent_since_ms = context.now_ms
 
-    @property
-    def is_sure(self) -> bool:
-        return not self._missing
-
-    def was_away(self) -> None:
-        """This node's own loop was late by more than others wait for."""
+    def was_away(self, since_ms: int) -> None:
+        """This node may have missed ends since then."""
         context = self._context
         context.counts["absences"] += 1
         self._absences += 1
         absence = self._absences
+        if not self._missing:  # or else what was missed before is still to be told
+            self._certain_ms = since_ms
         self._missing = set(context.membership.known())
         for peer in context.peers.values():
-            context.send(peer, TombstonesAsked())
+            context.send(peer, TombstonesAsked(absence, context.now_ms - self._certain_ms))
         context.alarm(PATIENCE_MS, lambda: self._give_up(absence))
         self._check()
 
     def greeted(self, peer: Peer) -> None:
         """A link is there: ask, since one side may know of ends that the other does not."""
-        self._context.send(peer, TombstonesAsked())
+        self._context.send(peer, TombstonesAsked(self._absences))
+
+    def learned(self, key: SessionKey) -> None:
+        """A session ended here, or its end was learned."""
+        self._recent.append((self._context.now_ms, key))
+        if len(self._recent) > RECENT_MAX:
+            self._recent_since_ms = self._recent.popleft()[0] + 1
 
     def gone(self, name: str) -> None:
         """This member will not tell."""
@@ -65,18 +83,36 @@ class Tombstones:
         self._check()
 
     def take_asked(self, peer: Peer, message: TombstonesAsked) -> None:
-        """Tell all that ended, as far as it is remembered here."""
-        del message
+        """Tell what ended, as far as it is remembered here."""
         context = self._context
+        number = message.number
         items: list[tuple[bytes, bytes]] = []
         size = 0
-        for key, packed in context.replica.tombstones(context.now_ms):
+        for key, packed in self._asked_for(message.ago_ms):
             items.append((key, packed))
             size += len(packed)
             if size > BATCH_BYTES:
-                context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=False))
+                context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=False, number=number))
                 items, size = [], 0
-        context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=True))
+        context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number))
+
+    def _asked_for(self, ago_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
+        """The ends that somebody who knows what ended longer ago has to be told."""
+        context = self._context
+        overlap_ms = max(OVERLAP_MS, 2 * context.config.ack_timeout_ms)
+        since_ms = context.now_ms - ago_ms - overlap_ms
+        if ago_ms < 0 or since_ms < self._recent_since_ms:
+            return context.replica.tombstones(context.now_ms)
+        return self._learned_since(since_ms)
+
+    def _learned_since(self, since_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
+        table = self._context.replica.table
+        for learned_ms, key in reversed(self._recent):
+            if learned_ms < since_ms:
+                return
+            packed = table.get(key)
+            if packed is not None and table.state(key) != LIVE:
+                yield key, packed
 
     def take_told(self, peer: Peer, message: TombstonesTold) -> None:
         """Take over what ended."""
@@ -88,7 +124,7 @@ class Tombstones:
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
                 self._changed(key, merged)
-        if message.is_last:
+        if message.is_last and message.number == self._absences:
             self.gone(peer.name)
 
     def _give_up(self, absence: int) -> None:
