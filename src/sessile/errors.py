@@ -13,6 +13,7 @@
     │   │   ├── SessionEnded              the session was ended while the handler ran
     │   │   └── SessionRotated            the session has a new id; this request came with the old one
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
+    │   ├── SessionTooLate                the head of the response has left, and no cookie can carry a new id
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
@@ -41,6 +42,7 @@ __all__ = [
     "SessionLimit",
     "SessionRotated",
     "SessionTooLarge",
+    "SessionTooLate",
     "SessionUnavailable",
     "SettingsError",
     "StatusError",
@@ -91,6 +93,14 @@ class SessionRotated(SessionConflict):
 
 class SessionTooLarge(SessionError, ValueError):
     """A value, or the whole session, is over its limit. Raised at the assignment where possible; nothing was stored."""
+
+
+class SessionTooLate(SessionError):
+    """The head of the response has left, and this needs a new session id, which only its cookies could carry.
+
+    Raised where it happens: by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended.
+    Nothing was changed.
+    """
 
 
 class SessionLimit(SessionError):

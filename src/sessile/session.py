@@ -17,7 +17,7 @@ from msgspec import Struct
 from sessile import codec
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge
+from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Session(MutableMapping[str, Any]):
     """Whether changes were kept already in this request."""
     may_have_changed: bool = False
     """Whether `take` may find something: something was set, or something that can change in place was handed out."""
+    is_head_sent: bool = False
+    """Whether the head of the response has left; from then on the browser can learn no new id."""
     # What most requests never set stands here, so that opening a session sets little.
     _is_ready = False
     _verb = Verb.KEEP
@@ -203,8 +205,11 @@ class Session(MutableMapping[str, Any]):
         Raises:
             TypeError: the field holds something else than an int, or `by` is none.
             SessionRotated: the session has a new id.
+            SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
         """
         self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session.increment({name!r})")
         if type(by) is not int or abs(by) > INCREMENT_MAX:
             raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
         present = self.get(name, 0)
@@ -223,8 +228,13 @@ class Session(MutableMapping[str, Any]):
         return present + by
 
     def login(self, subject: str) -> None:
-        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing."""
+        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing.
+
+        Raises:
+            SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
+        """
         self._open_to_write()
+        self._check_can_renew("session.login")
         if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
             raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
         self._verb = Verb.LOGIN
@@ -235,8 +245,13 @@ class Session(MutableMapping[str, Any]):
         self.end()
 
     def rotate(self) -> None:
-        """Give the session a new id; do it whenever what it may do changes."""
+        """Give the session a new id; do it whenever what it may do changes.
+
+        Raises:
+            SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
+        """
         self._open_to_write()
+        self._check_can_renew("session.rotate")
         if self._verb is Verb.KEEP:
             self._verb = Verb.ROTATE
 
@@ -273,6 +288,8 @@ class Session(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session[{name!r:.60}] = ...")
         data = self._encode(name, value)
         self._check_room(name, data)
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
@@ -327,6 +344,22 @@ class Session(MutableMapping[str, Any]):
         if self._opened.is_read_only:
             raise SessionRotated("this request came with the id of before a rotation: it may read, but not write")
         self.may_have_changed = True
+
+    def _check_has_id(self, call: str) -> None:
+        """After the head has left, only a session whose id the browser knows may get values."""
+        if self._ends or self._opened.record is None:
+            why = "the session was ended, and another one" if self._ends else "the session is new, and"
+            raise SessionTooLate(
+                f"{call} after the head of the response: {why} would need an id that no cookie can carry any more; "
+                "put something into the session before the response starts"
+            )
+
+    def _check_can_renew(self, call: str) -> None:
+        if self.is_head_sent:
+            raise SessionTooLate(
+                f"{call} after the head of the response: no cookie can carry the new id any more, and the session would "
+                "be lost; call it before the response starts"
+            )
 
     def _encode(self, name: str, value: Any) -> bytes:
         try:
