@@ -316,7 +316,7 @@ class Engine:
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
         if record.state != LIVE:
-            is_in_grace = record.state == ROTATED and self.table.due_ms(record) > now_ms
+            is_in_grace = record.state == ROTATED and min(self.table.due_ms(record), record.expires_ms()) > now_ms
             return Opened(record, key, is_read_only=True) if is_in_grace else _NOTHING
         if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
             return _NOTHING

@@ -398,10 +398,11 @@ class Session(MutableMapping[str, Any]):
         """
         if name not in self._entries and name not in self._values and name not in self._increments:
             self._check_name(name)
-        added = self._added_bytes + len(name) + len(data) + extra
+        added = self._added_bytes + (len(name) if name.isascii() else len(name.encode())) + len(data) + extra
         if self._opened.packed_bytes + added > self._limits.session_bytes:
+            before = self._exact_size()
             size = self._exact_size(name, data) + extra
-            if size > self._limits.session_bytes:
+            if size > max(self._limits.session_bytes, before):  # parallel writes may have made it larger: it may shrink
                 raise SessionTooLarge(
                     f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
                     f"{self._limits.session_bytes}: raise it, or keep large values elsewhere and their keys here"
@@ -409,7 +410,7 @@ class Session(MutableMapping[str, Any]):
             added = size - self._opened.packed_bytes
         self._added_bytes = added
 
-    def _exact_size(self, name: str, data: bytes) -> int:
+    def _exact_size(self, name: str = "", data: bytes = b"") -> int:
         """Bytes of names and values, with this one set."""
         sizes = {
             each: len(entry.value) + ADDITION_BYTES * len(entry.additions) for each, entry in self._entries.items()
@@ -417,7 +418,7 @@ class Session(MutableMapping[str, Any]):
         sizes |= {each: len(value) for each, value in self._values.items()}
         sizes |= {each: sizes.get(each, 0) + ADDITION_BYTES for each in self._increments}
         sizes[name] = len(data)
-        return sum(sizes.values()) + sum(len(each) for each in sizes)
+        return sum(sizes.values()) + sum(len(each.encode()) for each in sizes)
 
     def _check_name(self, name: str) -> None:
         """Look at a name that is new here. Removed ones count: their tombstones live as long as the session."""

@@ -31,7 +31,7 @@ from sessile.replication.events import (
     SessionTouched,
     StopAsked,
 )
-from sessile.replication.intake import Intake
+from sessile.replication.intake import DENIALS, Intake
 from sessile.replication.links import Links
 from sessile.replication.membership import Membership, Standing
 from sessile.replication.messages import Beat, Goodbye, Hello, MemberInfo, Members, Rejoin, Touched
@@ -348,7 +348,7 @@ class Node:
             self._repair.start()
 
     def _denied(self, peer: Peer, message: messages.Denied) -> None:
-        if message.why not in {0, 1, 2}:
+        if message.why not in DENIALS:
             raise WireError(f"a denial has no reason {message.why}")
         peer.take_denied(message.number).denied(message.why)
 

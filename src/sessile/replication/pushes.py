@@ -16,7 +16,7 @@ from sessile.backend import Whole as Born
 from sessile.delta import Delta
 from sessile.record import LIVE
 from sessile.replication.events import Answer
-from sessile.replication.intake import NEED, message_of
+from sessile.replication.intake import DENIALS, NEED, message_of
 from sessile.replication.membership import Standing
 from sessile.replication.messages import Whole, Writing
 
@@ -51,7 +51,7 @@ class _Push:
         self.confirmed: set[str] = set()
         """Who holds it."""
         self.refused: set[str] = set()
-        """Who has no room or is leaving; nobody is asked twice over one link."""
+        """Who has no room, is leaving or does not take it; nobody is asked twice over one link."""
 
 
 class _Wait:
@@ -184,7 +184,7 @@ class Pushes:
         self._answer(push.key)
 
     def _denied(self, push: _Push, name: str, why: int) -> None:
-        self._context.counts[f"denied_{('need', 'no_room', 'leaving')[why]}"] += 1
+        self._context.counts[f"denied_{DENIALS[why]}"] += 1
         whole = self._whole(push.key)
         push.sent_to.discard(name)
         if why != NEED:

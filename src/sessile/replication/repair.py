@@ -308,7 +308,7 @@ class Repair:
                 if packed is not None:
                     items.append((key, packed))
                     size += len(packed)
-            if items and not self._send(peer, items):
+            if items and not self._send(peer, items) and peer.is_overflowed:
                 peer.repairing.extendleft(key for key, _ in reversed(items))
                 return
 
