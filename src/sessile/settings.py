@@ -38,7 +38,9 @@ URL_CHARS_MAX: Final = 4_096
 def _read_url(value: object) -> str:
     url, parameters = split_url(value)
     if len(url) > URL_CHARS_MAX:
-        raise ValueError(f"is longer than {URL_CHARS_MAX} characters: name fewer hosts, from which the others are learned")
+        raise ValueError(
+            f"is longer than {URL_CHARS_MAX} characters: name fewer hosts, from which the others are learned"
+        )
     if url.partition(":")[0] in STORES:
         return with_parameters(url, parameters)
     if parameters:
