@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bench.bounds import BOUNDS, is_taken, refusal
 from sessile import codec
 from sessile.cookies import CookiePolicy
 from sessile.delta import Delta
@@ -29,95 +33,15 @@ from sessile.replication.intake import message_of
 from sessile.replication.messages import Answered, Whole
 from sessile.replication.repair import BATCH_BYTES
 from sessile.replication.wire import encode
-from sessile.session import NAME_BYTES_MAX
+from sessile.session import NAME_BYTES_MAX, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.table import HOT_RECORD_BYTES_MAX, Table
 from sessile.token import HEADS_MAX, ID_BYTES, Identity, Keyring, key_of
-from tests.fakes import FakeBrowser, make_engine
-from tests.loading import ALL_TO_ALL, PRIMARY_BACKUP, SECRET, load, refusal
+from tests.fakes import FakeBrowser, FakeOpener, make_engine
+from tests.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from sessile.session import Session
-
-CLUSTER = {"url": ALL_TO_ALL, "secret": SECRET}
-COPIES = {"url": PRIMARY_BACKUP, "secret": SECRET}
-STORE = {"url": "redis://h", "secret": SECRET}
-LONG = {"idle_timeout": "3650d", "absolute_timeout": "3650d"}
-ROOMY = {"session_bytes_max": "2MiB", "bytes_max": "1024GiB"}
-SMALL = {"value_bytes_max": 1, "session_bytes_max": 1}
-KEPT = {"tombstone_keep": "1d"}
-FILES = {"tls": "files", "tls_cert": "c.pem", "tls_key": "k.pem", "tls_ca": "a.pem"}
-
-
-class Bound(NamedTuple):
-    """What a setting may be at the least and at the most, and what it may not be just outside."""
-
-    inside: tuple[Any, ...]
-    outside: tuple[Any, ...]
-    given: dict[str, Any] = {}  # noqa: RUF012  # a NamedTuple's default
-    """Other settings without which these would be refused."""
-
-
-def _members(number: int) -> str:
-    return ",".join(f"h{each}:7400" for each in range(number))
-
-
-def _file(name: str) -> Bound:
-    return Bound(("c.pem", "/" + 4_095 * "x"), ("/" + 4_096 * "x", "a\nb"), FILES | {name: "c.pem"})
-
-
-BOUNDS: dict[str, Bound] = {
-    "url": Bound(("sticky://",), ("", "sticky:", "redis://" + 4_096 * "h")),
-    "secret": Bound(
-        (16 * "s", 4_096 * "s", [16 * chr(97 + n) for n in range(8)]), (15 * "s", 4_097 * "s", 9 * [SECRET])
-    ),
-    "cluster": Bound(("a", 64 * "a"), ("", 65 * "a", "a\n")),
-    "cookie_name": Bound(("a", 64 * "a"), ("", 65 * "a", "a;")),
-    "secure": Bound(("auto", True, False), ("sometimes",)),
-    "samesite": Bound(("lax", "strict", "none"), ("", "off")),
-    "path": Bound(("/", "/" + 1_023 * "x"), ("", "x", "/" + 1_024 * "x", "/;")),
-    "partitioned": Bound((True, False), ("auto",)),
-    "idle_timeout": Bound(("1s", "3650d"), ("999ms", 0, "3650d1", 3_650 * 86_400 + 1), {"absolute_timeout": "3650d"}),
-    "absolute_timeout": Bound(("1s", "3650d"), ("999ms", 3_650 * 86_400 + 1), {"idle_timeout": "1s"}),
-    "rotation_grace": Bound(("0s", "5m"), (-1, 301)),
-    "tombstone_keep": Bound(
-        ("1s", "1d"), ("999ms", 86_401), {"rotation_grace": 0, "ack_timeout": 0.1, "pull_timeout": 0.1}
-    ),
-    "sessions_max": Bound((1, 10**9), (0, 10**9 + 1, 1.5)),
-    "bytes_max": Bound((1, 2**40), (0, 2**40 + 1), SMALL),
-    "session_bytes_max": Bound((1, "2MiB"), (0, 2 * 2**20 + 1, "64MiB"), {"value_bytes_max": 1}),
-    "value_bytes_max": Bound((1, "1MiB"), (0, 2**20 + 1), ROOMY),
-    "fields_max": Bound((1, 4_096), (0, 4_097, 65_535)),
-    "exclude": Bound(((), ["/x"] * 256, ["/" + 1_023 * "x"]), (["/x"] * 257, ["/" + 1_024 * "x"], ["x"])),
-    "ack": Bound(("none", "one", "all"), ("two",)),
-    "ack_timeout": Bound(("1ms", "1m"), (0, 0.0009, 60.001)),
-    "degraded": Bound(("serve", "refuse"), ("",)),
-    "pull_timeout": Bound(("1ms", "1m"), (0, 60.001)),
-    "stale": Bound(("serve", "refuse"), ("no",)),
-    "members": Bound(("h:1", _members(1_024), "h:65535"), (_members(1_025), "h:65536", "h:0"), CLUSTER),
-    "me": Bound(("h:1", "h:65535"), ("h:0", "h:65536", "0.0.0.0"), CLUSTER),
-    "serves": Bound(("h:1", "h:65535"), ("h:0", "h:65536"), CLUSTER),
-    "node_listen": Bound(("0.0.0.0:1", "[::]:65535"), ("h", "h:65536"), CLUSTER),
-    "host_id": Bound(("", "h", 253 * "h"), (254 * "h", "h\n"), CLUSTER),
-    "copies": Bound((2, 16), (1, 17), COPIES),
-    "directory": Bound(("none", "keys"), ("values",), CLUSTER),
-    "tls": Bound(("secret",), ("none",), CLUSTER),
-    "tls_cert": _file("tls_cert"),
-    "tls_key": _file("tls_key"),
-    "tls_ca": _file("tls_ca"),
-    "drain_grace": Bound(("0s", "10m"), (-1, 601), CLUSTER),
-    "cache": Bound(("leased", "checked", "off"), ("on",), STORE),
-    "outage": Bound(("serve", "refuse"), ("wait",), STORE),
-    "store_timeout": Bound(("10ms", "1m"), (0, 0.009, 61), STORE),
-    "failover_window": Bound(("0s", "1h"), (-1, 3_601), STORE),
-    "beat": Bound(("10ms", "1m"), (0, 0.009, 61), CLUSTER | KEPT | {"suspect_after": "2m", "dead_after": "3m"}),
-    "suspect_after": Bound(("20ms", "10m"), (0, 601), CLUSTER | KEPT | {"beat": "10ms", "dead_after": "11m"}),
-    "dead_after": Bound(("30ms", "1h"), (0, 3_601), CLUSTER | KEPT | {"beat": "10ms", "suspect_after": "20ms"}),
-}
-for _name in ("tls_cert", "tls_key", "tls_ca"):
-    BOUNDS[_name] = BOUNDS[_name]._replace(given=CLUSTER | FILES)
 
 
 def test_every_setting_has_its_bounds_here() -> None:
@@ -130,17 +54,16 @@ def test_a_setting_at_its_bounds_is_taken(name: str) -> None:
     """By keyword; and an engine that is alone is built with it."""
     bound = BOUNDS[name]
     for value in bound.inside:
-        settings = load(**{**bound.given, name: value})
-        if not (settings.is_cluster or settings.is_store):
+        assert is_taken(name, value), refusal(name, value)
+        if "url" not in bound.given:
             make_engine(**{**bound.given, name: value}).close()
 
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_setting_beyond_its_bounds_is_refused_in_one_line(name: str) -> None:
     """The line names the setting and ends with what to do."""
-    bound = BOUNDS[name]
-    for value in bound.outside:
-        message = refusal(**{**bound.given, name: value})
+    for value in BOUNDS[name].outside:
+        message = refusal(name, value)
         assert message.startswith(name), message
         assert "\n" not in message and (": " in message or "did you mean" in message), message
 
@@ -156,7 +79,7 @@ def test_a_setting_beyond_its_bounds_is_refused_in_one_line(name: str) -> None:
 )
 def test_a_limit_that_follows_from_another_says_so(name: str, value: Any, says: str) -> None:
     """Why there is no more, and what to do instead."""
-    assert says in refusal(**{name: value})
+    assert says in refusal(name, value)
 
 
 # -- what travels --------------------------------------------------------------------------------------------------------
@@ -270,6 +193,73 @@ def test_a_session_that_parallel_writes_made_too_large_may_shrink() -> None:
         del session["of 1"]
         session["y"] = "y" * 10
     assert {name: len(str(value)) for name, value in browser.look().items()} == {"x": 1, "of 0": 700, "y": 10}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdé"), st.sampled_from(["set", "add", "del", "end", "keep"]), st.integers(0, 60)),
+        max_size=40,
+    )
+)
+def test_the_limit_is_held_to_the_byte(steps: list[tuple[str, str, int]]) -> None:
+    """Whatever a handler does at the limit, what is stored has at most so many bytes of names and values, and never fewer
+    than it could have: an assignment is refused exactly when it would be more."""
+    limit = 120
+    engine = make_engine(session_bytes_max=limit, value_bytes_max=limit)
+    browser = FakeBrowser(engine)
+    with browser.request() as session:
+        session["kept"] = "x" * 20
+    session = browser.open()
+    sizes = {"kept": 4 + 22}  # removed names count as well
+    for name, step, size in steps:
+        if step == "set":
+            data = codec.encode("x" * size)
+            after = sizes | {name: len(name.encode()) + len(data)}
+            try:
+                session[name] = "x" * size
+            except SessionTooLarge:
+                assert sum(after.values()) > max(limit, sum(sizes.values()))
+            else:
+                assert sum(after.values()) <= limit
+                sizes = after
+        elif step == "add" and type(session.get(name, 0)) is int:
+            with suppress(SessionTooLarge):
+                session.increment(name)
+        elif step == "del" and name in session:
+            del session[name]
+            sizes[name] = len(name.encode())  # at the most
+        elif step == "end":
+            session.end()
+            sizes = {}
+        elif step == "keep":
+            browser.finish(session)
+            session = browser.open()
+        if any(session.get(each) is not None and type(session[each]) is int for each in session):
+            return  # what a counter takes is an estimate
+        assert sum(len(each.encode()) for each in session) <= limit
+
+
+def test_filling_a_session_takes_time_in_proportion() -> None:
+    """Thousands of fields, and all of them again at the limit: no assignment looks at all the others."""
+    looks = 0
+
+    class Counted(Session):
+        def _size_of(self, name: str) -> int:
+            nonlocal looks
+            looks += 1
+            return super()._size_of(name)
+
+    session = Counted(FakeOpener(Opened()), Limits(4_000, 1_000, 50_000))
+    with pytest.raises(SessionTooLarge):
+        for number in range(4_000):
+            session[f"{number:05}"] = "x" * 10
+    count = len(session)
+    for _ in range(2):
+        for name in list(session):
+            session[name] = "y" * 10
+            del session[name]
+            session[name] = "z" * 10
+    assert looks < 20 * count
 
 
 def test_a_name_is_counted_by_its_bytes() -> None:

@@ -87,6 +87,8 @@ class Session(MutableMapping[str, Any]):
     _drawn_key: SessionKey = b""
     _added_bytes = 0
     """What assignments of this request may add to the record at the most."""
+    _is_exact = False
+    """Whether that is exact: names and values alone, without what a packed record takes beside them."""
     _opened: Opened
     _entries: dict[str, Entry]
     _decoded: dict[str, Any]
@@ -115,7 +117,7 @@ class Session(MutableMapping[str, Any]):
             self._handed = {}
         else:
             self._verb, self._ends, self._subject = Verb.KEEP, False, None
-            self._drawn_key, self._added_bytes = b"", 0
+            self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
         record = self._opened.record
         self._entries = {} if record is None else record.fields
         self._values = {}
@@ -261,6 +263,7 @@ class Session(MutableMapping[str, Any]):
         self._ends = True
         self._verb = Verb.KEEP
         self._subject = ""
+        self._is_exact = False
         self._entries = {}
         self._decoded, self._handed, self._values, self._increments = {}, {}, {}, {}
 
@@ -305,6 +308,9 @@ class Session(MutableMapping[str, Any]):
             raise KeyError(name)
         self._decoded.pop(name, None)
         self._handed.pop(name, None)
+        if self._is_exact:
+            kept = len(name.encode()) if name in self._entries else 0
+            self._added_bytes -= self._size_of(name) - kept
         self._note(name, REMOVED)
 
     def __iter__(self) -> Iterator[str]:
@@ -394,31 +400,38 @@ class Session(MutableMapping[str, Any]):
     def _check_room(self, name: str, data: bytes, extra: int = 0) -> None:
         """See that the session has room for this, before anything is changed.
 
-        What is replaced or removed is not subtracted until the sum reaches the limit and is worth making exact.
+        What is replaced is not subtracted until the sum reaches the limit and is worth making exact; from then on it is kept
+        so, name by name, since a handler may go on for thousands of fields.
         """
         if name not in self._entries and name not in self._values and name not in self._increments:
             self._check_name(name)
-        added = self._added_bytes + (len(name) if name.isascii() else len(name.encode())) + len(data) + extra
-        if self._opened.packed_bytes + added > self._limits.session_bytes:
-            before = self._exact_size()
-            size = self._exact_size(name, data) + extra
-            if size > max(self._limits.session_bytes, before):  # parallel writes may have made it larger: it may shrink
+        limit = self._limits.session_bytes - self._opened.packed_bytes
+        name_bytes = len(name) if name.isascii() else len(name.encode())
+        added = self._added_bytes + name_bytes + len(data) + extra
+        if added > limit or self._is_exact:
+            if not self._is_exact:
+                self._is_exact = True
+                names = dict.fromkeys((*self._entries, *self._values, *self._increments))
+                self._added_bytes = sum(map(self._size_of, names)) - self._opened.packed_bytes
+            added = self._added_bytes + name_bytes + len(data) + extra
+            if name in self._entries or name in self._values or name in self._increments:
+                added -= name_bytes if extra else self._size_of(name)
+            if added > max(limit, self._added_bytes):  # parallel writes may have made it larger: it may shrink
+                size = added + self._opened.packed_bytes
                 raise SessionTooLarge(
                     f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
                     f"{self._limits.session_bytes}: raise it, or keep large values elsewhere and their keys here"
                 )
-            added = size - self._opened.packed_bytes
         self._added_bytes = added
 
-    def _exact_size(self, name: str = "", data: bytes = b"") -> int:
-        """Bytes of names and values, with this one set."""
-        sizes = {
-            each: len(entry.value) + ADDITION_BYTES * len(entry.additions) for each, entry in self._entries.items()
-        }
-        sizes |= {each: len(value) for each, value in self._values.items()}
-        sizes |= {each: sizes.get(each, 0) + ADDITION_BYTES for each in self._increments}
-        sizes[name] = len(data)
-        return sum(sizes.values()) + sum(len(each.encode()) for each in sizes)
+    def _size_of(self, name: str) -> int:
+        """Bytes of a name that is there, or of which the removal is remembered, and of its value."""
+        size = len(name.encode()) + ADDITION_BYTES * (name in self._increments)
+        value = self._values.get(name)
+        if value is not None:
+            return size + len(value)
+        entry = self._entries.get(name)
+        return size if entry is None else size + len(entry.value) + ADDITION_BYTES * len(entry.additions)
 
     def _check_name(self, name: str) -> None:
         """Look at a name that is new here. Removed ones count: their tombstones live as long as the session."""
@@ -426,7 +439,9 @@ class Session(MutableMapping[str, Any]):
             raise TypeError(f"a session's field is named by a str, not {type(name).__name__}")
         if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {name[:40]!r}")
-        count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
+        count = 1 + len(self._entries) + len(self._values) + len(self._increments)
+        if count > self._limits.fields:  # those that are only changed are counted twice until now
+            count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
         if count > self._limits.fields:
             raise SessionTooLarge(
                 f"session[{name!r}] would be field {count}, removed ones included; fields_max is "
