@@ -425,3 +425,25 @@ def test_a_holder_that_was_started_again_has_confirmed_nothing() -> None:
     cluster.run(200)
     assert "b" in cluster.servers["a"].node.peers and push.confirmed == set()
     assert cluster.answer("a", ticket) is None
+
+
+def test_a_change_that_is_sent_late_is_told_under_its_own_tag() -> None:
+    """The link was too full for it; meanwhile the server writes, and has announced, another tag."""
+    cluster = Cluster("abc", strategy="all-to-all", second_target_ms=30)
+    key, other = cluster.first_key("a"), cluster.first_key("a", start=9_000)
+    for each in (key, other):
+        cluster.create("b", each, x=1)
+    cluster.run(10)
+    full = cluster.servers["a"].node.peers["c"]
+    full.outstanding_bytes += 10**9
+    cluster.cut("a", "b")
+    cluster.write("a", key, y=2)
+    full.outstanding_bytes -= 10**9
+    full.is_overflowed = False
+    cluster.servers["a"].writer += 1
+    cluster.write("a", other, y=2)
+    cluster.run(100)
+    for each in (key, other):
+        mine, theirs = cluster.held("a", each), cluster.held("c", each)
+        assert mine is not None and theirs is not None
+        assert theirs.version == mine.version

@@ -129,7 +129,11 @@ class Pushes:
         if push.ack != "none" and not push.is_end and targets:
             usual = max((context.peers[name].usual_ms for name in targets if name in context.peers), default=0)
             delay_ms = max(context.config.second_target_ms, round(3 * usual))
-            context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+            context.alarm(delay_ms, lambda: self._one_more(push, lambda: self._again(change), delay_ms))
+
+    def _again(self, change: Change) -> Sequenced | None:
+        """The change as it is sent later: by then this node may have announced another tag."""
+        return message_of(change, self._context.writer) if isinstance(change, Delta) else self._whole(change.key)
 
     def _message(self, change: Change) -> Sequenced | None:
         context = self._context
@@ -164,16 +168,18 @@ class Pushes:
         if is_sent:
             push.sent_to.add(name)
 
-    def _one_more(self, push: _Push, message: Sequenced, delay_ms: int) -> None:
+    def _one_more(self, push: _Push, make: Callable[[], Sequenced | None], delay_ms: int) -> None:
         """Those who have it take long to say so: one more member may."""
         if push not in self._open.get(push.key, ()) or self._is_satisfied(push):
             return
         context = self._context
         for name in context.placement.order(push.key):
             if name in context.peers and name not in push.sent_to | push.confirmed | push.refused:
-                context.counts["second_targets"] += 1
-                self._send_to(push, name, message)
-                context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+                message = make()
+                if message is not None:
+                    context.counts["second_targets"] += 1
+                    self._send_to(push, name, message)
+                    context.alarm(delay_ms, lambda: self._one_more(push, make, delay_ms))
                 return
 
     # -- from the others ---------------------------------------------------------------------------------------------
@@ -192,7 +198,7 @@ class Pushes:
         if whole is not None and why == NEED:
             self._send_to(push, name, whole)
         elif whole is not None and not push.sent_to - push.confirmed:
-            self._one_more(push, whole, self._context.config.second_target_ms)
+            self._one_more(push, lambda: self._whole(push.key), self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
 
     def link_lost(self, name: str) -> None:
