@@ -33,13 +33,16 @@ SUMMARY = "Settings stop where the core does; sessions at their limits cut no li
 PROGRAMS = ("redis-server",)
 
 SERVERS: Final = 3
-ROUNDS: Final = 4
+ROUNDS: Final = 3
 USERS: Final = 9
 PAUSE_S: Final = 0.02
-TURN_S: Final = 4.0
-"""With the large sessions, and as long without."""
-REST_S: Final = 0.5
-"""Between two requests that fill a session: it is one browser that does this, as fast as people do."""
+TURN_S: Final = 15.0
+"""Without large sessions; with them it takes about as long."""
+REST_S: Final = 1.0
+"""Between two requests of the browser with a large session: as fast as people click."""
+TAG_S: Final = 0.02
+LOOK_S: Final = 2.5
+"""A look at a server unpacks all that it holds."""
 SLOW_S: Final = 2.6
 """Longer than a server that is no holder keeps its copy."""
 SLOW: Final = 3
@@ -131,14 +134,12 @@ class Large:
 
     async def turn(self) -> None:
         """All of it, once; every session ends in the end."""
-        await asyncio.gather(
-            self._fill("bytes of the largest session", "/fill?count=40&bytes=50000"),
-            self._fill("fields of the session with most", "/fill?count=5000&bytes=10"),
-            self._fill("fields with the longest names", "/fill?count=5000&bytes=200&long=1"),
-            self._fill_at_two(),
-            self._be_slow(),
-            self._be_many(),
-        )
+        beside = asyncio.gather(self._be_slow(), self._be_many())
+        await self._fill("fields of 50 kB in the largest session", "/fill?count=50&bytes=50000")
+        await self._fill("fields of the session with most", "/fill?count=5000&bytes=10")
+        await self._fill("fields with the longest names", "/fill?count=5000&bytes=200&long=1")
+        await self._fill_at_two()
+        await beside
 
     async def _ask(self, browser: Browser, method: str, path: str) -> Any:
         status, told = await browser.ask(method, path)
@@ -150,11 +151,13 @@ class Large:
         """Fill it at one server until it is refused, read it at the next, and write to it there."""
         browser = Browser(self._ports[0])
         await self._ask(browser, "POST", "/count")
+        await asyncio.sleep(REST_S)
         told = await self._ask(browser, "POST", path)
         if told is not None:
             self._found.filled[what] = told["filled"]
         await self._elsewhere(browser, 1)
         await self._ask(browser, "POST", "/count")
+        await asyncio.sleep(REST_S)
         await self._ask(browser, "POST", "/fill?start=more&bytes=900000&count=3")  # beyond: refused to the handler
         await self._elsewhere(browser, 2)
         await self._ask(browser, "POST", "/end")
@@ -205,12 +208,11 @@ class Large:
     async def _be_many(self) -> None:
         """Processes come and go, and each writes to one session: it goes on, in a record of one writer now and then."""
         browser = Browser(self._ports[0])
-        keys = set()
         for number in range(TAGS):
             told = await self._ask(browser, "POST", "/tag")
-            keys.add(told and told["key"])
             if told is not None and told["n"] != number + 1:
                 self._found.odd += 1
+            await asyncio.sleep(TAG_S)
         await self._ask(browser, "POST", "/end")
         browser.close()
 
@@ -240,17 +242,17 @@ async def play(url: str, progress: Progress) -> Found:
 
 
 async def _with(large: Large, servers: Limited, found: Found) -> None:
-    """One turn with large sessions, at least as long as one without, looked at while they are there."""
+    """One turn with large sessions, looked at while they are there."""
 
     async def look() -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_S)
             for each in await servers.look():
                 for name in ("writers", "fields", "largest"):
                     found.most[name] = max(found.most.get(name, 0), each[name])
 
     looking = asyncio.create_task(look())
-    await asyncio.gather(large.turn(), asyncio.sleep(TURN_S))
+    await large.turn()
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
 
@@ -320,6 +322,7 @@ def _at_most(name: str, value: float, bound: float, unit: str = "") -> Figure:
 
 NOTES: Final = [
     f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart; turns of {TURN_S:g} s alternate",
+    f"a browser with a large session makes a request every {REST_S:g} s, of up to 2 MiB",
     "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, which is as far as settings go",
     f"in each round: the largest, most fields, longest names, one filled at two servers at once, {SLOW} with slow requests,",
     f"and one to which {TAGS} processes write one after the other; 409 is an answer, what is refused to a handler is none",
