@@ -71,6 +71,8 @@ class LimitedApp:
                 told: dict[str, Any] = {"n": session.get("n", 0)}
             case "/count":
                 told = {"n": session.increment("n")}
+            case "/size":
+                told = {"fields": len(session)}
             case "/fill":
                 told = _fill(session, asked)
             case "/slow":

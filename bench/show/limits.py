@@ -2,7 +2,7 @@
 
 The settings are made as any program makes them. The sessions are those of three server processes, under each strategy and
 on a Redis: the largest there may be, the most fields, the longest names, the most writers, one that two servers fill at the
-same time, one whose slow requests overlap quick ones, and all that is tried beyond. Turns with and without them alternate, so
+same time, one whose slow requests overlap quick ones, and all that is tried beyond. Seconds with and without them alternate, so
 that the ordinary users' times are compared within one run. Every round is the same, so nothing may grow from one to the next.
 """
 
@@ -25,6 +25,7 @@ from sessile.engine import WRITERS_RENEWED
 from sessile.record import HELD_BYTES_MAX, WRITTEN_FIELDS_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from contextlib import AbstractContextManager
 
     from bench.limited import Limited
@@ -36,17 +37,14 @@ SERVERS: Final = 3
 ROUNDS: Final = 3
 USERS: Final = 9
 PAUSE_S: Final = 0.02
-TURN_S: Final = 15.0
-"""Without large sessions; with them it takes about as long."""
 REST_S: Final = 1.0
-"""Between two requests of the browser with a large session: as fast as people click."""
-TAG_S: Final = 0.02
-LOOK_S: Final = 2.5
-"""A look at a server unpacks all that it holds."""
+"""Without a large session, and then as long with a request of one."""
 SLOW_S: Final = 2.6
 """Longer than a server that is no holder keeps its copy."""
 SLOW: Final = 3
-TAGS: Final = 2 * WRITERS_RENEWED // ROUNDS
+TAGS: Final = WRITERS_RENEWED + 20
+"""So many processes write to one session, one after the other."""
+TAGS_AT_ONCE: Final = 40
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
 RESIDENT_MAX: Final = 24 * 2**20
@@ -126,64 +124,71 @@ class Users:
 
 
 class Large:
-    """Browsers whose sessions go to their limits, and try to go beyond."""
+    """Browsers whose sessions go to their limits, and try to go beyond: one step after the other, with rests in between."""
 
-    def __init__(self, ports: list[int], found: Found) -> None:
-        self._ports = ports
+    def __init__(self, servers: Limited, users: Users, found: Found) -> None:
+        self._servers = servers
+        self._ports = servers.ports
+        self._users = users
         self._found = found
 
     async def turn(self) -> None:
         """All of it, once; every session ends in the end."""
-        beside = asyncio.gather(self._be_slow(), self._be_many())
         await self._fill("fields of 50 kB in the largest session", "/fill?count=50&bytes=50000")
         await self._fill("fields of the session with most", "/fill?count=5000&bytes=10")
         await self._fill("fields with the longest names", "/fill?count=5000&bytes=200&long=1")
         await self._fill_at_two()
-        await beside
+        await self._be_slow()
+        await self._be_many()
 
-    async def _ask(self, browser: Browser, method: str, path: str) -> Any:
-        status, told = await browser.ask(method, path)
+    async def _step(self, *asking: Awaitable[Any]) -> list[Any]:
+        """A rest, and as long with these requests at its beginning: what others' requests take in either is compared."""
+        self._users.turn()
+        await asyncio.sleep(REST_S)
+        self._found.usual_s += self._users.turn()
+        answers: list[Any] = (await asyncio.gather(asyncio.gather(*asking), asyncio.sleep(REST_S)))[0]
+        self._found.meanwhile_s += self._users.turn()
+        for each in await self._servers.look():
+            for name in ("writers", "fields", "largest"):
+                self._found.most[name] = max(self._found.most.get(name, 0), each[name])
+        return answers
+
+    async def _ask(self, browser: Browser, path: str) -> Any:
+        status, told = await browser.ask("POST", path)
         if status not in {200, 409}:
             self._found.odd += 1
         return told if status == 200 else None
 
     async def _fill(self, what: str, path: str) -> None:
-        """Fill it at one server until it is refused, read it at the next, and write to it there."""
+        """Fill it at one server until it is refused, write to it at the next, try to go beyond, and end it at the third."""
         browser = Browser(self._ports[0])
-        await self._ask(browser, "POST", "/count")
-        await asyncio.sleep(REST_S)
-        told = await self._ask(browser, "POST", path)
+        await self._ask(browser, "/count")
+        (told,) = await self._step(self._ask(browser, path))
         if told is not None:
             self._found.filled[what] = told["filled"]
-        await self._elsewhere(browser, 1)
-        await self._ask(browser, "POST", "/count")
-        await asyncio.sleep(REST_S)
-        await self._ask(browser, "POST", "/fill?start=more&bytes=900000&count=3")  # beyond: refused to the handler
-        await self._elsewhere(browser, 2)
-        await self._ask(browser, "POST", "/end")
+        self._go(browser, 1)
+        await self._step(self._ask(browser, "/count"))
+        await self._step(self._ask(browser, "/fill?start=more&bytes=900000&count=3"))
+        self._go(browser, 2)
+        await self._step(self._ask(browser, "/end"))
         browser.close()
 
-    async def _elsewhere(self, browser: Browser, number: int) -> None:
-        await asyncio.sleep(REST_S)
+    def _go(self, browser: Browser, number: int) -> None:
         browser.close()
         browser.port = self._ports[number]
 
     async def _fill_at_two(self) -> None:
         """Two tabs at two servers, at the same moment: each adds as much as one may."""
         browser = Browser(self._ports[1])
-        await self._ask(browser, "POST", "/count")
+        await self._ask(browser, "/count")
         tabs = [Browser(port, dict(browser.cookies)) for port in self._ports[:2]]
-        await asyncio.gather(
-            *(
-                self._ask(tab, "POST", f"/fill?start={name}&count=36&bytes=55000")
-                for tab, name in zip(tabs, "ab", strict=True)
-            )
+        await self._step(
+            *(self._ask(tab, f"/fill?start={name}&count=36&bytes=55000") for tab, name in zip(tabs, "ab", strict=True))
         )
-        await asyncio.sleep(REST_S)
-        told = await self._ask(tabs[0], "GET", "/read")
+        (told,) = await self._step(self._ask(tabs[0], "/size"))
         if told is not None:
-            self._found.filled["sessions filled at two servers that were read"] = 1
-        await self._ask(tabs[0], "POST", "/end")
+            self._found.filled["fields of 55 kB that two servers filled in at once"] = told["fields"]
+        await self._step(self._ask(tabs[0], "/end"))
         for tab in (browser, *tabs):
             tab.close()
 
@@ -192,69 +197,51 @@ class Large:
 
         async def one(number: int) -> None:
             browser = Browser(self._ports[number % SERVERS])
-            await self._ask(browser, "POST", "/count")
+            await self._ask(browser, "/count")
             elsewhere = self._ports[(number + 1) % SERVERS]
             slow, quick = Browser(elsewhere, browser.cookies), Browser(elsewhere, browser.cookies)
-            waiting = asyncio.create_task(self._ask(slow, "POST", f"/slow?seconds={SLOW_S}"))
+            waiting = asyncio.create_task(self._ask(slow, f"/slow?seconds={SLOW_S}"))
             await asyncio.sleep(0.1)
-            await self._ask(quick, "POST", "/count")
+            await self._ask(quick, "/count")
             await waiting
-            await self._ask(quick, "POST", "/end")
+            await self._ask(quick, "/end")
             for each in (browser, slow, quick):
                 each.close()
 
-        await asyncio.gather(*(one(number) for number in range(SLOW)))
+        await self._step(*(one(number) for number in range(SLOW)))
 
     async def _be_many(self) -> None:
         """Processes come and go, and each writes to one session: it goes on, in a record of one writer now and then."""
         browser = Browser(self._ports[0])
-        for number in range(TAGS):
-            told = await self._ask(browser, "POST", "/tag")
+        for at in range(0, TAGS, TAGS_AT_ONCE):
+            await self._step(self._write_under_tags(browser, range(at, min(at + TAGS_AT_ONCE, TAGS))))
+        await self._ask(browser, "/end")
+        browser.close()
+
+    async def _write_under_tags(self, browser: Browser, numbers: range) -> None:
+        for number in numbers:
+            told = await self._ask(browser, "/tag")
             if told is not None and told["n"] != number + 1:
                 self._found.odd += 1
-            await asyncio.sleep(TAG_S)
-        await self._ask(browser, "POST", "/end")
-        browser.close()
 
 
 async def play(url: str, progress: Progress) -> Found:
-    """Three servers, ordinary users, and turns with and without large sessions."""
+    """Three servers, ordinary users, and one round after the other."""
     found = Found()
     async with limited(url, SERVERS) as servers:
         users = Users(servers.ports, found)
-        large = Large(servers.ports, found)
+        large = Large(servers, users, found)
         try:
-            await asyncio.sleep(1.0)
-            users.turn()
+            await asyncio.sleep(REST_S)
             found.before = await servers.look()
             for number in range(ROUNDS):
-                users.turn()
-                await asyncio.sleep(TURN_S)
-                found.usual_s += users.turn()
-                await _with(large, servers, found)
-                found.meanwhile_s += users.turn()
+                await large.turn()
                 await asyncio.sleep(REST_S)
                 found.rounds.append(await servers.look())
                 progress(f"{url}: round {number + 1} of {ROUNDS}")
         finally:
             await users.stop()
     return found
-
-
-async def _with(large: Large, servers: Limited, found: Found) -> None:
-    """One turn with large sessions, looked at while they are there."""
-
-    async def look() -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            for each in await servers.look():
-                for name in ("writers", "fields", "largest"):
-                    found.most[name] = max(found.most.get(name, 0), each[name])
-
-    looking = asyncio.create_task(look())
-    await large.turn()
-    looking.cancel()
-    await asyncio.gather(looking, return_exceptions=True)
 
 
 def judge(found: Found, *, is_store: bool) -> list[Figure]:
@@ -321,8 +308,8 @@ def _at_most(name: str, value: float, bound: float, unit: str = "") -> Figure:
 
 
 NOTES: Final = [
-    f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart; turns of {TURN_S:g} s alternate",
-    f"a browser with a large session makes a request every {REST_S:g} s, of up to 2 MiB",
+    f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart, all the time",
+    f"{REST_S:g} s without a large session and {REST_S:g} s with a request of one, of up to 2 MiB, alternate: these are compared",
     "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, which is as far as settings go",
     f"in each round: the largest, most fields, longest names, one filled at two servers at once, {SLOW} with slow requests,",
     f"and one to which {TAGS} processes write one after the other; 409 is an answer, what is refused to a handler is none",

@@ -86,11 +86,9 @@ def test_the_promise_holds_for_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of it on real processes, smaller. How long an answer takes on a busy machine is for the show to say."""
     monkeypatch.setattr(limits, "ROUNDS", 1)
     monkeypatch.setattr(limits, "USERS", 3)
-    monkeypatch.setattr(limits, "TURN_S", 0.5)
     monkeypatch.setattr(limits, "REST_S", 0.1)
-    monkeypatch.setattr(limits, "LOOK_S", 0.3)
-    monkeypatch.setattr(limits, "TAG_S", 0.0)
     monkeypatch.setattr(limits, "TAGS", 300)
+    monkeypatch.setattr(limits, "TAGS_AT_ONCE", 100)
     monkeypatch.setattr(limits, "SLOW_S", 0.3)
     monkeypatch.setattr(limits, "TIMES_MAX", 1_000.0)
     monkeypatch.setattr(limits, "STRATEGIES", ("primary-backup", "redis"))
