@@ -167,7 +167,8 @@ class Limited:
         self._secret = secrets.token_urlsafe(32)
         self._nodes = [f"{HOST}:{port}" for port in node_ports(count)] if url.endswith("://") else []
         self._url = url
-        self._said: list[str] = []
+        self.said: list[str] = []
+        """What they logged."""
         self._children: list[Child] = []
         self.ports: list[int] = []
         """Where browsers reach each."""
@@ -189,7 +190,7 @@ class Limited:
                 start_new_session=True,
                 cwd=ROOT,
             )
-            child = Child(process, self._said.append, None)
+            child = Child(process, self.said.append, None)
             self._children.append(child)
             assert process.stdin is not None, "asked for above"
             process.stdin.write(msgspec.json.encode(plan) + b"\n")
@@ -215,7 +216,7 @@ class Limited:
         for port in self.ports:
             status, told = await self.ask(port, "/look")
             if status != 200:
-                raise CannotShow(f"a server answered /look with {status}: {self._said[-3:]}")
+                raise CannotShow(f"a server answered /look with {status}: {self.said[-3:]}")
             found.append(told)
         return found
 

@@ -45,6 +45,7 @@ SLOW: Final = 3
 TAGS: Final = WRITERS_RENEWED + 20
 """So many processes write to one session, one after the other."""
 TAGS_AT_ONCE: Final = 40
+SAID_MAX: Final = 10
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
 RESIDENT_MAX: Final = 24 * 2**20
@@ -67,6 +68,8 @@ class Found:
     before: list[dict[str, Any]] = field(default_factory=list)
     rounds: list[list[dict[str, Any]]] = field(default_factory=list)
     """After each round, what each server holds."""
+    said: list[str] = field(default_factory=list)
+    """What servers logged."""
     most: dict[str, int] = field(default_factory=dict)
     """The most that any record held at any server in any turn."""
 
@@ -241,6 +244,7 @@ async def play(url: str, progress: Progress) -> Found:
                 progress(f"{url}: round {number + 1} of {ROUNDS}")
         finally:
             await users.stop()
+            found.said = [line[:300] for line in servers.said]
     return found
 
 
@@ -320,6 +324,7 @@ NOTES: Final = [
 def run(progress: Progress) -> Shown:
     """Make the settings; start the servers of each strategy, and judge what ordinary users and links felt."""
     figures = judge_settings()
+    notes = [*NOTES]
     for strategy in STRATEGIES:
         is_store = strategy == "redis"
         store: AbstractContextManager[int] = redis_server() if is_store else nullcontext(0)
@@ -327,4 +332,5 @@ def run(progress: Progress) -> Shown:
             url = f"redis://127.0.0.1:{port}/0" if is_store else f"{strategy}://"
             found = asyncio.run(play(url, progress))
         figures += named(strategy, judge(found, is_store=is_store))
-    return Shown("limits", figures, NOTES)
+        notes += [f"{strategy}: a server said: {line}" for line in found.said[:SAID_MAX]]
+    return Shown("limits", figures, notes)

@@ -17,6 +17,7 @@
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
+    │   └── StoredRecordError             what the store has of one session is no record; the store itself is well
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
     ├── StatusError                       a server could not be asked how it is
@@ -47,6 +48,7 @@ __all__ = [
     "SettingsError",
     "StatusError",
     "StoreError",
+    "StoredRecordError",
     "WireError",
 ]
 
@@ -113,6 +115,10 @@ class SessionUnavailable(SessionError):
 
 class StoreError(SessileError):
     """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
+
+
+class StoredRecordError(StoreError):
+    """What the store has of one session is no record, or one beyond limits. It costs that session an error, and no other."""
 
 
 class WireError(SessileError, ValueError):
