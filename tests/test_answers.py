@@ -12,6 +12,7 @@ from sessile.errors import (
     SessionLimit,
     SessionRotated,
     SessionTooLarge,
+    SessionTooLate,
     SessionUnavailable,
 )
 
@@ -25,6 +26,7 @@ from sessile.errors import (
         (SessionLimit, 503),
         (SessionUnavailable, 503),
         (SessionTooLarge, None),
+        (SessionTooLate, None),
         (SessionError, None),
     ],
 )
@@ -42,7 +44,7 @@ def test_every_session_error_is_decided_on() -> None:
 
     assert below(SessionError) == {
         *(SessionConflict, SessionEnded, SessionRotated, SessionLimit, SessionUnavailable),
-        *(SessionTooLarge, SessionError),
+        *(SessionTooLarge, SessionTooLate, SessionError),
     }
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from sessile.backend import Pulled, PullStatus
 from sessile.delta import Delta, Outcome
+from sessile.engine import WRITERS_RENEWED, WRITERS_WRITTEN_MAX
 from sessile.errors import SessionEnded, SessionTooLarge
-from sessile.record import ENDED, ROTATED, Record
+from sessile.record import ENDED, ROTATED, WRITERS_MAX, Record
 from sessile.session import Session
 from tests.fakes import FakeBackend, FakeBrowser, FakeClock, make_engine, make_pair, nobody, settled
 
@@ -245,7 +246,7 @@ def test_a_write_goes_on_from_what_its_request_was_given() -> None:
 
 @pytest.mark.parametrize("is_touched", [True, False])
 def test_no_stamp_is_given_twice(is_touched: bool) -> None:  # noqa: FBT001  # a parameter of the test
-    """A write was made and its copy left while a request was under way, which knows nothing of it: another writer."""
+    """A write was made and its copy left while a request was under way, which knows nothing of it: it goes on from there."""
     pair = Pair()
     browser = pair.browser(a=1)
     key = bytes.fromhex(browser.open().key)
@@ -259,14 +260,14 @@ def test_no_stamp_is_given_twice(is_touched: bool) -> None:  # noqa: FBT001  # a
     slow["s"] = 1
     browser.copy().finish(slow)
     one, two = pair.deltas
-    assert one.stamp.counter == two.stamp.counter
-    assert one.stamp.writer == writer != two.stamp.writer == pair.proxy.writer
+    assert one.stamp.writer == two.stamp.writer == writer == pair.proxy.writer
+    assert two.base == (one.stamp,)
     assert pair.backend.outcomes == [Outcome.APPLIED] * 2
     assert browser.look() == {"a": 1, "b": 2, "s": 1}
 
 
 def test_a_write_that_comes_while_others_are_asked_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer was given before it, and its copy has left before the answer is read: another writer."""
+    """The answer was given before it, and its copy has left before the answer is read."""
     pair = Pair()
     browser = pair.browser(a=1)
     writing = browser.copy().open()
@@ -306,6 +307,42 @@ def test_a_copy_that_leaves_costs_no_writer() -> None:
     assert len({delta.stamp.writer for delta in pair.deltas}) == 1
     assert set(pair.backend.outcomes) == {Outcome.APPLIED}
     assert browser.look() == {"a": 1, "n": 4}
+
+
+def test_no_browser_makes_a_server_draw_tags() -> None:
+    """A slow request, a quick one, and the copy leaves, again and again: one writer, however often."""
+    pair = Pair()
+    browser = pair.browser(a=1)
+    key = bytes.fromhex(browser.open().key)
+    for number in range(20):
+        slow = browser.copy().open()
+        with browser.request() as session:
+            session["b"] = number
+        pair.drop(key)
+        slow["s"] = number
+        browser.copy().finish(slow)
+        pair.drop(key)
+    assert len({delta.stamp for delta in pair.deltas}) == 40
+    assert {delta.stamp.writer for delta in pair.deltas} == {pair.proxy.writer}
+    assert len(pair.others.records[key].version) == 2
+    assert browser.look() == {"a": 1, "b": 19, "s": 19}
+
+
+def test_a_copy_that_came_back_older_is_not_written_to_under_a_stamp_that_was_given() -> None:
+    """What this process wrote meanwhile is known to the request, though the table's copy lacks it."""
+    pair = Pair()
+    browser = pair.browser(a=1)
+    key = bytes.fromhex(browser.open().key)
+    slow = browser.copy().open()
+    before = pair.others.records[key]
+    with browser.request() as session:
+        session["b"] = 2
+    pair.drop(key)
+    pair.proxy.table.put(key, before)
+    slow["s"] = 1
+    browser.copy().finish(slow)
+    assert len({delta.stamp for delta in pair.deltas}) == 2
+    assert browser.look() == {"a": 1, "b": 2, "s": 1}
 
 
 def test_a_holder_whose_copy_left_keeps_what_was_written() -> None:
@@ -348,6 +385,111 @@ def test_a_write_that_may_be_lost_leaves_with_its_writer(is_confirmed: bool) -> 
     assert browser.look() == {"a": 1, "b": 2, "d": 4}
 
 
+def test_sessions_that_run_out_unconfirmed_draw_one_tag_when_one_is_written_to_again() -> None:
+    """Other sessions' writes go on under the tag there is; of too many it is not remembered which, and one is drawn."""
+    clock = FakeClock()
+    pair = Pair(clock=clock, idle_timeout=100)
+    lost = [pair.browser(a=1) for _ in range(3)]
+    keys = []
+    for each in lost:
+        with each.request() as session:
+            session["b"] = 2
+        keys.append(bytes.fromhex(session.key))
+    pair.backend.unsettled.update(keys)
+    other = pair.browser(a=1)
+    writers = [pair.proxy.writer]
+    clock.advance(112)
+    pair.proxy.sweep()
+    for browser in (pair.browser(a=1), *lost, other):
+        for key in (*keys, other.key):
+            pair.others.records[key] = pair.others.records[key].touch(clock.now_ms)
+        with browser.request() as session:
+            session["d"] = 4
+        writers.append(pair.deltas[-1].stamp.writer)
+    assert writers[0] == writers[1] != writers[2] == writers[3] == writers[4] == writers[5]
+
+
+def test_of_too_many_lost_sessions_none_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered is bounded: beyond it a new tag is drawn at once, under which every session may be written to."""
+    monkeypatch.setattr("sessile.engine.LOST_MAX", 2)
+    clock = FakeClock()
+    pair = Pair(clock=clock, idle_timeout=100)
+    for _ in range(3):
+        with pair.browser(a=1).request() as session:
+            session["b"] = 2
+        pair.backend.unsettled.add(bytes.fromhex(session.key))
+    writer = pair.proxy.writer
+    clock.advance(112)
+    pair.proxy.sweep()
+    with pair.browser(a=1).request() as session:
+        session["b"] = 2
+    assert pair.deltas[-1].stamp.writer != writer
+
+
+def crowded(pair: Pair, key: bytes, writers: int) -> None:
+    """So many processes have written to the session, one after the other."""
+    record = pair.others.records[key]
+    for writer in range(1, writers + 1 - len(record.version)):
+        record, _ = record.write(writer, {}, {"n": 1}, now_ms=record.touched_ms)
+    pair.others.records[key] = record
+
+
+def test_a_session_with_too_many_writers_goes_on_under_a_new_id() -> None:
+    """The record is made anew with one writer, nothing is lost, and the browser is told; one fewer, and it is not."""
+    pair = Pair()
+    for writers, is_renewed in ((WRITERS_RENEWED - 1, False), (WRITERS_RENEWED, True)):
+        browser = pair.browser(a=1)
+        key = bytes.fromhex(browser.open().key)
+        crowded(pair, key, writers)
+        before = browser.copy()
+        with browser.request() as session:
+            session["b"] = 2
+        assert (bytes.fromhex(session.key) != key) is is_renewed
+        assert browser.look() == {"a": 1, "b": 2, "n": writers - 1}
+        if is_renewed:
+            assert len(pair.others.records[bytes.fromhex(session.key)].version) == 1
+            assert pair.others.records[key].state == ROTATED
+            with before.request() as late:
+                assert late.read_only
+    assert pair.proxy.stats()["renewed"] == 1
+
+
+def test_a_writer_among_them_goes_on_as_ever() -> None:
+    """Only who would add one more makes a new record."""
+    pair = Pair()
+    browser = pair.browser(a=1)
+    key = bytes.fromhex(browser.open().key)
+    for _ in range(2):
+        with browser.request() as session:
+            session.increment("n")
+        crowded(pair, key, WRITERS_RENEWED)
+    with browser.request() as session:
+        session["b"] = 2
+    assert bytes.fromhex(session.key) == key
+    assert pair.proxy.stats()["renewed"] == 0
+
+
+def test_after_the_head_more_writers_may_write_and_then_no_more() -> None:
+    """No cookie can carry a new id: the session goes on, until it is refused, far below what would not travel."""
+    pair = Pair()
+    browser = pair.browser(a=1)
+    key = bytes.fromhex(browser.open().key)
+    for writers, is_refused in ((WRITERS_WRITTEN_MAX - 1, False), (WRITERS_WRITTEN_MAX, True)):
+        pair.proxy.draw_writer()
+        pair.drop(key)
+        crowded(pair, key, writers)
+        session = browser.open()
+        pair.proxy.cookies(session)
+        session["late"] = writers
+        if is_refused:
+            with pytest.raises(SessionTooLarge, match="processes have written"):
+                pair.proxy.commit(session, is_late=True)
+        else:
+            asyncio.run(pair.proxy.settle(pair.proxy.commit(session, is_late=True)))
+    assert browser.look()["late"] == WRITERS_WRITTEN_MAX - 1
+    assert 2 * WRITERS_WRITTEN_MAX < WRITERS_MAX
+
+
 def test_a_session_that_ran_out_while_it_was_used_stores_nothing() -> None:
     """A copy that left is no excuse: SessionEnded, and nobody is told."""
     clock = FakeClock()
@@ -365,7 +507,10 @@ _STEPS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["open", "write",
 
 @given(_STEPS)
 def test_whenever_copies_leave_every_write_arrives(steps: list[tuple[int, str]]) -> None:
-    """Three tabs open and write, each more than once, and copies leave in between: no delta is taken for another."""
+    """Three tabs open and write, each more than once, and copies leave in between: no delta is taken for another.
+
+    And it is one writer, whatever they do.
+    """
     pair = Pair()
     browser = pair.browser(a=1)
     key = bytes.fromhex(browser.open().key)
@@ -381,4 +526,6 @@ def test_whenever_copies_leave_every_write_arrives(steps: list[tuple[int, str]])
             written[f"of {number}"] = number
             asyncio.run(pair.proxy.settle(pair.proxy.commit(tabs[tab])))
     assert pair.backend.outcomes == [Outcome.APPLIED] * len(written)
+    assert len({delta.stamp for delta in pair.deltas}) == len(written)
+    assert len({delta.stamp.writer for delta in pair.deltas}) <= 1
     assert browser.look() == {"a": 1, **written}

@@ -211,7 +211,7 @@ def test_every_broken_invariant_is_named(record: Record, says: str) -> None:
 def test_a_record_at_its_limits_is_let_in() -> None:
     """The limits themselves are allowed."""
     version = dict.fromkeys(range(WRITERS_MAX - 1), 1) | {(1 << WRITER_BITS) - 1: COUNTER_MAX}
-    fields = {str(n): Entry(n, 1, b"1") for n in range(FIELDS_MAX - 1)} | {
+    fields = {str(n): Entry(n % WRITERS_MAX, 1, b"1") for n in range(FIELDS_MAX - 1)} | {
         "last": Entry(WRITERS_MAX - 1, COUNTER_MAX, b"1", ((WRITERS_MAX - 1, COUNTER_MAX, -TOTAL_MAX),))
     }
     record = broken(

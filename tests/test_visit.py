@@ -4,7 +4,7 @@ import gc
 from weakref import WeakValueDictionary
 
 from sessile.backend import Ended
-from sessile.record import ENDED, Stamp
+from sessile.record import ENDED
 from sessile.visit import Given, Step, Visit
 from tests.fakes import KEY, make_record
 
@@ -30,15 +30,15 @@ def test_a_step_tells_what_it_was_given_or_waits() -> None:
 
 
 def test_what_was_given_is_known_as_long_as_a_request_is_under_way() -> None:
-    """Requests that hold on to it see the last stamp, whoever gave it; with the last of them it is gone."""
+    """Requests that hold on to it see what was written last, whoever wrote it; with the last of them it is gone."""
     known: WeakValueDictionary[bytes, Given] = WeakValueDictionary()
     one, other = Visit((), is_https=False), Visit((), is_https=False)
     for visit in (one, other):
         visit.given = known.setdefault(KEY, Given())
     assert one.given is not None and other.given is not None
-    assert one.given.last == ()
-    one.given.last = (Stamp(5, 7),)
-    assert other.given.last == (Stamp(5, 7),)
+    assert one.given.record is None
+    one.given.record = written = make_record({"a": 1})
+    assert other.given.record is written
     del one.given
     assert KEY in known
     del other.given, visit

@@ -194,6 +194,7 @@ def test_the_validator_finds_nothing_in_a_stream() -> None:
     """The body is iterated and closed as PEP 3333 wants, with a commit at its end."""
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ["sessile.session"]["a"] = 0
         start_response("200 OK", [("Content-Type", "text/plain")])
         environ["sessile.session"]["a"] = 1
         return iter([b"one", b"two"])

@@ -156,7 +156,7 @@ class _Exchange:
                 if self._engine.backend is not None:  # what was read may wait for its confirmation
                     return self._commit_and_send_head(message)
                 return self._send_head(message)
-            self._is_started = True
+            self._is_started = session.is_head_sent = True
         return self._send(message)
 
     async def finish(self) -> None:
@@ -184,6 +184,7 @@ class _Exchange:
             steps = self._engine.commit(self._session)
         except SessionError as error:
             return self._refuse_or_raise(error)
+        self._session.is_head_sent = True  # what a task of the same request does while others confirm comes too late
         return self._settle_and_send_head(steps, message) if steps else self._send_head(message)
 
     async def _settle_and_send_head(self, steps: list[Step], message: Message) -> None:

@@ -25,7 +25,15 @@ from sessile.connect import connect
 from sessile.counts import COUNTED
 from sessile.credentials import Credentials
 from sessile.delta import Delta
-from sessile.errors import SessionConflict, SessionEnded, SessionRotated, SessionUnavailable, SettingsError
+from sessile.errors import (
+    SessionConflict,
+    SessionEnded,
+    SessionRotated,
+    SessionTooLarge,
+    SessionTooLate,
+    SessionUnavailable,
+    SettingsError,
+)
 from sessile.forks import call_after_fork
 from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
 from sessile.session import Limits, Opened, Session
@@ -40,7 +48,6 @@ if TYPE_CHECKING:
 
     from sessile.backend import Backend
     from sessile.keywords import Keywords
-    from sessile.record import Stamp
 
     Server = str | Sequence[Any] | None
 
@@ -50,6 +57,12 @@ IDLE_SLACK: Final = 0.1
 """Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
 TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
+LOST_MAX: Final = 10_000
+"""Of more sessions it is not remembered one by one that they may come back without writes of this process."""
+WRITERS_RENEWED: Final = 256
+"""A session to which so many processes have written gets a new id, and a record of one writer, at the next one's write."""
+WRITERS_WRITTEN_MAX: Final = 1_024
+"""Where that cannot be, so many may write to it: what parallel ones add up to stays below `record.WRITERS_MAX`."""
 
 
 class Engine:
@@ -97,6 +110,8 @@ class Engine:
         self._writer = 0
         self._generation = 0
         """How often this server started over with an empty table."""
+        self._lost: set[SessionKey] = set()
+        """Sessions that may come back without some of what was written to them under the present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
         self.table.on_expired = None if self.backend is None else self._on_expired
@@ -171,6 +186,7 @@ class Engine:
             SessionConflict: the session ended or was rotated meanwhile. Nothing was stored.
             SessionLimit: there is no room for a new session. Nothing was stored.
             EncodeError, SessionTooLarge: a mutable value became what cannot be kept. Nothing was stored.
+            SessionTooLate: the head has left, and this needs a new id. Nothing was stored.
         """
         visit: Visit = session.visit
         if not (session.may_have_changed or visit.is_crowded):
@@ -179,6 +195,7 @@ class Engine:
         if not (changes or visit.is_crowded):
             return [] if self.backend is None or is_late else self._unsettled(session)
         if is_late:
+            session.is_head_sent = True
             self.counts["late"] += 1
         try:
             with self.lock:
@@ -207,7 +224,11 @@ class Engine:
                     raise SessionUnavailable("too few holders confirmed the change within ack_timeout")
 
     def cookies(self, session: Session) -> list[bytes]:
-        """The Set-Cookie values the answer must carry; ask when the head of the response is about to leave."""
+        """The Set-Cookie values the answer must carry; ask when the head of the response is about to leave.
+
+        From then on the session refuses whatever would need a new id.
+        """
+        session.is_head_sent = True
         if not session.accessed:
             return []
         visit: Visit = session.visit
@@ -227,10 +248,15 @@ class Engine:
             self._writer = int.from_bytes(self._draw(WRITER_BITS // 8), "big") or 1
         return self._writer
 
+    def _renew_writer(self) -> None:
+        self._writer = 0
+        self._lost.clear()
+
     def draw_writer(self) -> None:
         """Write under a new tag: this server starts over, and what it wrote under the present one may come back."""
-        self._writer = 0
+        self._renew_writer()
         self._generation += 1
+        self._given.clear()
 
     def sweep(self) -> bool:
         """Drop some of what has run out of time; returns whether there is more to do at once."""
@@ -290,7 +316,7 @@ class Engine:
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
         if record.state != LIVE:
-            is_in_grace = record.state == ROTATED and self.table.due_ms(record) > now_ms
+            is_in_grace = record.state == ROTATED and min(self.table.due_ms(record), record.expires_ms()) > now_ms
             return Opened(record, key, is_read_only=True) if is_in_grace else _NOTHING
         if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
             return _NOTHING
@@ -367,7 +393,9 @@ class Engine:
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
         current = opened.record
-        if packed is None or packed is not visit.packed or current.expires_ms() <= now_ms:
+        written = None if visit.given is None else visit.given.record
+        is_as_opened = packed is not None and packed is visit.packed and (written is None or written is current)
+        if not is_as_opened or current.expires_ms() <= now_ms:
             current = self._current(visit, opened.key, current, packed, now_ms)
         if changes.verb is not Verb.KEEP:
             return self._rotate(session, changes, current, now_ms)
@@ -380,18 +408,37 @@ class Engine:
                 raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
             if key in self.table.ends or visit.generation != self._generation:
                 raise SessionEnded("the session was ended while it was in use: what was changed was not stored")
-            if visit.given is None or not opened.covers(visit.given.last):
-                self._writer = 0  # the copy that left has a later write of ours: no stamp is given twice
-            return opened
-        current = Record.unpack(packed)
+            if visit.given is None:
+                self._renew_writer()  # the copy that left may have a later write of ours: no stamp is given twice
+                return opened
+            current = opened
+        else:
+            current = Record.unpack(packed)
+        written = None if visit.given is None else visit.given.record
+        if written is not None and not current.covers(written.heads):  # a copy that left had a later write of ours
+            current = merge(current, written)
         if self.backend is not None and not current.covers(opened.heads):  # a parallel request brought another copy
             current = merge(current, opened)
         check_is_live(current, now_ms)
         return current
 
     def _write(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
-        """One write to a living session."""
+        """One write to a living session.
+
+        Too many writers make a record too large to travel. So at `WRITERS_RENEWED` the session goes on under a new id, in
+        a record of one writer, unless the head of the response has left or the browser has seen more than is known here.
+        """
         key = session.opened.key
+        if self._lost and key in self._lost:
+            self._renew_writer()
+        if len(current.version) >= WRITERS_RENEWED and self.writer not in current.version:
+            if not (session.is_head_sent or session.opened.is_stale):
+                self.counts["renewed"] += 1
+                return self._rotate(session, changes, current, now_ms)
+            if len(current.version) >= WRITERS_WRITTEN_MAX:
+                raise SessionTooLarge(
+                    f"{len(current.version)} processes have written to this session, and no more may: rotate or end it"
+                )
         values, increments = changes.values, changes.increments
         if increments:
             values, increments = rebased(current, changes, session.__getitem__)
@@ -402,7 +449,7 @@ class Engine:
             session.visit.packed = packed = self.table.put(key, record)
             session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
             return []
-        self._keep(session, key, record, stamp)
+        self._keep(session, key, record)
         return [Step(key, Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
 
     def _replace(self, session: Session, changes: Changes, now_ms: int) -> list[Step]:
@@ -449,31 +496,37 @@ class Engine:
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
     ) -> list[Step]:
+        if session.is_head_sent:
+            raise SessionTooLate(
+                "a session that begins after the head of the response has an id that no cookie can carry"
+            )
         visit: Visit = session.visit
         identity = visit.drawn or self._draw_identity()
         visit.drawn = None
         born = Record.create(now_ms=now_ms, idle_ms=self._idle_ms, deadline_ms=deadline_ms, subject=subject)
-        record, stamp = born.write(self.writer, values, now_ms=now_ms)
-        self._keep(session, identity.key, record, stamp)
+        record, _ = born.write(self.writer, values, now_ms=now_ms)
+        self._keep(session, identity.key, record)
         visit.visitor = Visitor(identity)
         visit.is_created = True
         self.counts["created"] += 1
         return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record))]
 
-    def _keep(self, session: Session, key: SessionKey, record: Record, stamp: Stamp) -> None:
+    def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
         """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
         visit: Visit = session.visit
         visit.packed = packed = self.table.put(key, record)
         if self.backend is not None:
             visit.given = self._given.setdefault(key, Given())
-            visit.given.last = (stamp,)
+            visit.given.record = record
         self._start_sweeper()
         session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
 
     def _on_expired(self, key: SessionKey, record: Record) -> None:
         """A copy leaves. If it has writes of ours that nobody else may hold, no later one may be given their stamps."""
         if self._writer in record.version and self.backend is not None and not self.backend.is_confirmed(key):
-            self._writer = 0
+            self._lost.add(key)
+            if len(self._lost) > LOST_MAX:
+                self._renew_writer()
 
     def _start_sweeper(self) -> None:
         if self._sweeper is None and self._sweeps:
@@ -504,7 +557,8 @@ class Engine:
 
     def _after_fork(self) -> None:
         """What must not be shared with the parent process: its tag, its thread, and a lock it may have held."""
-        self.lock, self._writer = threading.Lock(), 0
+        self.lock = threading.Lock()
+        self._renew_writer()
         self._credentials.after_fork()
         self._sweeper = Sweeper(self) if len(self.table) and self._sweeps else None
 

@@ -13,9 +13,11 @@
     │   │   ├── SessionEnded              the session was ended while the handler ran
     │   │   └── SessionRotated            the session has a new id; this request came with the old one
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
+    │   ├── SessionTooLate                the head of the response has left, and no cookie can carry a new id
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
+    │   └── StoredRecordError             what the store has of one session is no record; the store itself is well
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
     ├── StatusError                       a server could not be asked how it is
@@ -41,10 +43,12 @@ __all__ = [
     "SessionLimit",
     "SessionRotated",
     "SessionTooLarge",
+    "SessionTooLate",
     "SessionUnavailable",
     "SettingsError",
     "StatusError",
     "StoreError",
+    "StoredRecordError",
     "WireError",
 ]
 
@@ -93,6 +97,14 @@ class SessionTooLarge(SessionError, ValueError):
     """A value, or the whole session, is over its limit. Raised at the assignment where possible; nothing was stored."""
 
 
+class SessionTooLate(SessionError):
+    """The head of the response has left, and this needs a new session id, which only its cookies could carry.
+
+    Raised where it happens: by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended.
+    Nothing was changed.
+    """
+
+
 class SessionLimit(SessionError):
     """This server holds as many sessions, or bytes, as its settings allow. The new session was not stored."""
 
@@ -103,6 +115,10 @@ class SessionUnavailable(SessionError):
 
 class StoreError(SessileError):
     """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
+
+
+class StoredRecordError(StoreError):
+    """What the store has of one session is no record, or one beyond limits. It costs that session an error, and no other."""
 
 
 class WireError(SessileError, ValueError):

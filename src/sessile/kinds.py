@@ -44,6 +44,12 @@ SECRETS_MAX: Final = 8
 
 _QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z]*)", re.ASCII)
 _AMOUNT_MAX: Final = 10**15
+SECRET_BYTES_MAX: Final = 4_096
+PATH_CHARS_MAX: Final = 4_096
+"""As long as a path may be on Linux."""
+PREFIXES_MAX: Final = 256
+"""Every request's path is held against each of them."""
+PREFIX_CHARS_MAX: Final = 1_024
 _SECONDS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _BYTES: Final = {"gib": 2.0**30, "mib": 2.0**20, "kib": 2.0**10, "gb": 1e9, "mb": 1e6, "kb": 1e3, "b": 1.0}
 _FLAGS: Final = {
@@ -86,27 +92,31 @@ def duration(low: str, high: str) -> Kind:
     return Kind("duration", read, _show_duration)
 
 
-def size(at_most: int) -> Kind:
-    """Bytes as an int, from 1 to `at_most`."""
+def size(at_most: int, instead: str = "") -> Kind:
+    """Bytes as an int, from 1 to `at_most`; `instead` says what to do for whom that is too little."""
 
     def read(value: object) -> int:
         amount = _amount(value, _BYTES)
         if not (1 <= amount <= at_most and amount.is_integer()):
             raise ValueError(
-                f"is no size from 1 byte to {_show_size(at_most)}: give bytes, or a number with KiB, MiB or GiB"
+                f"is no size from 1 byte to {_show_size(at_most)}: "
+                + (instead if amount > at_most and instead else "give bytes, or a number with KiB, MiB or GiB")
             )
         return int(amount)
 
     return Kind("size", read, _show_size)
 
 
-def number(at_most: int, at_least: int = 1) -> Kind:
-    """A whole number from `at_least` to `at_most`."""
+def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
+    """A whole number from `at_least` to `at_most`; `instead` says what to do for whom that is too little."""
 
     def read(value: object) -> int:
         amount = _amount(value, {})
         if not (at_least <= amount <= at_most and amount.is_integer()):
-            raise ValueError(f"is no whole number from {at_least} to {at_most}")
+            raise ValueError(
+                f"is no whole number from {at_least} to {at_most}: "
+                + (instead if amount > at_most and instead else "give one that is")
+            )
         return int(amount)
 
     return Kind("number", read)
@@ -180,6 +190,11 @@ def _read_prefixes(value: object) -> tuple[str, ...]:
     paths = (value,) if isinstance(value, str) else value
     if not isinstance(paths, Sequence) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
         raise ValueError("is no list of path prefixes: each begins with /, as in /static/")
+    if len(paths) > PREFIXES_MAX or any(len(path) > PREFIX_CHARS_MAX for path in paths):
+        raise ValueError(
+            f"has more than {PREFIXES_MAX} path prefixes, or one of more than {PREFIX_CHARS_MAX} characters: put what "
+            "needs no session under fewer, shorter ones"
+        )
     return tuple(paths)
 
 
@@ -190,6 +205,8 @@ def _read_secrets(value: object) -> tuple[bytes, ...]:
     secrets = tuple(_secret_bytes(one) for one in several)
     if any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
         raise ValueError(f"is shorter than {SECRET_BYTES_MIN} bytes: draw one with `sessile keygen`")
+    if any(len(secret) > SECRET_BYTES_MAX for secret in secrets):
+        raise ValueError(f"is longer than {SECRET_BYTES_MAX} bytes: draw one with `sessile keygen`")
     if len(secrets) > SECRETS_MAX:
         raise ValueError(f"holds more than {SECRETS_MAX} secrets: drop the oldest")
     return secrets
@@ -211,6 +228,8 @@ def _read_file(value: object) -> Path | None:
         return None
     if not isinstance(path, str) or not path.isprintable():
         raise ValueError("is no path of a file: give one in printable text")
+    if len(path) > PATH_CHARS_MAX:
+        raise ValueError(f"is longer than {PATH_CHARS_MAX} characters: put the file elsewhere")
     return Path(path)
 
 

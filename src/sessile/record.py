@@ -27,6 +27,7 @@ __all__ = [
     "COUNTER_MAX",
     "ENDED",
     "FIELDS_MAX",
+    "HELD_BYTES_MAX",
     "LIVE",
     "NEVER",
     "REMOVED",
@@ -35,6 +36,8 @@ __all__ = [
     "TOTAL_MAX",
     "WRITERS_MAX",
     "WRITER_BITS",
+    "WRITTEN_BYTES_MAX",
+    "WRITTEN_FIELDS_MAX",
     "Entry",
     "Heads",
     "Record",
@@ -49,10 +52,15 @@ COUNTER_MAX: Final = 2**53
 TIME_MAX_MS: Final = 2**53
 TOTAL_MAX: Final = 2**62
 """What one writer's increments of a counter may add up to."""
-WRITERS_MAX: Final = 4096
-FIELDS_MAX: Final = 4096
-"""What a peer may make us hold at the most, whatever this server's own, lower, limit is."""
-BYTES_MAX: Final = 16 * 2**20
+WRITERS_MAX: Final = 4_096
+FIELDS_MAX: Final = 16_384
+BYTES_MAX: Final = 2**24 - 2**16
+"""What is taken from a peer or a store at the most, whatever this server's own, lower, limits are. It fits in a frame."""
+HELD_BYTES_MAX: Final = BYTES_MAX - 2**16
+"""What is held at the most. On another clock, and as one delta, it is still taken everywhere."""
+WRITTEN_BYTES_MAX: Final = 2 * 2**20
+WRITTEN_FIELDS_MAX: Final = FIELDS_MAX // 4
+"""What settings may allow one server to write into a session: what several write at the same time still travels as one."""
 
 LIVE: Final = 0
 ROTATED: Final = 1
@@ -175,6 +183,10 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
             raise RecordError("an ended record has no fields")
         self._check_version()
         self._check_fields()
+
+    def travels(self, packed_bytes: int) -> bool:
+        """Whether every server and store takes the record, which is packed in so many bytes."""
+        return packed_bytes <= HELD_BYTES_MAX and len(self.fields) <= FIELDS_MAX and len(self.version) <= WRITERS_MAX
 
     def _check_version(self) -> None:
         places, heads = len(self.version), self.head_places

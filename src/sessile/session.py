@@ -17,7 +17,7 @@ from msgspec import Struct
 from sessile import codec
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge
+from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Session(MutableMapping[str, Any]):
     """Whether changes were kept already in this request."""
     may_have_changed: bool = False
     """Whether `take` may find something: something was set, or something that can change in place was handed out."""
+    is_head_sent: bool = False
+    """Whether the head of the response has left; from then on the browser can learn no new id."""
     # What most requests never set stands here, so that opening a session sets little.
     _is_ready = False
     _verb = Verb.KEEP
@@ -85,6 +87,8 @@ class Session(MutableMapping[str, Any]):
     _drawn_key: SessionKey = b""
     _added_bytes = 0
     """What assignments of this request may add to the record at the most."""
+    _is_exact = False
+    """Whether that is exact: names and values alone, without what a packed record takes beside them."""
     _opened: Opened
     _entries: dict[str, Entry]
     _decoded: dict[str, Any]
@@ -113,7 +117,7 @@ class Session(MutableMapping[str, Any]):
             self._handed = {}
         else:
             self._verb, self._ends, self._subject = Verb.KEEP, False, None
-            self._drawn_key, self._added_bytes = b"", 0
+            self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
         record = self._opened.record
         self._entries = {} if record is None else record.fields
         self._values = {}
@@ -203,8 +207,11 @@ class Session(MutableMapping[str, Any]):
         Raises:
             TypeError: the field holds something else than an int, or `by` is none.
             SessionRotated: the session has a new id.
+            SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
         """
         self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session.increment({name!r})")
         if type(by) is not int or abs(by) > INCREMENT_MAX:
             raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
         present = self.get(name, 0)
@@ -223,8 +230,13 @@ class Session(MutableMapping[str, Any]):
         return present + by
 
     def login(self, subject: str) -> None:
-        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing."""
+        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing.
+
+        Raises:
+            SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
+        """
         self._open_to_write()
+        self._check_can_renew("session.login")
         if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
             raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
         self._verb = Verb.LOGIN
@@ -235,8 +247,13 @@ class Session(MutableMapping[str, Any]):
         self.end()
 
     def rotate(self) -> None:
-        """Give the session a new id; do it whenever what it may do changes."""
+        """Give the session a new id; do it whenever what it may do changes.
+
+        Raises:
+            SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
+        """
         self._open_to_write()
+        self._check_can_renew("session.rotate")
         if self._verb is Verb.KEEP:
             self._verb = Verb.ROTATE
 
@@ -246,6 +263,7 @@ class Session(MutableMapping[str, Any]):
         self._ends = True
         self._verb = Verb.KEEP
         self._subject = ""
+        self._is_exact = False
         self._entries = {}
         self._decoded, self._handed, self._values, self._increments = {}, {}, {}, {}
 
@@ -273,6 +291,8 @@ class Session(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session[{name!r:.60}] = ...")
         data = self._encode(name, value)
         self._check_room(name, data)
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
@@ -288,6 +308,9 @@ class Session(MutableMapping[str, Any]):
             raise KeyError(name)
         self._decoded.pop(name, None)
         self._handed.pop(name, None)
+        if self._is_exact:
+            kept = len(name.encode()) if name in self._entries else 0
+            self._added_bytes -= self._size_of(name) - kept
         self._note(name, REMOVED)
 
     def __iter__(self) -> Iterator[str]:
@@ -328,6 +351,22 @@ class Session(MutableMapping[str, Any]):
             raise SessionRotated("this request came with the id of before a rotation: it may read, but not write")
         self.may_have_changed = True
 
+    def _check_has_id(self, call: str) -> None:
+        """After the head has left, only a session whose id the browser knows may get values."""
+        if self._ends or self._opened.record is None:
+            why = "the session was ended, and another one" if self._ends else "the session is new, and"
+            raise SessionTooLate(
+                f"{call} after the head of the response: {why} would need an id that no cookie can carry any more; "
+                "put something into the session before the response starts"
+            )
+
+    def _check_can_renew(self, call: str) -> None:
+        if self.is_head_sent:
+            raise SessionTooLate(
+                f"{call} after the head of the response: no cookie can carry the new id any more, and the session would "
+                "be lost; call it before the response starts"
+            )
+
     def _encode(self, name: str, value: Any) -> bytes:
         try:
             data = codec.encode(value)
@@ -361,30 +400,38 @@ class Session(MutableMapping[str, Any]):
     def _check_room(self, name: str, data: bytes, extra: int = 0) -> None:
         """See that the session has room for this, before anything is changed.
 
-        What is replaced or removed is not subtracted until the sum reaches the limit and is worth making exact.
+        What is replaced is not subtracted until the sum reaches the limit and is worth making exact; from then on it is kept
+        so, name by name, since a handler may go on for thousands of fields.
         """
         if name not in self._entries and name not in self._values and name not in self._increments:
             self._check_name(name)
-        added = self._added_bytes + len(name) + len(data) + extra
-        if self._opened.packed_bytes + added > self._limits.session_bytes:
-            size = self._exact_size(name, data) + extra
-            if size > self._limits.session_bytes:
+        limit = self._limits.session_bytes - self._opened.packed_bytes
+        name_bytes = len(name) if name.isascii() else len(name.encode())
+        added = self._added_bytes + name_bytes + len(data) + extra
+        if added > limit or self._is_exact:
+            if not self._is_exact:
+                self._is_exact = True
+                names = dict.fromkeys((*self._entries, *self._values, *self._increments))
+                self._added_bytes = sum(map(self._size_of, names)) - self._opened.packed_bytes
+            added = self._added_bytes + name_bytes + len(data) + extra
+            if name in self._entries or name in self._values or name in self._increments:
+                added -= name_bytes if extra else self._size_of(name)
+            if added > max(limit, self._added_bytes):  # parallel writes may have made it larger: it may shrink
+                size = added + self._opened.packed_bytes
                 raise SessionTooLarge(
                     f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
                     f"{self._limits.session_bytes}: raise it, or keep large values elsewhere and their keys here"
                 )
-            added = size - self._opened.packed_bytes
         self._added_bytes = added
 
-    def _exact_size(self, name: str, data: bytes) -> int:
-        """Bytes of names and values, with this one set."""
-        sizes = {
-            each: len(entry.value) + ADDITION_BYTES * len(entry.additions) for each, entry in self._entries.items()
-        }
-        sizes |= {each: len(value) for each, value in self._values.items()}
-        sizes |= {each: sizes.get(each, 0) + ADDITION_BYTES for each in self._increments}
-        sizes[name] = len(data)
-        return sum(sizes.values()) + sum(len(each) for each in sizes)
+    def _size_of(self, name: str) -> int:
+        """Bytes of a name that is there, or of which the removal is remembered, and of its value."""
+        size = len(name.encode()) + ADDITION_BYTES * (name in self._increments)
+        value = self._values.get(name)
+        if value is not None:
+            return size + len(value)
+        entry = self._entries.get(name)
+        return size if entry is None else size + len(entry.value) + ADDITION_BYTES * len(entry.additions)
 
     def _check_name(self, name: str) -> None:
         """Look at a name that is new here. Removed ones count: their tombstones live as long as the session."""
@@ -392,7 +439,9 @@ class Session(MutableMapping[str, Any]):
             raise TypeError(f"a session's field is named by a str, not {type(name).__name__}")
         if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {name[:40]!r}")
-        count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
+        count = 1 + len(self._entries) + len(self._values) + len(self._increments)
+        if count > self._limits.fields:  # those that are only changed are counted twice until now
+            count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
         if count > self._limits.fields:
             raise SessionTooLarge(
                 f"session[{name!r}] would be field {count}, removed ones included; fields_max is "

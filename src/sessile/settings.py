@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from sessile import codec, kinds
 from sessile.errors import SettingsError
 from sessile.kinds import Kind
+from sessile.record import WRITTEN_BYTES_MAX, WRITTEN_FIELDS_MAX
 from sessile.relations import RELATIONS
 from sessile.sources import Given, from_environment, from_file, from_keywords, from_url, read, variable
 from sessile.urls import CLUSTERS, STORES, split_url, with_parameters
@@ -31,10 +32,15 @@ __all__ = ["Described", "Settings"]
 
 SHOWN_CHARS: Final = 80
 """So much of a value goes into an error."""
+URL_CHARS_MAX: Final = 4_096
 
 
 def _read_url(value: object) -> str:
     url, parameters = split_url(value)
+    if len(url) > URL_CHARS_MAX:
+        raise ValueError(
+            f"is longer than {URL_CHARS_MAX} characters: name fewer hosts, from which the others are learned"
+        )
     if url.partition(":")[0] in STORES:
         return with_parameters(url, parameters)
     if parameters:
@@ -122,7 +128,9 @@ class Settings:
         default="/",
         metadata=_about(
             kinds.text(
-                r"/[!-:<-~]*", "is no cookie path: give one that begins with / and is printable ASCII without ;"
+                r"/[!-:<-~]{0,1023}",
+                "is no cookie path: give one that begins with / and is up to 1024 printable ASCII characters without ;, "
+                "or browsers ignore it",
             ),
             "The path the cookies are sent to. Any other than `/` makes the prefix `__Secure-`: `__Host-` demands `/`.",
         ),
@@ -173,16 +181,30 @@ class Settings:
     )
     session_bytes_max: int = field(
         default=64 * 2**10,
-        metadata=_about(kinds.size(64 * 2**20), "The limit on one session, all its fields together."),
+        metadata=_about(
+            kinds.size(
+                WRITTEN_BYTES_MAX,
+                "a larger session could not be sent to other servers in one piece: keep large values elsewhere and their "
+                "keys in the session",
+            ),
+            "The limit on one session, all its fields together.",
+        ),
     )
     value_bytes_max: int = field(
         default=64 * 2**10,
-        metadata=_about(kinds.size(codec.VALUE_BYTES_MAX), "The limit on the value of one field, encoded."),
+        metadata=_about(
+            kinds.size(codec.VALUE_BYTES_MAX, "keep the value elsewhere and its key in the session, or split it"),
+            "The limit on the value of one field, encoded.",
+        ),
     )
     fields_max: int = field(
         default=256,
         metadata=_about(
-            kinds.number(65_535), "The limit on the fields of one session, removed ones that are remembered too."
+            kinds.number(
+                WRITTEN_FIELDS_MAX,
+                instead="other servers would not take a session with more: keep a few fields with a dict in each",
+            ),
+            "The limit on the fields of one session, removed ones that are remembered too.",
         ),
     )
     exclude: tuple[str, ...] = field(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sessile.ends import Ends
-from sessile.errors import SessionEnded, SessionLimit
+from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
 from sessile.record import ENDED, LIVE, ROTATED, Record
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ SCHEDULED_SPARE: Final = 1_000
 _SLOT_MS: Final = 1000
 _STATE_AT: Final = 1
 """Where a packed record says its state: the array's first element, a small integer of one byte."""
+
+_TOO_LARGE: Final = (
+    "the session would take {} bytes for {} fields and {} writers, more than any other server takes: parallel requests "
+    "added up to more than session_bytes_max and fields_max allow; end it, or lower these"
+)
 
 Found = tuple[bytes, Record]
 """A packed record, the very object the table holds, and what it says."""
@@ -205,9 +210,15 @@ class Table:
         Raises:
             SessionLimit: there is no room for it, which there always is for a tombstone. Nothing was changed.
             SessionEnded: it is remembered that the session ended. Nothing was changed.
+            SessionTooLarge: others would not take it. Nothing was changed.
         """
         packed = record.pack()
         size = len(packed)
+        if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # a smaller one does
+            if record.state == ROTATED:  # what may still be looked at is given up, that it is over is not
+                return self.put(key, record.end(ENDED, record.ended_ms), is_touch=is_touch)
+            if not is_touch:
+                raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
         if old is None or old[_STATE_AT] != packed[_STATE_AT]:
             return self._enter(key, record, packed, old, is_touch=is_touch)
@@ -225,8 +236,8 @@ class Table:
         return packed
 
     def offer(self, key: SessionKey, record: Record) -> None:
-        """Hold this record if there is room for it, and the session is not known to have ended."""
-        with suppress(SessionLimit, SessionEnded):
+        """Hold this record if there is room for it, others would take it, and the session is not known to have ended."""
+        with suppress(SessionLimit, SessionEnded, SessionTooLarge):
             self.put(key, record)
 
     def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, *, is_touch: bool) -> bytes:

@@ -13,19 +13,23 @@ if TYPE_CHECKING:
 
     from sessile.backend import Change
     from sessile.cookies import Presented
-    from sessile.record import Heads, Record
+    from sessile.record import Record
     from sessile.token import Identity, SessionKey, Visitor
 
 __all__ = ["Given", "Step", "Visit"]
 
 
 class Given:
-    """The last stamp this process gave in a session, known to all its requests that are under way in it."""
+    """What this process last wrote to a session, known to all its requests that are under way in it.
 
-    __slots__ = ("__weakref__", "last")
+    The table's copy may leave while they are. Each of them goes on from here, so that no write is missing from the next
+    one and none is given the stamp of another.
+    """
+
+    __slots__ = ("__weakref__", "record")
 
     def __init__(self) -> None:
-        self.last: Heads = ()
+        self.record: Record | None = None
 
 
 class Visit:

@@ -105,7 +105,7 @@ class _Exchange:
         if not self._is_started and self._session.accessed:
             self._commit()
             self._cookies = self._engine.cookies(self._session)
-        self._is_started = True
+        self._is_started = self._session.is_head_sent = True
         if self._session.accessed:
             raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
             add_headers(raw, self._cookies)

@@ -10,9 +10,10 @@ from sessile.backend import Acknowledged
 from sessile.delta import Delta
 from sessile.errors import RecordError, WireError
 from sessile.record import ENDED, Stamp
-from sessile.replication.events import Woken
+from sessile.replication.events import FramesReceived, Woken
 from sessile.replication.intake import LEAVING, NEED, NO_ROOM, delta_of, message_of
 from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
+from sessile.replication.wire import encode
 from tests.replication.cluster import Cluster, fields_of
 
 KEY = b"\x05" * 16
@@ -123,14 +124,18 @@ def test_what_is_told_of_a_session_that_is_nobody_s_here_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("kind", [Whole, Told])
-def test_a_record_that_is_none_breaks_the_protocol(kind: type[Whole | Told]) -> None:
-    """Its sender's link is hung up; nothing is stored."""
-    cluster, _ = pair()
+def test_a_record_that_is_none_is_refused_alone(kind: type[Whole | Told]) -> None:
+    """It is counted, and denied where somebody waits for it; what came with it is held, and the link stays."""
+    cluster, key = pair()
+    held = cluster.held("b", key)
+    assert held is not None
+    later, _ = held.write(77, {"z": b"\x01"}, now_ms=cluster.now_ms)
     node = cluster.servers["b"].node
-    take = node._intake.take_whole if kind is Whole else node._intake.take_told
-    with pytest.raises(WireError):
-        take(node.peers["a"], kind(0, ((KEY, b"nonsense"),)))  # type: ignore[arg-type]
-    assert cluster.held("b", KEY) is None
+    items = ((KEY, b"nonsense"), (b"short", held.pack()), (key, later.pack()))
+    node.handle(FramesReceived(node.peers["a"].link, (encode(kind(cluster.now_ms, items))[3:],)), cluster.now_ms)
+    assert cluster.held("b", KEY) is None and cluster.held("b", key) == later
+    assert node.counts["protocol_errors"] == 0 and node.counts["refused"] >= 1
+    assert len(node.peers) == 1
 
 
 def test_the_short_form_of_a_change_says_the_same() -> None:

@@ -32,7 +32,7 @@ def test_the_higher_incarnation_counts_then_the_higher_stage(order: list[MemberI
     assert watch.it.take_news()
     if not met:
         watch.down(1)
-        watch.wait(300)
+        watch.wait(600)
     for one in order:
         before = watch.it.infos()
         assert watch.told(one) is (watch.it.infos() != before)

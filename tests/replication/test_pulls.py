@@ -199,7 +199,7 @@ def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_that_is_none_breaks_the_protocol_and_a_late_one_is_welcome_to_nobody() -> None:
-    """No such status, no record: the link is hung up. To no question of ours: ignored."""
+    """No such status: the link is hung up. No record: as if it were not sure. To no question of ours: ignored."""
     cluster, key, _, proxy = with_session()
     node = cluster.servers[proxy].node
     peer = node.peers["a"]
@@ -209,8 +209,9 @@ def test_an_answer_that_is_none_breaks_the_protocol_and_a_late_one_is_welcome_to
     asked = node.peers[node._pulls._questions[number].asked[0]]
     with pytest.raises(WireError):
         node._pulls.take_answered(asked, Answered(number, 9, 0, b""))
-    with pytest.raises(WireError):
-        node._pulls.take_answered(asked, Answered(number, RECORD, 0, b"nonsense"))
+    node._pulls.take_answered(asked, Answered(number, RECORD, 0, b"nonsense"))
+    assert node._pulls._questions[number].answered == {asked.name: NOT_SURE}
+    assert node.counts["refused"] == 1
 
 
 def test_who_is_not_sure_says_so() -> None:

@@ -498,3 +498,43 @@ def test_an_end_finds_room_in_a_queue_that_is_full() -> None:
     cluster.run(45)
     assert cluster.answer("a", ticket) is Acknowledged.YES
     assert cluster.servers["b"].table.state(key) == ENDED
+
+
+def test_an_end_that_not_every_member_has_is_kept_in_full() -> None:
+    """However many other sessions end: once the member is back, it gets the tombstone."""
+    cluster = Cluster("ab", tombstone_keep_ms=60_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(100)
+    cluster.close("a", "b")
+    cluster.end("a", key)
+    table = cluster.servers["a"].table
+    table._bytes_max = 0
+    table._bound_tombstones()
+    assert table.state(key) == ENDED
+    cluster.run(500)
+    assert cluster.servers["b"].table.has_ended(key)
+    table._bound_tombstones()
+    assert table.state(key) is None and table.has_ended(key)
+
+
+def test_a_change_that_is_sent_late_is_told_under_its_own_tag() -> None:
+    """The link was too full for it; meanwhile the server writes, and has announced, another tag."""
+    cluster = Cluster("abc", strategy="all-to-all", second_target_ms=30)
+    key, other = cluster.first_key("a"), cluster.first_key("a", start=9_000)
+    for each in (key, other):
+        cluster.create("b", each, x=1)
+    cluster.run(10)
+    full = cluster.servers["a"].node.peers["c"]
+    full.outstanding_bytes += 10**9
+    cluster.cut("a", "b")
+    cluster.write("a", key, y=2)
+    full.outstanding_bytes -= 10**9
+    full.is_overflowed = False
+    cluster.servers["a"].writer += 1
+    cluster.write("a", other, y=2)
+    cluster.run(100)
+    for each in (key, other):
+        mine, theirs = cluster.held("a", each), cluster.held("c", each)
+        assert mine is not None and theirs is not None
+        assert theirs.version == mine.version

@@ -104,14 +104,19 @@ def test_many_ends_are_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_end_that_is_none_breaks_the_protocol() -> None:
-    """What lives is not told as ended, nor is nonsense."""
+    """What lives is not told as ended. What is no record is left out, and the rest is taken."""
     cluster, key = pair()
     node = cluster.servers["b"].node
     held = cluster.held("a", key)
     assert held is not None
-    for data in (b"nonsense", held.pack()):
-        with pytest.raises(WireError):
-            node._tombstones.take_told(node.peers["a"], TombstonesTold(0, ((key, data),), is_last=True))
+    with pytest.raises(WireError):
+        node._tombstones.take_told(node.peers["a"], TombstonesTold(0, ((key, held.pack()),), is_last=True))
+    ended = held.end(ENDED, cluster.now_ms).pack()
+    items = ((key, b"nonsense"), (b"short", ended), (key, ended))
+    node._tombstones.take_told(node.peers["a"], TombstonesTold(cluster.now_ms, items, is_last=True))
+    after = cluster.held("b", key)
+    assert after is not None and after.state == ENDED
+    assert node.counts["refused"] == 2
 
 
 def test_ends_need_no_room() -> None:

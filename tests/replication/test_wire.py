@@ -189,7 +189,7 @@ def test_what_does_not_fit_a_frame_is_the_sender_s_mistake() -> None:
     """Senders bound what they send; the longest that fits goes through."""
     room = FRAME_BYTES_MAX - len(encode(Digest(bytes(2**17)))) + LENGTH_BYTES + 2**17
     assert len(encode(Digest(bytes(room)))) == LENGTH_BYTES + FRAME_BYTES_MAX
-    with pytest.raises(AssertionError, match="bounded by its sender"):
+    with pytest.raises(WireError, match="a Digest of 16777216 bytes is over the limit"):
         encode(Digest(bytes(room + 1)))
 
 

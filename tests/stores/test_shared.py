@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessile.errors import SessionUnavailable
+from sessile.errors import SessionUnavailable, StoredRecordError
 from sessile.record import LIVE
 from sessile.stores import outage as outage_module
 from sessile.stores import shared
@@ -471,5 +471,41 @@ def test_what_fails_at_once_is_tried_once_more() -> None:
             servers.store.fails = "reset"
             assert await tab.ask(engine, count) == 2
             assert servers.backend(0).counts["outages"] == engine.counts["degraded"] == 0
+
+    ran(run())
+
+
+def test_a_stored_record_that_is_none_is_no_outage(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs its own session an error, counted and said once; the others go on with the store as ever."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            spoilt, other = Tab(engine), Tab(engine)
+            for tab in (spoilt, other):
+                await tab.ask(engine, count)
+            key = bytes.fromhex(await spoilt.ask(engine, lambda session: session.key))
+            for name in ("fetch", "apply", "merge"):
+                call = getattr(servers.store, name)
+
+                async def fail(subject: Any, *rest: Any, call: Any = call) -> Any:
+                    if key in (subject, getattr(subject, "key", b"")):
+                        raise StoredRecordError("memory holds what is no session")
+                    return await call(subject, *rest)
+
+                monkeypatch.setattr(servers.store, name, fail)
+            await spoilt.ask(engine, count)  # the copy is held; the change does not arrive
+            engine.table.drop(key)
+            for times in range(3):
+                with pytest.raises(SessionUnavailable):
+                    await spoilt.ask(engine, count)
+                assert await other.ask(engine, count) == times + 2
+            await servers.backend(0)._probe()
+            status = servers.backend(0).status()
+            assert status["state"] == "ready" and status["counts"]["malformed"] > 3
+            assert "outages" not in status["counts"]
+            assert [record.levelname for record in caplog.records if "no session" in record.message] == ["ERROR"]
 
     ran(run())

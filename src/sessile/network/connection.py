@@ -61,6 +61,11 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
+    def waiting_bytes(self) -> int:
+        """What was written and has not left."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
     def application(self) -> str | None:
         """The application that both sides of a TLS connection named (ALPN); None for one in the clear."""
         tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")

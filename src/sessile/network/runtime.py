@@ -62,8 +62,10 @@ _LOG: Final = logging.getLogger("sessile.cluster")
 DIAL_S: Final = 1.0
 STRANGERS_MAX: Final = 64
 """So many connections may be up on which nobody has greeted yet; a flood of strangers costs no more."""
+SPARE_BYTES_MAX: Final = 16 * 2**20
+"""While so much waits for a peer, whole records that it can do without are left out: half of what it is hung up for."""
 JOIN_S: Final = 0.5
-_WARNED: Final = frozenset({"refused", "protocol error", "starting over"})
+_WARNED: Final = frozenset({"refused", "record refused", "protocol error", "starting over"})
 """What somebody should look at; other notes are for who wants to know more."""
 
 
@@ -92,6 +94,8 @@ class Runtime:
         self._tickets = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: dict[int, list[bytes]] = {}
+        self._spare: dict[int, int] = {}
+        """Link → how many bytes of what may be left out are in the outbox."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._is_over = False
@@ -201,6 +205,9 @@ class Runtime:
                 self._perform_rare(effect)
 
     def _post(self, effect: Send) -> None:
+        if effect.is_spare and self._is_crowded(effect):
+            self.node.counts["left_out"] += 1
+            return
         outbox = self._outbox
         if not outbox:
             self.loop.call_soon(self._flush)
@@ -210,8 +217,18 @@ class Runtime:
         else:
             waiting.append(effect.frame)
 
+    def _is_crowded(self, effect: Send) -> bool:
+        """Whether so much waits for a peer that what it can do without is left out. The link is for everybody."""
+        connection = self._connections.get(effect.link)
+        posted = self._spare.get(effect.link, 0) + len(effect.frame)
+        if connection is not None and connection.waiting_bytes + posted > SPARE_BYTES_MAX:
+            return True
+        self._spare[effect.link] = posted
+        return False
+
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, {}
+        self._spare = {}
         for link, frames in outbox.items():
             connection = self._connections.get(link)
             if connection is not None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from sessile.errors import WireError
 from sessile.replication.events import Effect, Note, Send
 from sessile.replication.replica import Replica
 from sessile.replication.wire import encode
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sessile.token import SessionKey
 
 __all__ = ["Context"]
+
+REMEDY: Final = "end that session; give every server the same session_bytes_max and fields_max, and the same release"
 
 
 class Context:
@@ -58,6 +61,7 @@ class Context:
         self._effects: list[Effect] = []
         self._alarms: list[tuple[int, int, Callable[[], None]]] = []
         self._alarms_set = 0
+        self._has_refused = False
 
     # -- effects -----------------------------------------------------------------------------------------------------
 
@@ -71,11 +75,22 @@ class Context:
         effects, self._effects = self._effects, []
         return effects
 
-    def send(self, peer: Peer, message: Message) -> int:
-        """Send one message; returns its bytes."""
-        frame = encode(message)
-        self._effects.append(Send(peer.link, frame))
+    def send(self, peer: Peer, message: Message, *, is_spare: bool = False) -> int:
+        """Send one message; returns its bytes, 0 for one that no receiver would take, which is left out and counted."""
+        try:
+            frame = encode(message)
+        except WireError as error:
+            self.refuse("oversized", str(error))
+            return 0
+        self._effects.append(Send(peer.link, frame, is_spare))
         return len(frame)
+
+    def refuse(self, count: str, problem: str, key: SessionKey = b"") -> None:
+        """Count something that is wrong with one session, and say so the first time; nobody else is to suffer from it."""
+        self.counts[count] += 1
+        if not self._has_refused:
+            self._has_refused = True
+            self.note("record refused", key=key.hex(), problem=problem[:200], remedy=REMEDY)
 
     def send_sequenced(
         self,
@@ -86,8 +101,9 @@ class Context:
         *,
         is_end: bool = False,
     ) -> bool:
-        """Send a message whose receipt matters; False, and repair is due, where too much is outstanding already.
+        """Send a message whose receipt matters.
 
+        False where it was not sent: too much is outstanding already, and repair is due, or no receiver would take it.
         An end is small, and somebody waits until everybody has it: there is as much room again for ends alone.
         """
         if peer.outstanding_bytes > self.config.queue_bytes_max * (2 if is_end else 1):
@@ -95,7 +111,10 @@ class Context:
                 peer.is_overflowed = True
                 self.counts["overflows"] += 1
             return False
-        peer.sequence(self.send(peer, message), self.now_ms, held, denied)
+        size = self.send(peer, message)
+        if not size:
+            return False
+        peer.sequence(size, self.now_ms, held, denied)
         return True
 
     # -- time --------------------------------------------------------------------------------------------------------

@@ -146,6 +146,8 @@ class Send(Struct, frozen=True, gc=False):
 
     link: int
     frame: bytes
+    is_spare: bool = False
+    """Whether it may be left out where too much waits to be sent on this link: whoever lacks it asks, or is repaired."""
 
 
 class Answer(Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sessile.delta import Addition, Delta, Outcome
-from sessile.errors import SessionLimit, WireError
+from sessile.errors import RecordError, SessionLimit, SessionTooLarge, WireError
 from sessile.record import LIVE, Stamp
 from sessile.replication.messages import Acked, Changed, Denied, Told, Whole
 from sessile.replication.replica import KEY_BYTES
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from sessile.replication.peer import Peer
     from sessile.token import SessionKey
 
-__all__ = ["LEAVING", "NEED", "NO_ROOM", "Intake", "delta_of", "message_of"]
+__all__ = ["DENIALS", "LEAVING", "NEED", "NO_ROOM", "REFUSED", "Intake", "delta_of", "message_of"]
 
 NEED: Final = 0
 NO_ROOM: Final = 1
 LEAVING: Final = 2
+REFUSED: Final = 3
 """Why a change is denied."""
+DENIALS: Final = {NEED: "need", NO_ROOM: "no_room", LEAVING: "leaving", REFUSED: "refused"}
 
 
 class Intake:
@@ -40,10 +42,14 @@ class Intake:
         self._changed = changed
 
     def take_changed(self, peer: Peer, message: Changed) -> None:
-        """One write; raises RecordError or WireError for one that breaks the protocol."""
+        """One write; raises WireError for one that breaks the protocol. One that is beyond limits costs its session alone."""
         peer.received += 1
         context = self._context
-        delta = delta_of(message, peer.writer)
+        try:
+            delta = delta_of(message, peer.writer)
+        except RecordError as error:
+            self._refuse(peer, message.key, str(error))
+            return
         if context.is_leaving:
             context.send(peer, Denied(peer.received, delta.key, LEAVING))
             return
@@ -52,6 +58,9 @@ class Intake:
         except SessionLimit:
             context.counts["no_room"] += 1
             context.send(peer, Denied(peer.received, delta.key, NO_ROOM))
+            return
+        except SessionTooLarge as error:
+            self._refuse(peer, delta.key, str(error))
             return
         context.counts[outcome.value] += 1
         if outcome is Outcome.NEED:
@@ -64,34 +73,41 @@ class Intake:
             self._changed(delta.key, record)
 
     def take_whole(self, peer: Peer, message: Whole) -> None:
-        """Whole records, to be held."""
+        """Whole records, to be held. One that cannot be is denied, and the message with it; the others are held."""
         peer.received += 1
         context = self._context
-        records = []
-        for key, data in message.items:
-            record = context.replica.read(data, context.now_ms - message.now_ms)
-            if record is None or len(key) != KEY_BYTES:
-                raise WireError("a whole record is none")
-            records.append((key, record))
-        if context.is_leaving and not all(record.state != LIVE for _, record in records):  # ends everybody takes
-            context.send(peer, Denied(peer.received, records[0][0], LEAVING))
+        records = [
+            (key, context.replica.read(data, context.now_ms - message.now_ms) if len(key) == KEY_BYTES else None)
+            for key, data in message.items
+        ]
+        if context.is_leaving and not all(record is not None and record.state != LIVE for _, record in records):
+            context.send(peer, Denied(peer.received, records[0][0], LEAVING))  # but ends everybody takes
             return
+        denied: tuple[bytes, int] | None = None
         for key, record in records:
-            merged = context.replica.merge(key, record, context.now_ms)
-            if merged is None:
-                context.send(peer, Denied(peer.received, key, NO_ROOM))
-                return
+            too_large = context.counts["too_large"]
+            merged = None if record is None else context.replica.merge(key, record, context.now_ms)
+            if record is None or merged is None:  # the others are as good as ever
+                denied = (key, REFUSED if record is None or context.counts["too_large"] > too_large else NO_ROOM)
+                continue
             if merged.version != record.version or merged.state != record.state:
                 self._tell(peer, key)
             self._changed(key, merged)
+        if denied is not None:
+            key, why = denied
+            if why == REFUSED:
+                self._refuse(peer, key, "a whole record that is none, or is beyond limits")
+            else:
+                context.send(peer, Denied(peer.received, key, why))
 
     def take_told(self, peer: Peer, message: Told) -> None:
-        """What this node lacks of records that it holds, or should hold."""
+        """What this node lacks of records that it holds, or should hold. What is none is left out."""
         context = self._context
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
-            if record is None:
-                raise WireError(f"what {peer.name} tells is no record")
+            if record is None or len(key) != KEY_BYTES:
+                context.refuse("refused", f"what {peer.name} tells is no record, or beyond limits", key[:KEY_BYTES])
+                continue
             table = context.replica.table
             is_alive = record.state == LIVE
             if (
@@ -120,11 +136,17 @@ class Intake:
             peer.received_acked = peer.received
             self._context.send(peer, Acked(peer.received))
 
+    def _refuse(self, peer: Peer, key: bytes, problem: str) -> None:
+        """This one is not taken, whatever is done; the link and everything else go on."""
+        key = key if len(key) == KEY_BYTES else b""
+        self._context.refuse("refused", problem, key)
+        self._context.send(peer, Denied(peer.received, key, REFUSED))
+
     def _tell(self, peer: Peer, key: SessionKey) -> None:
         packed = self._context.replica.table.get(key)
         assert packed is not None, "what was just taken is held"
         self._context.counts["told"] += 1
-        self._context.send(peer, Told(self._context.now_ms, ((key, packed),)))
+        self._context.send(peer, Told(self._context.now_ms, ((key, packed),)), is_spare=True)
 
 
 def delta_of(message: Changed, announced: int) -> Delta:

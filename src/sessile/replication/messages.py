@@ -137,7 +137,10 @@ class Acked(Struct, array_like=True, frozen=True, tag=8):
 
 
 class Denied(Struct, array_like=True, frozen=True, tag=9):
-    """One sequenced message was not taken: `why` 0 its base is missing here, 1 no room, 2 the receiver is leaving."""
+    """One sequenced message was not taken, or not all of it.
+
+    `why` 0 its base is missing here, 1 no room, 2 the receiver is leaving, 3 it is no record or beyond limits.
+    """
 
     number: int
     key: bytes

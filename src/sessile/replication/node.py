@@ -32,7 +32,7 @@ from sessile.replication.events import (
     StopAsked,
     Woken,
 )
-from sessile.replication.intake import Intake
+from sessile.replication.intake import DENIALS, Intake
 from sessile.replication.links import Links
 from sessile.replication.membership import Membership, Standing
 from sessile.replication.messages import Beat, Goodbye, Hello, MemberInfo, Members, Rejoin
@@ -87,6 +87,7 @@ class Node:
         self._tombstones = Tombstones(context, self._changed, self._trust)
         self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
         self._pushes = Pushes(context, self._drop)
+        table.may_forget = self._may_forget
         self._touches = Touches(context)
         self._repair = Repair(
             context,
@@ -154,6 +155,10 @@ class Node:
     def is_confirmed(self, key: SessionKey) -> bool:
         """Whether another node is known to hold everything that this one wrote to the session."""
         return self._pushes.is_confirmed(key)
+
+    def _may_forget(self, key: SessionKey) -> bool:
+        """Whether every member that should hear of the end of a session has: its tombstone need not be kept for them."""
+        return not self._pushes.is_open(key)
 
     @property
     def peers(self) -> dict[str, Peer]:
@@ -385,7 +390,7 @@ class Node:
             self._repair.start()
 
     def _denied(self, peer: Peer, message: messages.Denied) -> None:
-        if message.why not in {0, 1, 2}:
+        if message.why not in DENIALS:
             raise WireError(f"a denial has no reason {message.why}")
         peer.take_denied(message.number).denied(message.why)
         if peer.repairing:  # there may be room in the window again

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Pulled, PullStatus
-from sessile.errors import RecordError, WireError
+from sessile.errors import WireError
 from sessile.record import LIVE, Record, merge
 from sessile.replication.events import Answer
 from sessile.replication.messages import Answered, Pull
@@ -196,13 +196,15 @@ class Pulls:
             raise WireError(f"an answer has no status {message.status}")
         status = message.status
         if status in {CURRENT, RECORD}:
-            try:
-                record = Record.parse(message.record).shift(self._context.now_ms - message.now_ms)
-            except RecordError as error:
-                raise WireError(f"an answer holds no record: {error}") from None
-            before = question.have
-            question.have = record if before is None else merge(before, record)
-            question.gained = True
+            record = self._context.replica.read(message.record, self._context.now_ms - message.now_ms)
+            if record is None:  # as if it had not been sure
+                self._context.refuse(
+                    "refused", f"the answer of {peer.name} is no record, or beyond limits", question.key
+                )
+                status = NOT_SURE
+            else:
+                question.have = record if question.have is None else merge(question.have, record)
+                question.gained = True
         question.answered[peer.name] = status
         self._go_on(message.ticket)
 
@@ -352,4 +354,4 @@ class Pulls:
             status = CURRENT if is_current and message.have is not None else RECORD
             data = (record if message.have is None else record.since(message.have)).pack()
         context.counts["answers"] += 1
-        context.send(peer, Answered(message.ticket, status, now_ms, data))
+        context.send(peer, Answered(message.ticket, status, now_ms, data), is_spare=True)

@@ -9,6 +9,7 @@ was denied for want of its base is followed by the whole record, and counts as h
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Acknowledged, Ended
@@ -16,7 +17,7 @@ from sessile.backend import Whole as Born
 from sessile.delta import Delta
 from sessile.record import LIVE
 from sessile.replication.events import Answer
-from sessile.replication.intake import NEED, message_of
+from sessile.replication.intake import DENIALS, NEED, message_of
 from sessile.replication.membership import Standing
 from sessile.replication.messages import Whole, Writing
 
@@ -51,7 +52,7 @@ class _Push:
         self.confirmed: set[str] = set()
         """Who holds it."""
         self.refused: set[str] = set()
-        """Who has no room or is leaving; nobody is asked twice over one link."""
+        """Who has no room, is leaving or does not take it; nobody is asked twice over one link."""
 
 
 class _Wait:
@@ -135,7 +136,11 @@ class Pushes:
         if push.ack != "none" and not push.is_end and targets:
             usual = max((context.peers[name].usual_ms for name in targets if name in context.peers), default=0)
             delay_ms = max(context.config.second_target_ms, round(3 * usual))
-            context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+            context.alarm(delay_ms, lambda: self._one_more(push, lambda: self._again(change), delay_ms))
+
+    def _again(self, change: Change) -> Sequenced | None:
+        """The change as it is sent later: by then this node may have announced another tag."""
+        return message_of(change, self._context.writer) if isinstance(change, Delta) else self._whole(change.key)
 
     def _message(self, change: Change) -> Sequenced | None:
         context = self._context
@@ -170,16 +175,18 @@ class Pushes:
         if is_sent:
             push.sent_to.add(name)
 
-    def _one_more(self, push: _Push, message: Sequenced, delay_ms: int) -> None:
+    def _one_more(self, push: _Push, make: Callable[[], Sequenced | None], delay_ms: int) -> None:
         """Those who have it take long to say so: one more member may."""
         if push not in self._open.get(push.key, ()) or self._is_satisfied(push):
             return
         context = self._context
         for name in context.placement.order(push.key):
             if name in context.peers and name not in push.sent_to | push.confirmed | push.refused:
-                context.counts["second_targets"] += 1
-                self._send_to(push, name, message)
-                context.alarm(delay_ms, lambda: self._one_more(push, message, delay_ms))
+                message = make()
+                if message is not None:
+                    context.counts["second_targets"] += 1
+                    self._send_to(push, name, message)
+                    context.alarm(delay_ms, lambda: self._one_more(push, make, delay_ms))
                 return
 
     # -- from the others ---------------------------------------------------------------------------------------------
@@ -190,7 +197,7 @@ class Pushes:
         self._answer(push.key)
 
     def _denied(self, push: _Push, name: str, why: int) -> None:
-        self._context.counts[f"denied_{('need', 'no_room', 'leaving')[why]}"] += 1
+        self._context.counts[f"denied_{DENIALS[why]}"] += 1
         whole = self._whole(push.key)
         push.sent_to.discard(name)
         if why != NEED:
@@ -198,7 +205,7 @@ class Pushes:
         if whole is not None and why == NEED:
             self._send_to(push, name, whole)
         elif whole is not None and not push.sent_to - push.confirmed:
-            self._one_more(push, whole, self._context.config.second_target_ms)
+            self._one_more(push, lambda: self._whole(push.key), self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
         self._answer(push.key)
 
@@ -223,7 +230,7 @@ class Pushes:
                         if name not in push.sent_to | push.confirmed | push.refused:
                             self._send_to(push, name, whole)
                     if push.refused and not push.is_end and not push.sent_to - push.confirmed:
-                        self._one_more(push, whole, self._context.config.second_target_ms)
+                        self._one_more(push, partial(self._whole, key), self._context.config.second_target_ms)
                 self._close_if_held(push)
             self._answer(key)
 

@@ -353,7 +353,7 @@ class Repair:
                 if packed is not None:
                     items.append((key, packed))
                     size += len(packed)
-            if items and not self._send(peer, items):
+            if items and not self._send(peer, items) and peer.is_overflowed:
                 for key, _ in reversed(items):
                     peer.repairing[key] = None
                     peer.repairing.move_to_end(key, last=False)

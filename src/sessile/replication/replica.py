@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from sessile.delta import Outcome, apply
-from sessile.errors import RecordError, SessionLimit
+from sessile.errors import RecordError, SessionLimit, SessionTooLarge
 from sessile.record import LIVE, TIME_MAX_MS, Record, merge
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Replica:
 
         Raises:
             SessionLimit: there is no room. Nothing was changed.
+            SessionTooLarge: with it, the record is beyond limits. Nothing was changed.
         """
         found = self.table.find(delta.key)
         outcome, record = apply(None if found is None else found[1], delta, now_ms)
@@ -59,7 +60,7 @@ class Replica:
         return outcome, record
 
     def merge(self, key: SessionKey, record: Record, now_ms: int) -> Record | None:
-        """Merge another copy, its times on this node's clock; None where there is no room for it.
+        """Merge another copy, its times on this node's clock; None where there is no room for it, or it is too large.
 
         A copy of a session whose end is remembered becomes its tombstone: whoever sent it is answered with that.
         """
@@ -74,6 +75,9 @@ class Replica:
             self.table.put(key, record)
         except SessionLimit:
             self._counts["no_room"] += 1
+            return None
+        except SessionTooLarge:
+            self._counts["too_large"] += 1
             return None
         return record
 

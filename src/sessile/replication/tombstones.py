@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from sessile.errors import WireError
 from sessile.record import LIVE
 from sessile.replication.messages import TombstonesAsked, TombstonesTold
+from sessile.replication.replica import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,7 +120,12 @@ class Tombstones:
         context = self._context
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
-            if record is None or not record.state:
+            if record is None or len(key) != KEY_BYTES:
+                context.refuse(
+                    "refused", f"an end that {peer.name} tells is no record, or beyond limits", key[:KEY_BYTES]
+                )
+                continue
+            if record.state == LIVE:
                 raise WireError(f"{peer.name} tells of an end that is none")
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:

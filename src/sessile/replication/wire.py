@@ -29,9 +29,14 @@ _decode: Final[Callable[[bytes], Message]] = msgspec.msgpack.Decoder(Message).de
 
 
 def encode(message: Message) -> bytes:
-    """One frame, length prefix included."""
+    """One frame, length prefix included.
+
+    Raises:
+        WireError: it is longer than any receiver takes.
+    """
     payload = _encode(message)
-    assert len(payload) <= FRAME_BYTES_MAX, "what is sent in one frame is bounded by its sender"
+    if len(payload) > FRAME_BYTES_MAX:
+        raise WireError(f"a {type(message).__name__} of {len(payload)} bytes is over the limit of {FRAME_BYTES_MAX}")
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
 
 
@@ -53,10 +58,13 @@ def decode(payload: bytes, *, is_greeting: bool = False) -> Message:
 class Frames:
     """Cuts what a socket brings into frames."""
 
-    __slots__ = ("_buffer", "_limit")
+    __slots__ = ("_awaited", "_buffer", "_limit")
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
+        """The beginning of a frame."""
+        self._awaited = 0
+        """How long it must be before it is looked at again."""
         self._limit = HELLO_BYTES_MAX
 
     def feed(self, data: bytes) -> tuple[bytes, ...]:
@@ -65,7 +73,11 @@ class Frames:
         Raises:
             WireError: a frame announces a length of zero or beyond the limit.
         """
-        data = self._buffer + data if self._buffer else data
+        if self._buffer:
+            self._buffer += data  # joined once it is whole: a long frame comes in hundreds of reads
+            if len(self._buffer) < self._awaited:
+                return ()
+            data = bytes(self._buffer)
         frames = []
         at, end = 0, len(data)
         while end - at >= LENGTH_BYTES:
@@ -74,9 +86,12 @@ class Frames:
                 raise WireError(f"a frame announces {length} bytes; at most {self._limit} are taken here")
             past = at + LENGTH_BYTES + length
             if past > end:
+                self._awaited = past - at
                 break
             frames.append(data[at + LENGTH_BYTES : past])
             self._limit = FRAME_BYTES_MAX
             at = past
-        self._buffer = data[at:]
+        else:
+            self._awaited = LENGTH_BYTES
+        self._buffer = bytearray(data[at:])
         return tuple(frames)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from sessile.delta import Outcome
-from sessile.errors import RecordError, SettingsError, StoreError
+from sessile.errors import RecordError, SettingsError, StoredRecordError, StoreError
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
@@ -200,7 +200,7 @@ class RedisStore:
         try:
             return Pushed(_OUTCOMES[code & ~_SPOILT], self._record(*rest) if rest else None, is_acknowledged)
         except RecordError as error:
-            raise StoreError(f"{self.where} holds what is no session: {error}") from error
+            raise StoredRecordError(f"{self.where} holds what is no session: {error}") from error
 
     async def _run(self, script: _Script, name: bytes, *arguments: Any, ack: str = "none") -> tuple[Any, bool]:
         """What the script says of one session, and whether as many replicas as `ack` demands have it."""

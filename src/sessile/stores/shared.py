@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
 from sessile.delta import Delta, Outcome
-from sessile.errors import SessionLimit, StoreError
+from sessile.errors import SessionLimit, SessionTooLarge, StoredRecordError, StoreError
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
 from sessile.stores.base import FetchStatus, Pushed
@@ -341,7 +341,7 @@ class Shared(Service):
             record = self._owner.table.judged(key, record, self._owner.clock_ms())
             merged = record if packed is None else merge(Record.unpack(packed), record)
             if packed is not None or merged.state != LIVE:
-                with contextlib.suppress(SessionLimit):
+                with contextlib.suppress(SessionLimit, SessionTooLarge):
                     self._owner.table.put(key, merged)
         return merged
 
@@ -359,6 +359,8 @@ class Shared(Service):
         began = loop.time()
         try:
             return await call()
+        except StoredRecordError:
+            raise
         except StoreError:
             if self._outage or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
                 raise
@@ -366,7 +368,12 @@ class Shared(Service):
             return await call()
 
     def _went_away(self, error: StoreError) -> None:
-        """Nobody waits for the store until the probe has reached it."""
+        """Nobody waits for the store until the probe has reached it. One session's record that is none is no reason for that."""
+        if isinstance(error, StoredRecordError):
+            if not self.counts["malformed"]:
+                _LOG.error("%s; end that session, or remove what is stored of it", error)
+            self.counts["malformed"] += 1
+            return
         self.counts["store_errors"] += 1
         if not self._outage:
             self._outage.begin(str(error))
@@ -398,7 +405,8 @@ class Shared(Service):
         if key is None or whole is None:
             await self.store.fetch(_RANDOM.randbytes(16), None)
         else:
-            await self.store.merge(key, whole.shift(-self._owner.clock_ms()), "none")
+            with contextlib.suppress(StoredRecordError):  # the store is well
+                await self.store.merge(key, whole.shift(-self._owner.clock_ms()), "none")
 
     def _lose(self, key: SessionKey) -> None:
         """The store may not have all that is known here."""

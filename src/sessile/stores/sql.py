@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
-from sessile.errors import RecordError, StoreError
+from sessile.errors import RecordError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork
 from sessile.record import ENDED, LIVE, ROTATED, Record, merge
 from sessile.stores.base import Fetched, FetchStatus, Pushed
@@ -279,6 +279,8 @@ class SqlStore:
         content = timeless(record)
         new = _RANDOM.getrandbits(_REVISION_BITS)
         values = kept(content)
+        if record.state == LIVE and not record.travels(len(values["new_record"])):
+            raise RecordError("what servers wrote at the same time adds up to more than any of them takes")
         self._lately.pop(key, None)
         if not await self._change(
             statement, {**values, "key": key, "known_revision": revision, "new_revision": new, **more}
@@ -414,7 +416,9 @@ class SqlStore:
                     f"`sessile schema {self._target.dialect}://` prints it"
                 ) from None
             raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
-        except (SQLAlchemyError, OSError, RecordError) as error:
+        except RecordError as error:
+            raise StoredRecordError(f"{self.where}: {reason(error, self._target.password)}") from None
+        except (SQLAlchemyError, OSError) as error:
             raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
 
     async def _wait(self, tried: int) -> None:
