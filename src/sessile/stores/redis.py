@@ -1,9 +1,12 @@
 """Sessions in Redis or Valkey: one server, one behind Sentinels, or a cluster.
 
-A session is one string that holds what `Record.pack` gives, its times on the server's clock; the server itself drops it when
-nobody may want it any longer. Whatever reads or changes one is a script (`redis.lua`), one atomic step and one trip; WAIT
-goes along in the same trip where replicas are to acknowledge. Every call is bounded by `timeout_s`, and every failure is a
-`StoreError` of one line.
+A session is one string that holds what `Record.pack` gives, its times on the server's clock, and the session's key; the
+server itself drops it when nobody may want it any longer. Whatever reads or changes one is a script (`lua/`), one atomic
+step and one trip; WAIT goes along in the same trip where replicas are to acknowledge. Every call is bounded by `timeout_s`,
+and every failure is a `StoreError` of one line.
+
+Every answer names the session that it speaks of. One that names another came over a connection that somebody else uses as
+well, such as a process that was forked: it is refused, counted, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
     from sessile.delta import Delta
     from sessile.record import Version
     from sessile.stores.base import Channel
-    from sessile.stores.redis_links import Answer, Command
-    from sessile.stores.redis_servers import Servers
+    from sessile.stores.redis_links import Answer, Check, Command
+    from sessile.stores.redis_servers import IsAnswer, Servers
     from sessile.token import SessionKey
 
 __all__ = ["RedisStore"]
@@ -101,7 +104,8 @@ class RedisStore:
         rotation_grace_ms: int = 10_000,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """`malformed`: what stood under a session's key and was no record; `foreign_messages`: the same in the channel."""
+        """`malformed`: what stood under a session's key and was no record of it; `foreign_messages`: the same in the channel;
+        `misdirected`: answers that speak of another session than the one that was asked for."""
         self.where, self.is_single, self._connect = _reached_at(at)
         # Braces would put all sessions into one slot of a cluster.
         self._prefix = f"{cluster}:".replace("%", "%25").replace("{", "%7B").replace("}", "%7D").encode()
@@ -120,8 +124,7 @@ class RedisStore:
         """Connect, and see that the store is one that will do. What cannot be reached now may be later."""
         if self._servers is None:
             self._servers = self._connect()
-        replies, _ = await self._trip(None, [("INFO", "server"), ("INFO", "memory")])
-        server, memory = map(info_of, replies)
+        server, memory = map(info_of, (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies)
         version = server.get("redis_version", "")
         if re.match(r"\d", version) and int(version.partition(".")[0]) < OLDEST:
             raise StoreError(f"{self.where} has version {version}, and {OLDEST}.0 is the oldest that will do")
@@ -139,13 +142,13 @@ class RedisStore:
             await servers.close()
 
     async def fetch(self, key: SessionKey, have: Version | None) -> Fetched:
-        reply = await self._fetch(self._prefix + key, have)
-        if reply is None:
+        said = await self._fetch(key, have)
+        if not said:
             return Fetched(FetchStatus.NONE)
-        if reply == 0:
+        if said[0] == 0:
             return Fetched(FetchStatus.CURRENT)
         try:
-            return Fetched(FetchStatus.RECORD, self._record(*reply))
+            return Fetched(FetchStatus.RECORD, self._record(key, *said))
         except RecordError:
             self.counts["malformed"] += 1
             return Fetched(FetchStatus.NONE)
@@ -164,7 +167,7 @@ class RedisStore:
             def command(some: Sequence[bytes], way: tuple[str, str] = way) -> Command:
                 return (*way, len(some), *some, *(ago_ms[key] for key in some))
 
-            replies = await self._bounded(partial(_each, keys, command))
+            replies = await self._bounded(partial(_each, keys, command, self._is_of_first))
             if not is_any(replies, "NOSCRIPT"):
                 break
         self._refuse(replies)
@@ -181,39 +184,52 @@ class RedisStore:
 
     # -- how -----------------------------------------------------------------------------------------------------------
 
-    async def _fetch(self, name: bytes, have: Version | None) -> Any:
+    async def _fetch(self, key: SessionKey, have: Version | None) -> list[Any]:
         """Nothing, or 0 for what the asker has, or the record's bytes and the time."""
         if have is not None:
-            reply, _ = await self._run(_FETCH, name, _encode(have))
-            return reply
-        replies, _ = await self._trip(name, [("GET", name), ("TIME",)])
+            said, _ = await self._run(_FETCH, key, _encode(have))
+            return said
+        name = self._prefix + key
+        asked = [("GET", name), ("ECHO", key), ("TIME",)]
+        replies = (await self._trip(name, asked, is_answered=partial(self._is_of, key, 1))).replies
         if is_any(replies[:1], "WRONGTYPE"):
             replies[0] = b""  # no record of ours
         self._refuse(replies)
-        return None if replies[0] is None else replies
+        data, _, clock = replies
+        return [] if data is None else [data, clock]
 
     async def _push(self, script: _Script, key: SessionKey, change: bytes, ack: str) -> Pushed:
-        reply, is_acknowledged = await self._run(script, self._prefix + key, change, *self._limits, ack=ack)
-        code, *rest = reply if isinstance(reply, list) else [reply]
+        said, answer = await self._run(script, key, change, *self._limits, "", ack=ack)
+        code, *rest = said
         if code & _SPOILT:
             self.counts["malformed"] += 1
         try:
-            return Pushed(_OUTCOMES[code & ~_SPOILT], self._record(*rest) if rest else None, is_acknowledged)
+            record = self._record(key, *rest) if rest else None
         except RecordError as error:
             raise StoredRecordError(f"{self.where} holds what is no session: {error}") from error
+        return Pushed(_OUTCOMES[code & ~_SPOILT], record, answer.is_acknowledged)
 
-    async def _run(self, script: _Script, name: bytes, *arguments: Any, ack: str = "none") -> tuple[Any, bool]:
-        """What the script says of one session, and whether as many replicas as `ack` demands have it."""
+    async def _run(
+        self, script: _Script, key: SessionKey, *arguments: Any, ack: str = "none"
+    ) -> tuple[list[Any], Answer]:
+        """What the script says of one session, and the answer it came with."""
+        name = self._prefix + key
         for way in script.ways:
             command = (*way, 1, name, *arguments)
-            replies, is_acknowledged = await self._trip(name, [command], Wait(ack, self._wait_ms))
-            if not is_any(replies, "NOSCRIPT"):
+            answer = await self._trip(name, [command], Wait(ack, self._wait_ms), partial(self._is_of, key, 0))
+            if not is_any(answer.replies, "NOSCRIPT"):
                 break
-        self._refuse(replies)
-        return replies[0], is_acknowledged
+        self._refuse(answer.replies)
+        return answer.replies[0][1:], answer
 
-    async def _trip(self, name: bytes | None, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
-        return await self._bounded(lambda servers: servers.trip(name, commands, wait))
+    async def _trip(
+        self,
+        name: bytes | None,
+        commands: Sequence[Command],
+        wait: Wait = UNWAITED,
+        is_answered: Check | None = None,
+    ) -> Answer:
+        return await self._bounded(lambda servers: servers.trip(name, commands, wait, is_answered))
 
     async def _bounded(self, ask: Callable[[Servers], Awaitable[_T]]) -> _T:
         """An answer in time, or a StoreError."""
@@ -234,16 +250,30 @@ class RedisStore:
             if isinstance(reply, Exception):
                 raise StoreError(f"{self.where} {reason_of(reply)}") from reply
 
-    def _record(self, data: bytes, clock: list[bytes]) -> Record:
-        """A record as the server holds it, by the time that it shows. Raises RecordError."""
+    def _is_of(self, key: SessionKey, place: int, replies: Sequence[Any]) -> bool:
+        """Whether the reply at this place names the session that was asked for; counts those that name another."""
+        reply = replies[place]
+        is_of_it = isinstance(reply, Exception) or (reply[:1] == [key] if isinstance(reply, list) else reply == key)
+        self.counts["misdirected"] += not is_of_it
+        return is_of_it
+
+    def _is_of_first(self, names: Sequence[bytes], reply: Any) -> bool:
+        return self._is_of(names[0][len(self._prefix) :], 0, [reply])
+
+    def _record(self, key: SessionKey, data: bytes, clock: list[bytes]) -> Record:
+        """A session's record as the server holds it, by the time that it shows. Raises RecordError."""
+        if not data.endswith(key):
+            raise RecordError("these bytes are no record of this session")
         now_ms = int(clock[0]) * 1_000 + int(clock[1]) // 1_000
-        record = Record.parse(data).shift(-now_ms)
+        record = Record.parse(data[: -len(key)]).shift(-now_ms)
         is_seen_enough = record.state == ROTATED and record.ended_ms + self._limits[0] <= 0
         return record.end(ENDED, 0) if is_seen_enough else record
 
 
-async def _each(keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], servers: Servers) -> list[Any]:
-    return await servers.each(keys, command)
+async def _each(
+    keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], is_answer: IsAnswer, servers: Servers
+) -> list[Any]:
+    return await servers.each(keys, command, is_answer)
 
 
 def _reached_at(at: Any) -> tuple[str, bool, Callable[[], Servers]]:

@@ -36,7 +36,7 @@ PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 
 _RANDOM: Final = SystemRandom()
-_decode: Final = msgspec.msgpack.Decoder(tuple[bytes, bool, tuple[Stamp, ...]]).decode
+_decode: Final = msgspec.msgpack.Decoder(tuple[bytes, bool, tuple[Stamp, ...], bytes]).decode
 
 
 async def listen(
@@ -129,7 +129,7 @@ class _Subscription:
 
     def _tell(self, data: bytes, told: Callable[[Channel], None]) -> None:
         try:
-            key, is_over, heads = _decode(data)
+            key, is_over, heads, _ = _decode(data)
         except msgspec.MsgspecError:
             self._counts["foreign_messages"] += 1
         else:

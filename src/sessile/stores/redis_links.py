@@ -3,7 +3,8 @@
 The connections are redis-py's (authentication, TLS, parsing); they are kept here, and not in its pool, so that every command
 of a trip goes over one of them: WAIT speaks of the writes of its own connection. Before the first trip a connection has to
 show that its server is a primary. A refusal by the server is a reply, an exception as a value; a connection that does not
-work is `LinkLost`. Nothing here waits by itself: whoever makes a trip bounds it.
+work is `LinkLost`, as is one whose replies belong to another question. Nothing here waits by itself: whoever makes a trip
+bounds it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 __all__ = [
     "UNWAITED",
     "Answer",
+    "Check",
     "Command",
     "LinkLost",
     "Links",
@@ -36,6 +39,8 @@ __all__ = [
 ]
 
 Command = tuple[Any, ...]
+Check = Callable[[list[Any]], bool]
+"""Whether replies belong to what was asked; a refusal always does."""
 LINKS_MAX: Final = 64
 """So many trips to one server at once; others wait."""
 ROLE_FRESH_S: Final = 1.0
@@ -91,6 +96,8 @@ class Answer(NamedTuple):
     replies: list[Any]
     is_acknowledged: bool
     """As many replicas as were to have it do."""
+    since_s: float = 0.0
+    """Since when this server has been the one to ask, on the clock that counts from the machine's start."""
 
 
 class LinkLost(Exception):
@@ -117,10 +124,19 @@ class Links:
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(LINKS_MAX)
         self._asked_s = 0.0
+        self._since_s = time.monotonic()
         self.replicas_seen_s = replicas_seen_s
 
-    async def trip(self, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
+    async def trip(
+        self, commands: Sequence[Command], wait: Wait = UNWAITED, is_answered: Check | None = None
+    ) -> Answer:
         """The replies to these commands, sent at once over one connection.
+
+        Args:
+            commands: what to say.
+            wait: how many replicas are to have it.
+            is_answered: looks at the replies. Those of another question show that the connection has been used by somebody
+                else: it is closed, with all that were free beside it.
 
         Raises:
             LinkLost: no connection worked, a fresh one included.
@@ -128,10 +144,10 @@ class Links:
         async with self._room:
             while self._free:
                 try:
-                    return await self._over(self._free.pop(), commands, wait)
+                    return await self._over(self._free.pop(), commands, wait, is_answered)
                 except LinkLost:  # it may have been closed long ago, and so may the others
                     await self._drop_free()
-            return await self._over(await self.connected(), commands, wait)
+            return await self._over(await self.connected(), commands, wait, is_answered)
 
     async def connected(self) -> Any:
         """A new connection, for whoever keeps it; its server is a primary where it has to be.
@@ -158,7 +174,9 @@ class Links:
         self.is_closed = True
         await self._drop_free()
 
-    async def _over(self, connection: Any, commands: Sequence[Command], wait: Wait) -> Answer:
+    async def _over(
+        self, connection: Any, commands: Sequence[Command], wait: Wait, is_answered: Check | None
+    ) -> Answer:
         asks_role = self._must_be_primary and time.monotonic() - self._asked_s > ROLE_FRESH_S
         wanted = self._wanted(wait.ack)
         sent = [*commands]
@@ -173,13 +191,15 @@ class Links:
             copies = replies.pop() if wanted else 0
             if isinstance(copies, Exception):
                 raise copies
+            if is_answered is not None and not is_answered(replies):
+                raise LinkLost("answers another question")
         if copies < wanted:
             self._asked_s = 0.0
         if self.is_closed:
             await drop(connection)
         else:
             self._free.append(connection)
-        return Answer(replies, copies >= wanted)
+        return Answer(replies, copies >= wanted, self._since_s)
 
     def _wanted(self, ack: str) -> int:
         """How many replicas must have a write before it counts as acknowledged."""

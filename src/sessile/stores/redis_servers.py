@@ -12,7 +12,7 @@ from hashlib import blake2b
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sessile.stores.redis_links import UNWAITED, Answer, LinkLost, Links, Wait, code_of, info_of, reason_of
+from sessile.stores.redis_links import UNWAITED, Answer, Check, LinkLost, Links, Wait, code_of, info_of, reason_of
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Dial = Callable[[str, int], Callable[[], Any]]
     """Makes, for a host and a port, what makes connections to it."""
+    IsAnswer = Callable[[Sequence[bytes], Any], bool]
+    """Whether a reply belongs to a command about these keys."""
 
 __all__ = ["Cluster", "Sentinels", "Servers", "Single"]
 
@@ -40,14 +42,28 @@ STRAGGLERS_S: Final = 0.1
 class Servers(Protocol):
     """The servers of one store. Whatever fails may be tried again, and finds the primary of that moment."""
 
-    async def trip(self, key: bytes | None, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
+    async def trip(
+        self,
+        key: bytes | None,
+        commands: Sequence[Command],
+        wait: Wait = UNWAITED,
+        is_answered: Check | None = None,
+    ) -> Answer:
         """Replies of the primary that holds this key, or of any; after a failover it is the new one.
+
+        Args:
+            key: what the commands are about, if they are about one key.
+            commands: what to say, over one connection.
+            wait: how many replicas are to have it.
+            is_answered: whether the replies belong to these commands; a connection for which they do not is given up.
 
         Raises:
             LinkLost: it does not work, nor does another in its place.
         """
 
-    async def each(self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command]) -> list[Any]:
+    async def each(
+        self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], is_answer: IsAnswer
+    ) -> list[Any]:
         """Replies to one command about these keys, made into as many as it takes. Raises LinkLost."""
 
     async def links(self, key: bytes | None) -> Links:
@@ -76,11 +92,17 @@ class Single:
         self._finding = asyncio.Lock()
         self._replicas_seen_s = 0.0
 
-    async def trip(self, key: bytes | None, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
+    async def trip(
+        self,
+        key: bytes | None,
+        commands: Sequence[Command],
+        wait: Wait = UNWAITED,
+        is_answered: Check | None = None,
+    ) -> Answer:
         for is_last in (False, True):
             links = await self.links(key)
             try:
-                answer = await links.trip(commands, wait)
+                answer = await links.trip(commands, wait, is_answered)
             except LinkLost:
                 await self._forget(links)
                 if is_last:
@@ -91,8 +113,12 @@ class Single:
                 await self._forget(links)
         return answer
 
-    async def each(self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command]) -> list[Any]:
-        return (await self.trip(None, [command(some) for some in _batched(keys)])).replies
+    async def each(
+        self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], is_answer: IsAnswer
+    ) -> list[Any]:
+        batches = list(_batched(keys))
+        commands = [command(some) for some in batches]
+        return (await self.trip(None, commands, is_answered=lambda replies: all(map(is_answer, batches, replies)))).replies
 
     async def links(self, key: bytes | None) -> Links:
         del key
@@ -167,7 +193,8 @@ class Sentinels(Single):
     async def _ask(self, links: Links) -> tuple[int, Host, int]:
         """What one Sentinel says: the epoch of the last failover, the primary, and its replicas."""
         name = self._name
-        replies, _ = await links.trip([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), ("SENTINEL", "MASTER", name)])
+        asked = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), ("SENTINEL", "MASTER", name)]
+        replies = (await links.trip(asked)).replies
         for reply in replies:
             if isinstance(reply, Exception):
                 raise LinkLost(f"has a Sentinel that {reason_of(reply)}") from reply
@@ -201,12 +228,21 @@ class Cluster:
         """First slot, last slot, and who is their primary."""
         self._mapping = asyncio.Lock()
 
-    async def trip(self, key: bytes | None, commands: Sequence[Command], wait: Wait = UNWAITED) -> Answer:
+    async def trip(
+        self,
+        key: bytes | None,
+        commands: Sequence[Command],
+        wait: Wait = UNWAITED,
+        is_answered: Check | None = None,
+    ) -> Answer:
         host, is_asking, is_lost = None, False, False
         for _ in range(REDIRECTS_MAX):
             links = self._node(host) if host else await self.links(key)
             try:
-                answer = await links.trip([("ASKING",), *commands] if is_asking else commands, wait)
+                if is_asking:
+                    answer = await links.trip([("ASKING",), *commands], wait, _after_asking(is_answered))
+                else:
+                    answer = await links.trip(commands, wait, is_answered)
             except LinkLost:
                 await self._forget(links)
                 if is_lost:
@@ -218,17 +254,19 @@ class Cluster:
                 self._slots = []
             host, is_asking = redirect(replies), is_any(replies, "ASK")
             if host is None:
-                return Answer(replies, answer.is_acknowledged)
+                return Answer(replies, answer.is_acknowledged, answer.since_s)
             if not is_asking:
                 self._slots = []  # the map is old; this trip goes where it was told to
         raise LinkLost("is a cluster whose nodes send us from one to the other")
 
-    async def each(self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command]) -> list[Any]:
+    async def each(
+        self, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], is_answer: IsAnswer
+    ) -> list[Any]:
         by_node: dict[Links, list[bytes]] = defaultdict(list)
         for key in keys:
             by_node[await self.links(key)].append(key)
         batches = [(links, some) for links, all_ in by_node.items() for some in _batched(all_)]
-        replies = await asyncio.gather(*(self._each_on(links, some, command) for links, some in batches))
+        replies = await asyncio.gather(*(self._each_on(links, some, command, is_answer) for links, some in batches))
         return list(itertools.chain(*replies))
 
     async def links(self, key: bytes | None) -> Links:
@@ -256,17 +294,27 @@ class Cluster:
             await links.close()
 
     async def _each_on(
-        self, links: Links, keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command]
+        self,
+        links: Links,
+        keys: Sequence[bytes],
+        command: Callable[[Sequence[bytes]], Command],
+        is_answer: IsAnswer,
     ) -> list[Any]:
         """One command for each key, on one node; those that it does not take go where they belong."""
+        alone = [[key] for key in keys]
         try:
-            replies, _ = await links.trip([command([key]) for key in keys])
+            replies = (
+                await links.trip(
+                    [command(key) for key in alone],
+                    is_answered=lambda replies: all(map(is_answer, alone, replies)),
+                )
+            ).replies
         except LinkLost:
             await self._forget(links)
             replies = [LinkLost()] * len(keys)
         for at, key in enumerate(keys):
             if isinstance(replies[at], LinkLost) or redirect([replies[at]]):
-                (replies[at],), _ = await self.trip(key, [command([key])])
+                (replies[at],) = (await self.trip(key, [command([key])])).replies
         return replies
 
     def _node(self, host: Host) -> Links:
@@ -301,7 +349,7 @@ class Cluster:
         """The map as one node knows it: first slot, last slot, the primary, and its replicas."""
         if host not in self._askers:
             self._askers[host] = Links(self._dial(*host), must_be_primary=False)
-        (reply,), _ = await self._askers[host].trip([("CLUSTER", "SLOTS")])
+        (reply,) = (await self._askers[host].trip([("CLUSTER", "SLOTS")])).replies
         if isinstance(reply, Exception):
             raise LinkLost(reason_of(reply)) from reply
         if not reply:
@@ -310,6 +358,11 @@ class Cluster:
             (first, last, *((node[0].decode() if node[0] else host[0], node[1]) for node in nodes))
             for first, last, *nodes in reply
         ]
+
+
+def _after_asking(is_answered: Check | None) -> Check | None:
+    """The same check, where another reply stands before those that it looks at."""
+    return None if is_answered is None else lambda replies: is_answered(replies[1:])
 
 
 def _run_id(answer: Answer) -> str:

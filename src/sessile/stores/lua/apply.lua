@@ -101,17 +101,20 @@ local delta = delta_of(change)
 local wanted = {}
 for _, name in ipairs(delta.names) do wanted[name] = true end
 local it, spoilt = held(wanted)
-if not it then return NEED + spoilt end
-local outcome, result = refusal(it, delta), it.text
-if outcome == NEED then return NEED end
+if not it then return answer(NEED + spoilt) end
+local outcome, result = refusal(it, delta), nil
+if outcome == NEED then return answer(NEED) end
 if not outcome then
   local mine = enter(it, delta)
   it.touched, outcome = math.max(it.touched, now), APPLIED
   result = keep(it, it.state ~= ENDED and fields_after(it, delta, mine))
   tell(it)
+elseif outcome == KNOWN then
+  keep_as_it_is(it)
+  result = it.text .. bare_key
 end
 local head = it.heads[1] + 1
 if it.state == LIVE and #it.heads == 1 and it.tags[head] == delta.tag and it.counters[head] == delta.counter then
-  return outcome
+  return answer(outcome)
 end
-return {outcome, result, clock}
+return answer(outcome, result)

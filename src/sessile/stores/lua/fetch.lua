@@ -1,10 +1,10 @@
 -- Whether the session under a key holds more than the asker has, and if so, the session.
 --
 -- KEYS: the session's key. ARGV: the version that the asker has, a packed map.
--- Gives nothing, or 0 where the asker has all of it, or the record as it stands and the time.
+-- Gives the session's key, and with it 0 where the asker has all of it, or the record as it stands and the time.
 
 local byte, sub = string.byte, string.sub
-local have = ARGV[1]
+local have, bare_key = ARGV[1], sub(KEYS[1], -16)
 
 -- The place behind an integer of any size.
 local function behind(text, at)
@@ -34,7 +34,7 @@ end
 
 -- Live, and all that it holds is known: an end moves no version.
 local function is_current(text)
-  if byte(text, 1) ~= 0x99 or byte(text, 2) ~= 0 then return false end
+  if byte(text, 1) ~= 0x99 or byte(text, 2) ~= 0 or sub(text, -16) ~= bare_key then return false end
   local at = version_at(text)
   if sub(text, at, at + #have - 1) == have then return true end
   local known = version(have, 1)
@@ -45,11 +45,11 @@ local function is_current(text)
 end
 
 local text = redis.pcall('GET', KEYS[1])
-if not text then return false end
+if not text then return {bare_key} end
 if type(text) == 'table' then
   if not text.err:find('^WRONGTYPE') then return text end
   text = '' -- no record of ours
 end
 local is_read, is_known = pcall(is_current, text)
-if is_read and is_known then return 0 end
-return {text, redis.call('TIME')}
+if is_read and is_known then return {bare_key, 0} end
+return {bare_key, text, redis.call('TIME')}

@@ -127,7 +127,5 @@ else
   fields, is_news, is_more = sub(change, it.fields_from), true, false
 end
 local result = keep(it, fields)
-if is_news then tell(it) end
-local outcome = (is_news and APPLIED or KNOWN) + spoilt
-if is_more then return {outcome, result, clock} end
-return outcome
+if is_news or ARGV[5] ~= '' then tell(it) end -- who ends a session waits until that was heard, known as it may be
+return answer((is_news and APPLIED or KNOWN) + spoilt, is_more and result)

@@ -1,11 +1,14 @@
 -- A session's record inside Redis or Valkey: how it is read, kept and told of. `apply.lua` or `merge.lua` follows.
 --
--- One session is one string, laid out as `Record.pack` lays it out, its times on this server's clock. It is read by hand, not
--- by cmsgpack: the order of a map counts here, integers go beyond 2^53, and what does not change is copied byte by byte.
--- Every reader takes a text and a place in it, and gives what it read and the place behind; what cannot be read raises.
+-- One session is one string, laid out as `Record.pack` lays it out, its times on this server's clock, and behind it the key
+-- of the session. It is read by hand, not by cmsgpack: the order of a map counts here, integers go beyond 2^53, and what does
+-- not change is copied byte by byte. Every reader takes a text and a place in it, and gives what it read and the place behind;
+-- what cannot be read raises.
 --
--- KEYS: the session's key. ARGV: the change, rotation_grace_ms, tombstone_keep_ms, and the channel.
--- Gives an outcome, or an outcome, the record and the time where the record holds more than the change lets its maker know.
+-- KEYS: the session's key. ARGV: the change, rotation_grace_ms, tombstone_keep_ms, the channel, and who is to be told that an
+-- end was heard of, or nothing.
+-- Gives the session's key and an outcome, and with them the record and the time where the record holds more than the change
+-- lets its maker know.
 
 local byte, char, sub, concat, floor = string.byte, string.char, string.sub, table.concat, math.floor
 local number_at, packed = struct.unpack, struct.pack
@@ -16,6 +19,7 @@ local SPOILT = 4 -- added to an outcome where something stood under the key that
 local NO_FIELDS = '\128'
 
 local key, change, grace_ms, keep_ms = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local bare_key = sub(key, -16) -- without what every name in this store begins with
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 
@@ -222,32 +226,45 @@ local function record_bytes(it, fields)
 end
 
 -- Put it under the key for as long as anybody may want it; its bytes.
+--
+-- An end is kept until the session's own deadline, after which no copy of the session is served anywhere, and for
+-- tombstone_keep beyond it: a copy's deadline is late by as long as the copy was on its way.
 local function keep(it, fields)
   local due
   if it.state == LIVE then
     due = math.min(it.touched + it.idle + floor(it.idle / 10 + 0.5), it.deadline)
   else
-    due = it.ended + math.max(keep_ms, it.state == ROTATED and grace_ms or 0)
+    due = math.max(it.deadline, it.ended) + math.max(keep_ms, it.state == ROTATED and grace_ms or 0)
   end
   local text = record_bytes(it, fields)
-  redis.call('SET', key, text, 'PXAT', string.format('%.0f', math.max(due, 1)))
-  return text
+  redis.call('SET', key, text .. bare_key, 'PXAT', string.format('%.0f', math.max(due, 1)))
+  return text .. bare_key
 end
 
+-- The same bytes once more, and for as long: WAIT speaks of what its connection wrote, so that a change that is known already
+-- is confirmed by those replicas only that have it.
+local function keep_as_it_is(it) redis.call('SET', key, it.text .. bare_key, 'KEEPTTL') end
+
 local function tell(it)
-  local out = {'\147\196\16', sub(key, -16), it.state == LIVE and '\194' or '\195', count_bytes(#it.heads, 0x90, 0xdc)}
+  local out = {'\148\196\16', bare_key, it.state == LIVE and '\194' or '\195', count_bytes(#it.heads, 0x90, 0xdc)}
   for _, place in ipairs(it.heads) do
     out[#out + 1] = '\146' .. integer_bytes(it.counters[place + 1]) .. integer_bytes(it.tags[place + 1])
   end
+  out[#out + 1] = '\196' .. char(#ARGV[5]) .. ARGV[5]
   redis.call('PUBLISH', ARGV[4], concat(out))
+end
+
+local function answer(outcome, result)
+  if result then return {bare_key, outcome, result, clock} end
+  return {bare_key, outcome}
 end
 
 -- What stands under the key, with those fields that are wanted; or nothing, and SPOILT where it is no record.
 local function held(wanted)
   local text = redis.pcall('GET', key)
   if not text then return nil, 0 end
-  if type(text) ~= 'string' then return nil, SPOILT end
-  local is_read, it = pcall(record, text)
+  if type(text) ~= 'string' or sub(text, -16) ~= bare_key then return nil, SPOILT end
+  local is_read, it = pcall(record, sub(text, 1, -17))
   if is_read then is_read, it = pcall(fields_of, it, wanted) end
   if is_read then return aged(it), 0 end
   return nil, SPOILT

@@ -2,6 +2,7 @@
 --
 -- KEYS: their keys. ARGV: for each, how many milliseconds ago. What is not there, is over, or was used later is left alone.
 -- Only the time is written, where it stands in the record, and not the record as a whole.
+-- Gives the first of the keys and how many were touched.
 
 local byte, unpack_number, min, floor = string.byte, struct.unpack, math.min, math.floor
 local SIZES = {[0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8'}
@@ -37,4 +38,4 @@ for i, key in ipairs(KEYS) do
     return touched -- the server refuses
   end
 end
-return count
+return {string.sub(KEYS[1], -16), count}
