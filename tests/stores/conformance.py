@@ -239,7 +239,7 @@ class StoreConformance(ContentConformance):
 
     @in_place
     async def test_a_tombstone_is_kept_and_then_forgotten(self, rig: Rig) -> None:
-        """It outlives the session's own limits, and goes after `tombstone_keep`."""
+        """It outlives the session's own limits, and goes `tombstone_keep` after its deadline."""
         brief = await rig.another(tombstone_keep_ms=1_000, rotation_grace_ms=0)
         long, short = fresh_key(), fresh_key()
         for key, store in ((long, rig.store), (short, brief)):
@@ -248,6 +248,25 @@ class StoreConformance(ContentConformance):
         assert (await rig.held(short)).state == ENDED
         await rig.until_gone(short)
         assert (await rig.held(long)).state == ENDED
+
+    @pytest.mark.parametrize("state", [ROTATED, ENDED])
+    @in_place
+    async def test_an_end_outlives_every_copy_that_can_contradict_it(self, rig: Rig, state: int) -> None:
+        """Until the session's own deadline a copy may come from anywhere: however short `tombstone_keep`, it is over."""
+        brief = await rig.another(tombstone_keep_ms=1, rotation_grace_ms=1)
+        key, record = fresh_key(), new(a=b"1")
+        written, delta = write(record, key, B, a=b"2")
+        await brief.merge(key, record, "one")
+        await brief.merge(key, record.end(state, 0), "one")
+        for _ in range(3):
+            await rig.place.pass_time(50)
+            await brief.expire(1_000)
+            status, held = await brief.fetch(key, record.version)
+            assert status is FetchStatus.RECORD and held is not None and held.state == ENDED
+        for rest in ((await brief.apply(delta, "one")).rest, (await brief.merge(key, written, "one")).rest):
+            assert rest is not None and rest.state == ENDED and not rest.fields
+        await rig.place.pass_time(50)
+        assert (await brief.expire(1_000)) == 0 and (await rig.held(key)).state == ENDED
 
     @in_place
     async def test_many_are_touched_at_once(self, rig: Rig) -> None:

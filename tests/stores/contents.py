@@ -6,6 +6,7 @@ import asyncio
 import functools
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +102,38 @@ class ContentConformance:
             held = await rig.held(key)
             assert same(held, merge(added, assigned))
             assert (held.fields["n"].value, held.fields["n"].added, held.fields["fresh"].added) == (b"\x01", 0, 1)
+
+    @pytest.mark.parametrize("is_whole", [False, True])
+    @in_place
+    async def test_a_count_belongs_to_one_assignment(self, rig: Rig, is_whole: bool) -> None:  # noqa: FBT001
+        """Two parallel assignments have the same counter: what was added under the lower one is not added to the other."""
+        key, base = fresh_key(), new(n=b"\x05")
+        low, assigns_low = write(base, key, B, n=b"\x01")
+        high, assigns_high = write(base, key, C, n=b"\x02")
+        assert low.heads[0].counter == high.heads[0].counter and low.heads < high.heads
+        added, counts = write(low, key, 99, {"n": 7})
+        await rig.store.merge(key, base, "one")
+        if is_whole:
+            await rig.store.merge(key, high, "one")
+            await rig.store.merge(key, added, "one")
+        else:
+            for delta in (assigns_low, assigns_high, counts):
+                assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
+        held = await rig.held(key)
+        assert same(held, merge(high, added)) and (held.fields["n"].value, held.fields["n"].added) == (b"\x02", 0)
+
+    @in_place
+    async def test_a_write_supersedes_what_it_was_made_on_and_no_more(self, rig: Rig) -> None:
+        """The writer of its base has written since: that later write stays a head beside the new one."""
+        key, base = fresh_key(), new(a=b"1")
+        since, later = write(base, key, A, a=b"later")
+        other, delta = write(base, key, B, b=b"other")
+        await rig.store.merge(key, base, "one")
+        assert (await rig.store.apply(later, "one")).outcome is Outcome.APPLIED
+        pushed = await rig.store.apply(delta, "one")
+        joined = merge(since, other)
+        assert len(joined.heads) == 2 and pushed.outcome is Outcome.APPLIED and same(pushed.rest, joined)
+        assert same(await rig.held(key), joined)
 
     @in_place
     async def test_the_base_of_a_count_may_be_gone(self, rig: Rig) -> None:

@@ -11,11 +11,13 @@ from tests.record_model import A, B, born, wrote
 
 KEEP = Keep(tombstone_keep_ms=10_000, rotation_grace_ms=1_000)
 NOW_MS = 1_700_000_000_000
+KEY = b"k" * 16
 
 
 def row_of(record: Record, now_ms: int = NOW_MS) -> Row:
     """The row of a record whose times are durations, read at once."""
     return Row(
+        KEY,
         now_ms,
         1,
         record.idle_ms,
@@ -42,14 +44,17 @@ def test_a_record_comes_back(state: int) -> None:
 
 
 def test_a_row_is_over_when_its_time_has_come() -> None:
-    """A live one a tenth after its idle time or at its deadline, an ended one when its tombstone was kept long enough."""
+    """A live one a tenth after its idle time or at its deadline; an ended one well after its deadline, or its end."""
     assert not row_of(session(), NOW_MS + 549).is_over(KEEP)
     assert row_of(session(), NOW_MS + 550).is_over(KEEP)
     assert row_of(session(deadline_ms=300), NOW_MS + 300).is_over(KEEP)
     for state in (ROTATED, ENDED):
         ended = session().end(state, 0)
-        assert not row_of(ended, NOW_MS + 9_999).is_over(KEEP)
-        assert row_of(ended, NOW_MS + 10_000).is_over(KEEP)
+        assert not row_of(ended, NOW_MS + 17_999).is_over(KEEP)
+        assert row_of(ended, NOW_MS + 18_000).is_over(KEEP)
+        late = session(deadline_ms=-1).end(state, 0)
+        assert not row_of(late, NOW_MS + 9_999).is_over(KEEP)
+        assert row_of(late, NOW_MS + 10_000).is_over(KEEP)
 
 
 def test_a_row_is_due_when_something_becomes_of_it() -> None:
@@ -57,7 +62,8 @@ def test_a_row_is_due_when_something_becomes_of_it() -> None:
     assert due_in_ms(session(), KEEP) == 550
     assert due_in_ms(session(deadline_ms=300), KEEP) == 300
     assert due_in_ms(session().end(ROTATED, 0), KEEP) == 1_000
-    assert due_in_ms(session().end(ENDED, 0).shift(-400), KEEP) == 9_600
+    assert due_in_ms(session().end(ENDED, 0).shift(-400), KEEP) == 17_600
+    assert due_in_ms(session(deadline_ms=-1).end(ENDED, 0), KEEP) == 10_000
 
 
 def test_a_rotated_session_is_shown_for_its_grace() -> None:

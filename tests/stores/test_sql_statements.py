@@ -6,16 +6,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg as postgresql
 
 from sessile.delta import Outcome
+from sessile.errors import StoreError
 from sessile.record import ENDED, ROTATED
 from sessile.stores.base import FetchStatus
 from sessile.stores.sql import SqlStore
 from sessile.stores.sql_schema import schema_sql
 from sessile.stores.sql_statements import TOUCHES_MAX, Statements
-from tests.stores.rig import SLOP_MS, fresh_key, new, ran, write
+from tests.stores.rig import LIFE_MS, SLOP_MS, fresh_key, new, ran, write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -149,7 +151,7 @@ def test_what_is_over_is_removed_in_batches(bench: Bench) -> None:
 
 
 def test_a_rotated_session_loses_its_fields_in_the_table_too(bench: Bench) -> None:
-    """Once its grace is over; its tombstone stays for its time, and one that cannot be read as long."""
+    """Once its grace is over; its tombstone stays until well after its deadline, and one that cannot be read as long."""
 
     async def body() -> None:
         keys = [fresh_key() for _ in range(2)]
@@ -164,6 +166,8 @@ def test_a_rotated_session_loses_its_fields_in_the_table_too(bench: Bench) -> No
         assert b"of the user" not in bench.sql(f"SELECT record FROM {TABLE} WHERE session_key = ?", keys[0])[0][0]
         assert await bench.store.expire(10) == 0
         bench.sql(f"UPDATE {TABLE} SET due_ms = due_ms - 600000")
+        assert await bench.store.expire(10) == 0
+        bench.sql(f"UPDATE {TABLE} SET due_ms = due_ms - ?", LIFE_MS)
         assert await bench.store.expire(10) == 2
 
     bench.run(body)
@@ -185,6 +189,52 @@ def test_a_row_removed_and_made_anew_is_not_the_old_one(bench: Bench) -> None:
         assert (await bench.store.apply(delta, "one")).outcome is Outcome.APPLIED
         _, held = await bench.store.fetch(key, None)
         assert held is not None and set(held.fields) == {"a", "b"}
+
+    bench.run(body)
+
+
+def test_a_write_does_not_revive_what_is_over(bench: Bench) -> None:
+    """A row that ran out of time and was not removed yet is gone for a write, though it is remembered with its revision."""
+    key, record = fresh_key(), new(a=b"1")
+    _, delta = write(record, key, 5, a=b"2")
+
+    async def body() -> None:
+        await bench.store.merge(key, record, "one")
+        assert key in bench.store._lately
+        bench.sql(f"UPDATE {TABLE} SET touched_ms = touched_ms - 70000")
+        assert (await bench.store.apply(delta, "one")).outcome is Outcome.NEED
+        assert (await bench.store.fetch(key, None)).status is FetchStatus.NONE
+        await bench.store.touch({key: 0})
+        assert (await bench.store.fetch(key, None)).status is FetchStatus.NONE
+
+    bench.run(body)
+
+
+def test_a_row_of_another_session_is_refused(bench: Bench) -> None:
+    """A connection that gives another session's row is closed and counted, and the question is asked again."""
+    ann, bob = fresh_key(), fresh_key()
+
+    async def body() -> None:
+        for key, name in ((ann, b"ann"), (bob, b"bob")):
+            await bench.store.merge(key, new(name=name), "one")
+        engine = bench.store._engine()
+        shifted = [1]
+
+        @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
+        def shift(*said: Any) -> tuple[Any, Any]:
+            _, _, statement, parameters, _, _ = said
+            if shifted and statement.startswith("SELECT"):
+                shifted.pop()
+                parameters = tuple(ann if value == bob else value for value in parameters)
+            return statement, parameters
+
+        _, found = await bench.store.fetch(bob, None)
+        assert found is not None and found.fields["name"].value == b"bob"
+        assert bench.store.counts["misdirected"] == 1 and not shifted
+        shifted[:] = [1] * 3
+        with pytest.raises(StoreError, match="another question"):
+            await bench.store.fetch(bob, None)
+        assert bench.store.counts["misdirected"] == 4
 
     bench.run(body)
 

@@ -88,7 +88,7 @@ class RedisStore:
         at: a URL, or a client of redis-py or valkey-py (asyncio) of which the settings are taken.
         cluster: what every name in the store begins with; services that are not to share sessions have different ones.
         timeout_s: how long any call takes at most.
-        tombstone_keep_ms: how long the end of a session is remembered.
+        tombstone_keep_ms: how long the end of a session is remembered beyond the session's own deadline.
         rotation_grace_ms: how long a rotated session may be looked at.
     """
 

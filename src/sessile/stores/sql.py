@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from sqlalchemy.util import greenlet_spawn
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork
-from sessile.record import ENDED, LIVE, ROTATED, Record, merge
+from sessile.record import ENDED, LIVE, Record, merge
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.sql_engine import target_of
 from sessile.stores.sql_errors import is_clash, is_duplicate, is_missing_table, reason
@@ -70,7 +71,7 @@ class SqlStore:
         url: `sqlite:///file`, `postgresql://…` or `mysql://…`.
         cluster: the cluster's name; each has a table of its own.
         timeout_s: how long any call may take.
-        tombstone_keep_ms: how long an ended session is remembered.
+        tombstone_keep_ms: how long an ended session is remembered beyond its own deadline.
         rotation_grace_ms: how long a rotated session may be looked at.
         create: whether `open` creates a missing table; without it, only in SQLite.
 
@@ -90,6 +91,8 @@ class SqlStore:
         rotation_grace_ms: int,
         create: bool | None = None,
     ) -> None:
+        self.counts: Counter[str] = Counter()
+        """`misdirected`: rows of another session than the one that was asked for."""
         self._target = target_of(url)
         self._table = table_name(cluster)
         self._creates = self._target.dialect == "sqlite" if create is None else create
@@ -264,7 +267,7 @@ class SqlStore:
         """Also takes the fields from what was rotated, and puts off what was used since it was looked at."""
         async with self._bounded():
             for found in await self._read(self._say.rotated(at_most)):
-                await self._strip(found[0], Row(*found[1:]))
+                await self._strip(Row(*found))
             await self._change(self._say.put_off(at_most), {})
             return await self._change(self._say.remove(at_most), {})
 
@@ -318,7 +321,7 @@ class SqlStore:
             return None
         more = self._durations(record)
         if merged.state != LIVE:
-            more["kept_for"] = self._kept_for(merged.state)
+            more |= {"kept_for": self._keep.beyond_ms, "grace": self._keep.rotation_grace_ms}
             if record.state == LIVE:
                 more["ended_in"] = -FOREVER_MS
         statement = self._say.join if merged.state == LIVE else self._say.end
@@ -327,7 +330,7 @@ class SqlStore:
         is_new = (merged.version, merged.state) != (held.version, held.state)
         return Pushed(Outcome.APPLIED if is_new else Outcome.KNOWN, rest)
 
-    async def _strip(self, key: SessionKey, row: Row) -> None:
+    async def _strip(self, row: Row) -> None:
         """The grace of a rotated session is over. What cannot be read stays as it is, and goes when its time has come."""
         try:
             ended = row.content().end(ENDED, 0)
@@ -336,8 +339,9 @@ class SqlStore:
         values = (
             {"new_state": ENDED, "new_digest": 0, "new_record": row.record} if ended is None else kept(timeless(ended))
         )
-        given = {"key": key, "known_revision": row.revision, "new_revision": _RANDOM.getrandbits(_REVISION_BITS)}
-        await self._change(self._say.strip, {**values, **given, "kept_for": self._keep.tombstone_keep_ms})
+        new = _RANDOM.getrandbits(_REVISION_BITS)
+        given = {"key": row.session_key, "known_revision": row.revision, "new_revision": new}
+        await self._change(self._say.strip, {**values, **given, "kept_for": self._keep.beyond_ms})
 
     def _durations(self, record: Record) -> dict[str, Any]:
         return {
@@ -347,9 +351,6 @@ class SqlStore:
             "ended_in": record.ended_ms,
             "due_in": due_in_ms(record, self._keep),
         }
-
-    def _kept_for(self, state: int) -> int:
-        return self._keep.rotation_grace_ms if state == ROTATED else self._keep.tombstone_keep_ms
 
     def _remember(self, key: SessionKey, revision: int, content: Record, size: int) -> None:
         if size > LATELY_BYTES_MAX:
@@ -381,6 +382,8 @@ class SqlStore:
             engine = self._engine()
             try:
                 answer = await greenlet_spawn(_say, engine, statement, values)
+            except _Misdirected:
+                self.counts["misdirected"] += 1
             except DBAPIError as error:
                 is_last = said == REPEATS_MAX - 1
                 if is_last or not (error.connection_invalidated or is_clash(error)):
@@ -390,7 +393,7 @@ class SqlStore:
             else:
                 self._answered_s = time.monotonic()
                 return answer
-        raise AssertionError("the last time it answers or raises")
+        raise StoreError(f"{self.where} answers another question")
 
     def _engine(self) -> Engine:
         if self._connections is None:
@@ -429,6 +432,10 @@ class SqlStore:
         return StoreError(f"{self.where}: too many change one session at once")
 
 
+class _Misdirected(Exception):
+    """The answer speaks of another session than the question: somebody else uses the connection as well."""
+
+
 class _Raced(Exception):
     """Somebody else has just created it."""
 
@@ -438,7 +445,11 @@ def _say(engine: Engine, statement: Executable, values: dict[str, Any]) -> Any:
     with engine.connect() as connection:
         result = connection.execute(statement, values)
         if result.returns_rows:
-            return result.all()
+            rows = result.all()
+            if "key" in values and any(row.session_key != values["key"] for row in rows):
+                connection.invalidate()
+                raise _Misdirected
+            return rows
         assert result.rowcount >= 0, "a driver that does not count rows cannot compare and set"
         return result.rowcount
 

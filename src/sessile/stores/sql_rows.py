@@ -25,12 +25,18 @@ class Keep(NamedTuple):
     """How long what is over is remembered."""
 
     tombstone_keep_ms: int
+    """Beyond the session's own deadline: a copy's deadline is late by as long as the copy was on its way."""
     rotation_grace_ms: int
+
+    @property
+    def beyond_ms(self) -> int:
+        return max(self.tombstone_keep_ms, self.rotation_grace_ms)
 
 
 class Row(NamedTuple):
     """What a row says, with the time at which it said so; named as the columns."""
 
+    session_key: bytes
     now_ms: int
     revision: int
     idle_ms: int
@@ -71,7 +77,7 @@ class Row(NamedTuple):
     def _due_ms(self, keep: Keep) -> int:
         if self.state == LIVE:
             return min(self.touched_ms + self.idle_ms + self.idle_ms // IDLE_SLACK, self.deadline_ms)
-        return self.ended_ms + keep.tombstone_keep_ms
+        return max(self.deadline_ms, self.ended_ms) + keep.beyond_ms
 
 
 def timeless(record: Record) -> Record:
@@ -90,7 +96,9 @@ def due_in_ms(record: Record, keep: Keep) -> int:
     """After which time something becomes of the record by itself, from its durations."""
     if record.state == LIVE:
         return min(record.touched_ms + record.idle_ms + record.idle_ms // IDLE_SLACK, record.deadline_ms)
-    return record.ended_ms + (keep.rotation_grace_ms if record.state == ROTATED else keep.tombstone_keep_ms)
+    if record.state == ROTATED:
+        return record.ended_ms + keep.rotation_grace_ms
+    return max(record.deadline_ms, record.ended_ms) + keep.beyond_ms
 
 
 def digest_of(state: int, version: Version) -> int:

@@ -81,6 +81,7 @@ class Statements:
     def _times(self) -> tuple[sa.ColumnElement[int], ...]:
         column = self._table.c
         return (
+            column.session_key,
             self._now.label("now_ms"),
             column.revision,
             column.idle_ms,
@@ -128,9 +129,11 @@ class Statements:
         )
 
     def _end(self) -> sa.Update:
-        """Merged with a whole record, and over."""
-        ended = self._greatest(self._table.c.ended_ms, self._in("ended_in"))
-        return self._changed(**self._limits(), ended_ms=ended, due_ms=ended + _given("kept_for"))
+        """Merged with a whole record, and over: rotated until its grace is over, ended until well after its deadline."""
+        limits, ended = self._limits(), self._greatest(self._table.c.ended_ms, self._in("ended_in"))
+        forgotten = self._greatest(limits["deadline_ms"], ended) + _given("kept_for")
+        due = sa.case((_given("new_state") == ROTATED, ended + _given("grace")), else_=forgotten)
+        return self._changed(**limits, ended_ms=ended, due_ms=due)
 
     def _limits(self) -> dict[str, Any]:
         column = self._table.c
@@ -142,7 +145,8 @@ class Statements:
 
     def _strip(self) -> sa.Update:
         """A rotated session whose grace is over."""
-        return self._changed(due_ms=self._table.c.ended_ms + _given("kept_for"))
+        column = self._table.c
+        return self._changed(due_ms=self._greatest(column.deadline_ms, column.ended_ms) + _given("kept_for"))
 
     def touch(self, ago_ms: Mapping[bytes, int]) -> tuple[sa.Update, dict[str, Any]]:
         """These sessions were used so long ago: one statement of a few sizes, whatever their number, and its values."""
@@ -170,7 +174,7 @@ class Statements:
         """Among the first that are due, the rotated sessions whose grace is over: keys, and what stands there."""
         column = self._table.c
         first = self._first(at_most).subquery("picked")
-        return sa.select(column.session_key, *self._times(), column.record).where(
+        return sa.select(*self._times(), column.record).where(
             column.session_key.in_(sa.select(first.c.session_key)), column.state == ROTATED, column.due_ms <= self._now
         )
 
