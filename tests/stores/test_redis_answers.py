@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sessile.delta import Outcome
 from sessile.record import ENDED
 from sessile.stores.base import FetchStatus
 from sessile.stores.redis import RedisStore
 from sessile.stores.redis_links import send
 from tests.network.clusters import ran
 from tests.record_model import B
-from tests.stores.redis_server import REDIS, Server, serving
+from tests.stores.redis_server import REDIS, VALKEY, Server, serving, until
 from tests.stores.rig import fresh_key, new, same, write
 
 if TYPE_CHECKING:
@@ -84,5 +87,44 @@ def test_a_record_of_another_session_is_none(server: Server) -> None:
         assert store.counts["malformed"] == 3 and store.counts["misdirected"] == 0
         assert same((await store.fetch(ann, None)).record, record)
         await store.close()
+
+    ran(test())
+
+
+@pytest.mark.parametrize("program", [REDIS, VALKEY])
+@pytest.mark.parametrize("ack", ["one", "all"])
+def test_a_change_that_is_said_again_is_confirmed_by_a_replica_that_has_it(program: str, ack: str) -> None:
+    """A repeated change changes nothing, and still no replica that lacks it counts."""
+    if not Server.has(program):
+        pytest.skip(f"there is no {program}")
+
+    async def test() -> None:
+        with serving(program, "--repl-diskless-sync-delay", "0") as primary:
+            follow = ("--replicaof", "127.0.0.1", str(primary.port), "--repl-diskless-sync-delay", "0")
+            with serving(program, *follow) as replica:
+                await asyncio.to_thread(until, lambda: b"state=online" in primary.ask("INFO", "replication"))
+                store, other = (RedisStore(primary.url, timeout_s=1.0) for _ in range(2))
+                await store.open()
+                await other.open()
+                key, record = fresh_key(), new(a=b"1")
+                async with asyncio.timeout(20):
+                    while not (await store.merge(key, record, ack)).is_acknowledged:
+                        await asyncio.sleep(0.02)
+                after, delta = write(record, key, B, a=b"2")
+                replica.process.send_signal(signal.SIGSTOP)
+                try:
+                    assert not (await store.apply(delta, ack)).is_acknowledged
+                    again = await other.apply(delta, ack)
+                    assert again.outcome is Outcome.KNOWN and not again.is_acknowledged
+                    whole = await other.merge(key, after, ack)
+                    assert whole.outcome is Outcome.KNOWN and not whole.is_acknowledged
+                finally:
+                    replica.process.send_signal(signal.SIGCONT)
+                async with asyncio.timeout(20):
+                    while not (await store.apply(delta, ack)).is_acknowledged:
+                        await asyncio.sleep(0.02)
+                assert same((await store.fetch(key, None)).record, after)
+                await store.close()
+                await other.close()
 
     ran(test())

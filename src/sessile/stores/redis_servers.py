@@ -118,7 +118,9 @@ class Single:
     ) -> list[Any]:
         batches = list(_batched(keys))
         commands = [command(some) for some in batches]
-        return (await self.trip(None, commands, is_answered=lambda replies: all(map(is_answer, batches, replies)))).replies
+        return (
+            await self.trip(None, commands, is_answered=lambda replies: all(map(is_answer, batches, replies)))
+        ).replies
 
     async def links(self, key: bytes | None) -> Links:
         del key
