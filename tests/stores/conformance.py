@@ -300,11 +300,11 @@ class StoreConformance(ContentConformance):
             await rig.store.merge(key, written.end(ENDED, 0), "one")
             heads = (*written.heads, parallel.stamp) if written.heads[0] < parallel.stamp else ()
             expected = [
-                Changed(key, record.heads, False),
-                Changed(key, written.heads, False),
-                Changed(key, heads, False),
-                Changed(key, heads, True),
-                Changed(key, heads, True),
+                Changed(key, record.heads, LIVE),
+                Changed(key, written.heads, LIVE),
+                Changed(key, heads, LIVE),
+                Changed(key, heads, ROTATED),
+                Changed(key, heads, ENDED),
             ]
             for heard in (here, there):
                 await heard.until(lambda heard=heard: len(heard.changes) >= len(expected))  # type: ignore[misc]

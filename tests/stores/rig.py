@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sessile.delta import Delta
 from sessile.record import Record
-from sessile.stores.base import Changed, Channel, ChannelUp, FetchStatus, Store
+from sessile.stores.base import Changed, Channel, ChannelUp, FetchStatus, Pulse, Store
 from tests.record_model import A
 
 if TYPE_CHECKING:
@@ -101,10 +101,15 @@ class Heard:
 
     def __init__(self) -> None:
         self.all: list[Channel] = []
+        """But for how often it had heard everything."""
+        self.pulses = 0
         self._more = asyncio.Event()
 
     def __call__(self, message: Channel) -> None:
-        self.all.append(message)
+        if isinstance(message, Pulse):
+            self.pulses += 1
+        else:
+            self.all.append(message)
         self._more.set()
 
     @property

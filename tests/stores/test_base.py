@@ -22,4 +22,4 @@ def test_a_plain_class_is_a_store() -> None:
 def test_answers_say_no_more_than_they_must() -> None:
     """Without a record there is none, and a change is acknowledged unless said otherwise."""
     assert Fetched(FetchStatus.NONE).record is None
-    assert Pushed(Outcome.APPLIED) == (Outcome.APPLIED, None, True)
+    assert Pushed(Outcome.APPLIED) == Pushed(Outcome.APPLIED, None, is_acknowledged=True, lessees=())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sessile.record import LIVE
 from sessile.stores import redis_channel
 from sessile.stores.base import Changed, ChannelDown, ChannelUp
 from sessile.stores.redis import RedisStore
@@ -46,7 +47,7 @@ def test_a_lost_link_is_told_and_made_again(server: Server) -> None:
             assert heard.all[0] == heard.all[2]
             key, record = fresh_key(), new(a=b"1")
             await store.merge(key, record, "one")
-            await heard.until(lambda: heard.changes == [Changed(key, record.heads, False)])
+            await heard.until(lambda: heard.changes == [Changed(key, record.heads, LIVE)])
         await store.close()
 
     ran(test())
@@ -138,7 +139,7 @@ def test_what_somebody_else_publishes_is_counted(server: Server, data: bytes) ->
             key, record = fresh_key(), new(a=b"1")
             await store.merge(key, record, "one")
             await heard.until(lambda: bool(heard.changes))
-            assert heard.changes == [Changed(key, record.heads, False)]
+            assert heard.changes == [Changed(key, record.heads, LIVE)]
             assert store.counts["foreign_messages"] == 1
             assert kinds(heard.all) == [ChannelUp]
         await store.close()

@@ -45,7 +45,7 @@ def test_a_trip_brings_a_reply_for_each_command(server: Server) -> None:
     async def test() -> None:
         async with linked(server) as links:
             for _ in range(3):
-                replies, is_acknowledged = await links.trip([("SET", "a", b"\xff"), ("LPUSH", "a", 1), ("GET", "a")])
+                replies, is_acknowledged, _ = await links.trip([("SET", "a", b"\xff"), ("LPUSH", "a", 1), ("GET", "a")])
                 assert replies[0] == b"OK" and code_of(replies[1]) == "WRONGTYPE" and replies[2] == b"\xff"
                 assert is_acknowledged
             assert len(links._free) == 1 and len(links.run_id) == 40

@@ -9,8 +9,8 @@ import pytest
 
 from sessile.errors import SessionUnavailable, StoredRecordError
 from sessile.record import LIVE
+from sessile.stores import lost
 from sessile.stores import outage as outage_module
-from sessile.stores import shared
 from sessile.stores.base import Changed, ChannelUp
 from tests.network.clusters import Tab, until
 from tests.stores.sharing import Servers, count, ran, servers_of
@@ -57,6 +57,7 @@ def test_without_the_channel_every_open_asks() -> None:
                 await tab.look(engine)
             assert servers.store.trips() == 3
             servers.store.tell(ChannelUp("one"))
+            servers.store.beat()
             await tab.look(engine)
             await tab.look(engine)
             assert servers.store.trips() == 1
@@ -175,7 +176,7 @@ def test_an_end_is_known_everywhere_when_it_is_answered() -> None:
             await tab.ask(servers.engines[1], lambda session: session.logout())
             for engine in servers.engines:
                 assert await thief.look(engine) == {}
-            assert not servers.backend(0)._leases._echoes
+            assert not servers.backend(0)._confirmations
 
     ran(run())
 
@@ -401,7 +402,7 @@ def test_what_only_this_server_has_is_never_evicted() -> None:
 
 def test_a_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of too many sessions that wait the oldest are given up, and counted."""
-    monkeypatch.setattr(shared, "LOST_MAX", 3)
+    monkeypatch.setattr(lost, "LOST_MAX", 3)
 
     async def run() -> None:
         async with servers_of(1) as servers:
@@ -409,7 +410,7 @@ def test_a_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(5):
                 await Tab(servers.engines[0]).ask(servers.engines[0], count)
             assert servers.backend(0).status()["queued"] == 3
-            assert servers.backend(0).counts["given_up"] == 2
+            assert servers.backend(0).status()["counts"]["given_up"] == 2
 
     ran(run())
 
@@ -442,7 +443,7 @@ def test_a_change_told_while_asking_leaves_no_lease() -> None:
             servers.store.gate = asyncio.Event()
             looking = asyncio.create_task(tab.look(engine))
             await asyncio.sleep(0.01)
-            servers.store.tell(Changed(tab.key, ((99, 5),), False))  # type: ignore[arg-type]
+            servers.store.tell(Changed(tab.key, ((99, 5),), LIVE))  # type: ignore[arg-type]
             servers.store.gate.set()
             servers.store.gate = None
             await looking

@@ -15,13 +15,26 @@ import enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Mapping
 
     from sessile.delta import Delta, Outcome
     from sessile.record import Heads, Record, Version
     from sessile.token import SessionKey
 
-__all__ = ["Changed", "Channel", "ChannelDown", "ChannelUp", "FetchStatus", "Fetched", "Pushed", "Store"]
+__all__ = [
+    "Absence",
+    "Changed",
+    "Channel",
+    "ChannelDown",
+    "ChannelUp",
+    "Confirmed",
+    "FetchStatus",
+    "Fetched",
+    "Pulse",
+    "Pushed",
+    "Store",
+]
 
 
 class FetchStatus(enum.Enum):
@@ -44,12 +57,25 @@ class Pushed(NamedTuple):
     """What became of a change.
 
     `rest` is the record as the store holds it now, where that is more than the pusher knows of: parallel writes of others,
-    or the session's end. `is_acknowledged`: as many replicas as `ack` demands have it.
+    or the session's end. `is_acknowledged`: as many replicas as `ack` demands have it. `lessees`, of an end that is awaited:
+    the servers that may serve a copy without asking, or None where the store cannot tell.
     """
 
     outcome: Outcome
     rest: Record | None = None
     is_acknowledged: bool = True
+    lessees: tuple[bytes, ...] | None = ()
+
+
+class Absence(NamedTuple):
+    """What may be concluded from a session's not being there.
+
+    `may_forget_ends`: the store may have let go of the end of a session before its deadline. `mark`: what it drew when it
+    was empty, and holds as long as its data; empty where it may let go of that as well.
+    """
+
+    may_forget_ends: bool = False
+    mark: bytes = b""
 
 
 class ChannelUp(NamedTuple):
@@ -67,11 +93,24 @@ class Changed(NamedTuple):
 
     key: SessionKey
     heads: Heads
-    is_over: bool
-    """It is rotated or ended."""
+    state: int
+    """`LIVE`, `ROTATED` or `ENDED`."""
 
 
-Channel = ChannelUp | ChannelDown | Changed
+class Pulse(NamedTuple):
+    """Whatever was told to the channel until so many milliseconds ago has been heard, and the primary was the same then."""
+
+    ago_ms: int
+
+
+class Confirmed(NamedTuple):
+    """A server has heard that this session is over, and serves no copy of it."""
+
+    key: SessionKey
+    by: bytes
+
+
+Channel = ChannelUp | ChannelDown | Changed | Pulse | Confirmed
 
 
 class Store(Protocol):
@@ -89,6 +128,10 @@ class Store(Protocol):
     def has_channel(self) -> bool:
         """Whether it tells of changes (`listen`)."""
 
+    @property
+    def counts(self) -> Counter[str]:
+        """What went wrong beside failed calls, by name."""
+
     async def open(self) -> None:
         """Connect, and see that the store is one that will do."""
 
@@ -101,16 +144,28 @@ class Store(Protocol):
     async def apply(self, delta: Delta, ack: str) -> Pushed:
         """Take one write by the rule of `delta.apply`, atomically, and tell the channel. With `NEED` nothing was changed."""
 
-    async def merge(self, key: SessionKey, record: Record, ack: str) -> Pushed:
-        """Merge a whole record, atomically, and tell the channel; its times are durations. Never `NEED`."""
+    async def merge(self, key: SessionKey, record: Record, ack: str, *, is_awaited: bool = False) -> Pushed:
+        """Merge a whole record, atomically, and tell the channel; its times are durations. Never `NEED`.
+
+        An end is kept until the session's own deadline at least. Where it `is_awaited`, whoever hears of it says so
+        (`Confirmed`), and the answer names the servers that are to.
+        """
+
+    async def absence(self, key: SessionKey | None) -> Absence:
+        """What it means that this session is not there; without a key, that one is not there in general."""
 
     async def touch(self, touches: Mapping[SessionKey, int]) -> None:
         """Sessions that were used so many milliseconds ago. Tells the channel nothing; what is not held is left out."""
 
-    async def listen(self, told: Callable[[Channel], None]) -> None:
+    async def listen(self, told: Callable[[Channel], None], is_used: Callable[[], bool] | None = None) -> None:
         """Tell of changes until cancelled, reconnecting by itself; `ChannelUp` comes before the first, and again each time.
 
         A link that is silent for longer than it may be counts as down: nothing is believed to be told over it.
+
+        Args:
+            told: what to call.
+            is_used: whether copies are served without asking at present: then there is a `Pulse` several times in each
+                lease. Without it there always is.
         """
 
     async def expire(self, at_most: int) -> int:

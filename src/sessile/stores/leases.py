@@ -3,62 +3,99 @@
 A copy is leased when it was current at a moment from which on the channel has been up, and has told of nothing that the copy
 lacks. While something is asked or pushed the channel may tell of a change that the answer does not know yet; a `Watch`
 remembers that.
+
+Silence must be heard to mean anything. The channel asks the store again and again, and the moment at which the last question
+that was answered was sent is this process's *pulse*: everything that was told before it has been heard. Leases count only
+while the pulse is younger than `LEASE_MS`, whichever thread asks: a process that was stopped, or whose loop did not get to
+run, asks the store. So whoever ends a session need not wait for any server longer than that.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from sessile.record import LIVE, Record
-from sessile.stores.base import Changed, ChannelDown, ChannelUp
+from sessile.record import ENDED, LIVE, Record
+from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
+    from typing import Protocol
 
     from sessile.record import Heads
     from sessile.stores.base import Channel
+    from sessile.stores.confirmations import Confirmations
     from sessile.table import Table
     from sessile.token import SessionKey
 
-__all__ = ["Leases", "Watch"]
+    class Copies(Protocol):
+        """What a server holds."""
 
-OVER_MAX: Final = 100_000
-"""So many sessions that are over are remembered beside the table's tombstones."""
-ECHOES_S: Final = 1.0
+        table: Table
+        lock: threading.Lock
+        """Held by whoever works on the table."""
+        clock_ms: Callable[[], int]
+
+
+__all__ = ["LEASE_MS", "Leases", "Watch"]
+
+LEASE_MS: Final = 300
+"""How old the pulse may be. Three questions to a store fit into it, so that one late answer costs nobody a trip; and a logout
+waits no longer than this for a server that does not answer."""
+USED_MS: Final = 5_000
+"""After this time without a request for a copy the pulse is let go: an idle server asks nothing, and no end waits for it."""
+SPARE: Final = 1_000
+"""Leases of copies that have left are looked for when there are this many more than copies."""
+_NEVER_MS: Final = -(2**62)
 
 
 class Watch:
     """What the channel told of a session while something was asked or pushed."""
 
-    __slots__ = ("channel", "told")
+    __slots__ = ("channel", "is_over", "told")
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
         self.told: list[Heads] = []
+        self.is_over = False
+        """Whether it told of the session's end."""
 
 
 class Leases:
     """The leases of one server.
 
     Args:
-        table: the copies.
+        copies: what is held here.
+        confirmations: hears which servers have heard of an end.
+        lasts_ms: for how long at most a session may still live whose end the channel tells of.
         failed_over: called when another primary of the store tells of changes than before.
+        contradicted: called when a session is said to live whose end is remembered here.
     """
 
-    def __init__(self, table: Table, failed_over: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        copies: Copies,
+        confirmations: Confirmations,
+        *,
+        lasts_ms: int,
+        failed_over: Callable[[], None],
+        contradicted: Callable[[SessionKey], None],
+    ) -> None:
         self.is_up = False
         """Whether the channel is."""
-        self._table = table
+        self._copies = copies
+        self._table = copies.table
+        self._confirmations = confirmations
+        self._lasts_ms = lasts_ms
         self._failed_over = failed_over
+        self._contradicted = contradicted
         self._leased: set[SessionKey] = set()
         self._watches: dict[SessionKey, list[Watch]] = {}
-        self._echoes: dict[SessionKey, asyncio.Future[None]] = {}
-        self._over: OrderedDict[SessionKey, None] = OrderedDict()
         self._channel = 0
         """How often it came up, went down, or the store went away."""
         self._primary = ""
+        self._pulse_ms = _NEVER_MS
+        self._used_ms = _NEVER_MS
 
     def __len__(self) -> int:
         return len(self._leased)
@@ -66,9 +103,14 @@ class Leases:
     def __contains__(self, key: object) -> bool:
         return key in self._leased
 
-    def is_over(self, key: SessionKey) -> bool:
-        """Whether the store has said that this session is over: a copy that is still held is worth nothing."""
-        return key in self._over
+    def is_sure(self, key: SessionKey, now_ms: int) -> bool:
+        """Whether the copy is current without asking, at this moment of the clock. May be called from any thread."""
+        self._used_ms = now_ms
+        return key in self._leased and now_ms - self._pulse_ms < LEASE_MS
+
+    def is_used(self) -> bool:
+        """Whether a copy was asked for lately."""
+        return self._copies.clock_ms() - self._used_ms < USED_MS
 
     def drop(self, key: SessionKey) -> None:
         """Ask for this session next time."""
@@ -78,6 +120,12 @@ class Leases:
         """Ask for every session next time, and believe no answer that is on its way to be the newest."""
         self._leased.clear()
         self._channel += 1
+        self._pulse_ms = _NEVER_MS
+
+    def thin_out(self) -> None:
+        """Forget the leases of copies that have left."""
+        if len(self._leased) > len(self._table):
+            self._leased = {key for key in list(self._leased) if self._table.get(key) is not None}
 
     # -- while something is on its way -------------------------------------------------------------------------------
 
@@ -96,27 +144,21 @@ class Leases:
 
     def judge(self, key: SessionKey, watch: Watch, record: Record | None) -> None:
         """This record is what the store had while it was watched: lease it, if nothing newer was told meanwhile."""
-        if record is not None and record.state != LIVE:
-            self._note_over(key)
         is_current = (
             record is not None
             and record.state == LIVE
             and self.is_up
             and watch.channel == self._channel
+            and not watch.is_over
             and all(record.covers(heads) for heads in watch.told)
+            and key not in self._table.ends
         )
-        (self._leased.add if is_current else self._leased.discard)(key)
-
-    def echo(self, key: SessionKey) -> asyncio.Future[None] | None:
-        """What is there when the channel has told that this session is over; None while there is no channel."""
-        if not self.is_up:
-            return None
-        echo = self._echoes.get(key)
-        if echo is None:
-            loop = asyncio.get_running_loop()
-            echo = self._echoes[key] = loop.create_future()
-            loop.call_later(ECHOES_S, self._echoes.pop, key, None)
-        return echo
+        if not is_current:
+            self._leased.discard(key)
+            return
+        self._leased.add(key)
+        if len(self._leased) > 2 * len(self._table) + SPARE:
+            self.thin_out()
 
     # -- what the channel tells --------------------------------------------------------------------------------------
 
@@ -125,9 +167,14 @@ class Leases:
         match event:
             case Changed():
                 self._changed(event)
+            case Pulse():
+                self._pulse_ms = max(self._pulse_ms, self._copies.clock_ms() - event.ago_ms)
+            case Confirmed():
+                self._confirmations.told(event.key, event.by)
             case ChannelUp():
                 self.drop_all()
                 self.is_up = True
+                self._used_ms = self._copies.clock_ms()  # requests are likely to come
                 is_other, self._primary = event.primary != self._primary != "", event.primary
                 if is_other:
                     self._failed_over()
@@ -136,20 +183,17 @@ class Leases:
                 self.is_up = False
 
     def _changed(self, event: Changed) -> None:
-        for watch in self._watches.get(event.key, ()):
+        key, is_over = event.key, event.state != LIVE
+        for watch in self._watches.get(key, ()):
             watch.told.append(event.heads)
-        if event.is_over:
-            self._note_over(event.key)
-            echo = self._echoes.pop(event.key, None)
-            if echo is not None and not echo.done():
-                echo.set_result(None)
-        if event.key in self._leased:
-            packed = self._table.get(event.key)
-            if event.is_over or packed is None or not Record.unpack(packed).covers(event.heads):
-                self._leased.discard(event.key)
-
-    def _note_over(self, key: SessionKey) -> None:
-        self._over[key] = None
-        self._over.move_to_end(key)
-        if len(self._over) > OVER_MAX:
-            self._over.popitem(last=False)
+            watch.is_over |= is_over
+        packed = self._table.get(key)
+        with self._copies.lock:
+            is_known = self._table.has_ended(key) or key in self._table.ends
+            # Of a rotated session that is not held here nothing is remembered: its grace is for those who ask the store.
+            if is_over and not is_known and (event.state == ENDED or packed is not None):
+                self._table.note_ended(key, self._copies.clock_ms() + self._lasts_ms)
+        if is_known and not is_over:
+            self._contradicted(key)
+        if key in self._leased and (is_over or packed is None or not Record.unpack(packed).covers(event.heads)):
+            self._leased.discard(key)

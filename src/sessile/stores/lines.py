@@ -75,6 +75,10 @@ class Lines:
             self._moving[key] = asyncio.get_running_loop().create_task(self._move(key))
         return line.arrival
 
+    def is_waiting(self, key: SessionKey) -> bool:
+        """Whether there is more to be sent once what is on its way has arrived."""
+        return key in self._waiting
+
     def last(self, key: SessionKey) -> asyncio.Future[Arrived] | None:
         """What tells whether all that there is of a session by now is confirmed; None where nothing is on its way."""
         line = self._waiting.get(key)

@@ -15,10 +15,10 @@ import asyncio
 import inspect
 import logging
 import re
+import time
 from collections import Counter
 from functools import partial
-from hashlib import sha1
-from importlib import resources
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -26,10 +26,12 @@ import msgspec
 from sessile.delta import Outcome
 from sessile.errors import RecordError, SettingsError, StoredRecordError, StoreError
 from sessile.record import ENDED, LIVE, ROTATED, Record
-from sessile.stores.base import Fetched, FetchStatus, Pushed
+from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
+from sessile.stores.leases import LEASE_MS
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
-from sessile.stores.redis_channel import listen
+from sessile.stores.redis_channel import Listener
 from sessile.stores.redis_links import UNWAITED, LinkLost, Links, Wait, dialer, info_of, reason_of
+from sessile.stores.redis_scripts import Script
 from sessile.stores.redis_servers import Cluster, Sentinels, Single, is_any
 
 if TYPE_CHECKING:
@@ -54,29 +56,15 @@ WAIT_SLACK_MS: Final = 120
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class _Script:
-    """A script by its parts, as it is called.
-
-    Args:
-        names: files of `lua/`, in this order.
-        is_frugal: it frees memory, or takes none: it runs when the server has none left.
-    """
-
-    def __init__(self, *names: str, is_frugal: bool = False) -> None:
-        folder = resources.files("sessile.stores").joinpath("lua")
-        head = ["#!lua flags=allow-oom\n"] if is_frugal else []
-        text = "".join([*head, *(folder.joinpath(f"{name}.lua").read_text() for name in names)])
-        self.ways: Final = (("EVALSHA", sha1(text.encode()).hexdigest()), ("EVAL", text))  # noqa: S324  # Redis' choice
-        """By its hash, and as a whole for a server that has not seen it yet."""
-
-
-_FETCH: Final = _Script("fetch", is_frugal=True)
-_TOUCH: Final = _Script("touch", is_frugal=True)
-_APPLY: Final = _Script("record", "apply")
-_MERGE: Final = _Script("record", "merge")
-_END: Final = _Script("record", "merge", is_frugal=True)
+_FETCH: Final = Script("fetch", is_frugal=True)
+_TOUCH: Final = Script("touch", is_frugal=True)
+_APPLY: Final = Script("record", "apply")
+_MERGE: Final = Script("record", "merge")
+_END: Final = Script("record", "merge", is_frugal=True)
+_LESSEES: Final = Script("lessees", is_frugal=True)
 
 _OUTCOMES: Final = (Outcome.KNOWN, Outcome.APPLIED, Outcome.NEED)
+_KEEPING: Final = {"noeviction"}
 _SPOILT: Final = 4
 """As in `record.lua`."""
 
@@ -110,6 +98,8 @@ class RedisStore:
         # Braces would put all sessions into one slot of a cluster.
         self._prefix = f"{cluster}:".replace("%", "%25").replace("{", "%7B").replace("}", "%7D").encode()
         self._channel = f"{self._prefix.decode()}changes"
+        self._lessees = self._prefix + b"lessees"
+        self._listener: Listener | None = None
         self._timeout_s = timeout_s
         self._limits = (rotation_grace_ms, tombstone_keep_ms, self._channel)
         self._wait_ms = max(1, int(timeout_s * 1_000) - max(WAIT_SLACK_MS, int(timeout_s * 250)))
@@ -124,14 +114,16 @@ class RedisStore:
         """Connect, and see that the store is one that will do. What cannot be reached now may be later."""
         if self._servers is None:
             self._servers = self._connect()
-        server, memory = map(info_of, (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies)
+        replies = (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies
+        server = info_of(replies[0])
         version = server.get("redis_version", "")
         if re.match(r"\d", version) and int(version.partition(".")[0]) < OLDEST:
             raise StoreError(f"{self.where} has version {version}, and {OLDEST}.0 is the oldest that will do")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and memory.get("maxmemory", "0") != "0":
+        policy = _eviction(replies[1])
+        if policy not in _KEEPING:
             _LOG.warning(
-                "%s throws sessions away when its memory is full (maxmemory-policy %s): set it to noeviction",
+                "%s throws sessions away when its memory is full, and ends of sessions with them (maxmemory-policy %s): "
+                "set it to noeviction",
                 self.where,
                 policy,
             )
@@ -156,8 +148,9 @@ class RedisStore:
     async def apply(self, delta: Delta, ack: str) -> Pushed:
         return await self._push(_APPLY, delta.key, delta.pack(), ack)
 
-    async def merge(self, key: SessionKey, record: Record, ack: str) -> Pushed:
-        return await self._push(_MERGE if record.state == LIVE else _END, key, record.pack(), ack)
+    async def merge(self, key: SessionKey, record: Record, ack: str, *, is_awaited: bool = False) -> Pushed:
+        script = _MERGE if record.state == LIVE else _END
+        return await self._push(script, key, record.pack(), ack, is_awaited=is_awaited)
 
     async def touch(self, touches: Mapping[SessionKey, int]) -> None:
         keys = [self._prefix + key for key in touches]
@@ -172,10 +165,31 @@ class RedisStore:
                 break
         self._refuse(replies)
 
-    async def listen(self, told: Callable[[Channel], None]) -> None:
+    async def absence(self, key: SessionKey | None) -> Absence:
+        """By the server's policy as of now. The mark has no time to live, so policies for what has one spare it.
+
+        In a cluster there is one mark for all nodes: where another node than the mark's lost its data, its sessions count
+        as ended. That needs a policy that evicts, and a user logs in once more.
+        """
+        name = None if key is None else self._prefix + key
+        (memory,) = (await self._trip(name, [("INFO", "memory")])).replies
+        policy = _eviction(memory)
+        if policy in _KEEPING:
+            return Absence()
+        if not policy.startswith("volatile-"):
+            return Absence(may_forget_ends=True)
+        name = self._prefix + b"epoch"
+        replies = (await self._trip(name, [("SET", name, token_hex(8), "NX"), ("GET", name)])).replies
+        mark = replies[1]
+        return Absence(may_forget_ends=True, mark=mark if isinstance(mark, bytes) else b"")
+
+    async def listen(self, told: Callable[[Channel], None], is_used: Callable[[], bool] | None = None) -> None:
         if self._servers is None:
             raise StoreError(f"{self.where} is not open")
-        await listen(self._servers, self._channel, told, timeout_s=self._timeout_s, counts=self.counts)
+        listener = self._listener = Listener(
+            self._servers, self._channel, self._lessees, told=told, is_used=is_used, counts=self.counts
+        )
+        await listener.listen(timeout_s=self._timeout_s)
 
     async def expire(self, at_most: int) -> int:
         """Nothing to do: the server drops each session by itself."""
@@ -198,8 +212,12 @@ class RedisStore:
         data, _, clock = replies
         return [] if data is None else [data, clock]
 
-    async def _push(self, script: _Script, key: SessionKey, change: bytes, ack: str) -> Pushed:
-        said, answer = await self._run(script, key, change, *self._limits, "", ack=ack)
+    async def _push(
+        self, script: Script, key: SessionKey, change: bytes, ack: str, *, is_awaited: bool = False
+    ) -> Pushed:
+        inbox = self._listener.inbox if is_awaited and self._listener is not None else ""
+        also = [(_LESSEES, self._lessees)] if is_awaited and self._servers is not None and self._servers.is_one else []
+        said, answer = await self._run(script, key, change, *self._limits, inbox, ack=ack, also=also)
         code, *rest = said
         if code & _SPOILT:
             self.counts["malformed"] += 1
@@ -207,19 +225,38 @@ class RedisStore:
             record = self._record(key, *rest) if rest else None
         except RecordError as error:
             raise StoredRecordError(f"{self.where} holds what is no session: {error}") from error
-        return Pushed(_OUTCOMES[code & ~_SPOILT], record, answer.is_acknowledged)
+        lessees = self._named(answer) if is_awaited else ()
+        return Pushed(_OUTCOMES[code & ~_SPOILT], record, answer.is_acknowledged, lessees)
+
+    def _named(self, answer: Answer) -> tuple[bytes, ...] | None:
+        """The other servers that may hold leases, by the answer to an end; None where that cannot be told.
+
+        It cannot soon after another primary took over: somebody may still hold a lease by what the old one told.
+        """
+        names = answer.replies[1] if len(answer.replies) > 1 else None
+        is_new = time.monotonic() - answer.since_s < LEASE_MS / 1000
+        if not isinstance(names, list) or is_new:
+            return None
+        own = self._listener.name if self._listener is not None else b""
+        return tuple(name for name in names if name != own)
 
     async def _run(
-        self, script: _Script, key: SessionKey, *arguments: Any, ack: str = "none"
+        self,
+        script: Script,
+        key: SessionKey,
+        *arguments: Any,
+        ack: str = "none",
+        also: Sequence[tuple[Script, bytes]] = (),
     ) -> tuple[list[Any], Answer]:
-        """What the script says of one session, and the answer it came with."""
+        """What the script says of one session, and the answer it came with, those to other scripts included."""
         name = self._prefix + key
-        for way in script.ways:
-            command = (*way, 1, name, *arguments)
-            answer = await self._trip(name, [command], Wait(ack, self._wait_ms), partial(self._is_of, key, 0))
+        for at in range(2):
+            commands: list[Command] = [(*script.ways[at], 1, name, *arguments)]
+            commands += [(*other.ways[at], 1, of) for other, of in also]
+            answer = await self._trip(name, commands, Wait(ack, self._wait_ms), partial(self._is_of, key, 0))
             if not is_any(answer.replies, "NOSCRIPT"):
                 break
-        self._refuse(answer.replies)
+        self._refuse(answer.replies[:1])
         return answer.replies[0][1:], answer
 
     async def _trip(
@@ -274,6 +311,14 @@ async def _each(
     keys: Sequence[bytes], command: Callable[[Sequence[bytes]], Command], is_answer: IsAnswer, servers: Servers
 ) -> list[Any]:
     return await servers.each(keys, command, is_answer)
+
+
+def _eviction(memory: Any) -> str:
+    """What the server does when its memory is full, by its answer to INFO memory; `unknown` where it does not say."""
+    said = {} if isinstance(memory, Exception) else info_of(memory)
+    if said.get("maxmemory") == "0":
+        return "noeviction"
+    return said.get("maxmemory_policy", "unknown")
 
 
 def _reached_at(at: Any) -> tuple[str, bool, Callable[[], Servers]]:

@@ -1,21 +1,34 @@
-"""What Redis or Valkey tells of changes: one subscription that is kept up, and known to be up.
+"""What Redis or Valkey tells of changes: a subscription to each primary, kept up, known to be up, and known to be heard.
 
-A link that says nothing is asked; one that does not answer either is down, after a second. Beside it somebody looks whether the
-primary is still the same: where it is not, the channel comes up anew, at the new one.
+*Up*: a link that says nothing is asked; one that does not answer either is down, after a second. *Heard*: while copies are
+served without asking, a *beat* goes to each primary ten times a second, over another connection, as a write; the primary
+publishes it to the subscription, where it follows everything that was published before. So a beat that came back shows that
+this process has heard all that, that the server which takes writes is the one that is listened to, and that it is still a
+primary; where Sentinels decide which one is, they are asked as well. The store remembers who beat: those servers may hold
+leases, and say that they have heard of an end to whoever waits for that.
+
+Every primary of a cluster is subscribed to, and publishes to its own subscribers first: what one primary should have passed
+on to another is not relied on. A change is then heard as often as the cluster has primaries, which does no harm.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
+from functools import partial
 from random import SystemRandom
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sessile.record import Stamp
-from sessile.stores.base import Changed, ChannelDown, ChannelUp
-from sessile.stores.redis_links import LinkLost, drop, dropped_when_lost, reason_of, receive, send
+from sessile.clock import boot_clock_ms
+from sessile.record import LIVE, Stamp
+from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
+from sessile.stores.leases import LEASE_MS
+from sessile.stores.redis_links import LinkLost, code_of, drop, dropped_when_lost, reason_of, receive, send
+from sessile.stores.redis_scripts import Script
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -23,114 +36,267 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sessile.stores.base import Channel
+    from sessile.stores.redis_links import Command, Links
     from sessile.stores.redis_servers import Servers
 
-__all__ = ["listen"]
+__all__ = ["Listener"]
 
 PING_S: Final = 0.5
 MISSED_MAX: Final = 2
 """So many times in a row nothing came within `PING_S`, and the link is down. Counted, so that a pause of our own is none."""
 WATCH_S: Final = 1.0
 """How often it is seen to that the primary is still the same."""
+BEAT_S: Final = 0.1
+"""How often the store is asked while copies are served without asking: three times in a lease."""
+CONFIRMED_AT_ONCE: Final = 200
+UNCONFIRMED_MAX: Final = 10_000
+"""The most ends that wait to be confirmed; of more, whoever made the oldest waits for the leases to run out."""
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 
 _RANDOM: Final = SystemRandom()
-_decode: Final = msgspec.msgpack.Decoder(tuple[bytes, bool, tuple[Stamp, ...], bytes]).decode
+_BEAT: Final = Script("beat", is_frugal=True)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_changed: Final = msgspec.msgpack.Decoder(tuple[bytes, int, tuple[Stamp, ...], bytes]).decode
+_to_us: Final = msgspec.msgpack.Decoder(int | tuple[bytes, bytes]).decode
+"""A beat, as the moment at which it was sent, or who has heard of which session's end."""
 
 
-async def listen(
-    servers: Servers, channel: str, told: Callable[[Channel], None], *, timeout_s: float, counts: Counter[str]
-) -> None:
-    """Tell of changes until cancelled.
+class Listener:
+    """One server's ear at the channel.
 
     Args:
         servers: who publishes.
         channel: where.
+        lessees: where the servers that may hold leases are remembered.
         told: what to call.
-        timeout_s: how long connecting may take.
-        counts: counts messages that are none of ours.
+        is_used: whether copies are served without asking at present.
+        counts: counts messages that are none of ours, and beats that a primary does not take.
     """
-    pause_s = PAUSE_MIN_S
-    while True:
-        subscription = _Subscription(servers, channel, timeout_s, counts)
-        is_up = False
-        try:
-            primary = await subscription.begin()
-            told(ChannelUp(primary))
-            is_up, pause_s = True, PAUSE_MIN_S
-            await subscription.run(primary, told)
-        except (LinkLost, TimeoutError):
-            if is_up:
-                told(ChannelDown())
-        finally:
-            await subscription.end()
-        await servers.doubt()
-        await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
-        pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-
-class _Subscription:
-    """One connection that subscribed."""
-
-    def __init__(self, servers: Servers, channel: str, timeout_s: float, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        servers: Servers,
+        channel: str,
+        lessees: bytes,
+        *,
+        told: Callable[[Channel], None],
+        is_used: Callable[[], bool] | None,
+        counts: Counter[str],
+    ) -> None:
+        self.name: Final = token_hex(8).encode()
+        """What this server is called among those that may hold leases."""
+        self.inbox = ""
+        """Where it hears who has heard of an end; empty while it hears nothing."""
         self._servers = servers
         self._channel = channel
-        self._timeout_s = timeout_s
+        self._lessees = lessees
+        self._told = told
+        self._is_used = is_used or (lambda: True)
         self._counts = counts
-        self._connection: Any = None
+        self._unconfirmed: deque[tuple[bytes, bytes]] = deque(maxlen=UNCONFIRMED_MAX)
+        """Who waits to know that an end was heard of, and of which session."""
+        self._to_confirm = asyncio.Event()
 
-    async def begin(self) -> str:
-        """Subscribe; who the primary is. Raises LinkLost or TimeoutError."""
-        async with asyncio.timeout(self._timeout_s):
-            links = await self._servers.links(None)
-            self._connection = await links.connected()
-            async with dropped_when_lost(self._connection):
-                await send(self._connection, [("SUBSCRIBE", self._channel)])
-                answer = await receive(self._connection, self._timeout_s)
-            if isinstance(answer, Exception):
-                raise LinkLost(reason_of(answer))
-            primary = await self._servers.identity()
-            if links.is_closed or await self._servers.links(None) is not links:
-                raise LinkLost("has another primary by now")
-            return primary
+    async def listen(self, *, timeout_s: float) -> None:
+        """Tell of changes until cancelled.
 
-    async def run(self, primary: str, told: Callable[[Channel], None]) -> None:
-        """Tell what comes, until the link is lost or the primary is another one. Raises LinkLost."""
-        watch = asyncio.create_task(self._watch(primary))
-        missed = 0
+        Args:
+            timeout_s: how long connecting may take.
+        """
+        pause_s = PAUSE_MIN_S
+        while True:
+            subscriptions: list[_Subscription] = []
+            is_up = False
+            try:
+                async with asyncio.timeout(timeout_s):
+                    primary = await self._subscribe(subscriptions)
+                self._told(ChannelUp(primary))
+                self.inbox = subscriptions[0].inbox
+                is_up, pause_s = True, PAUSE_MIN_S
+                await self._run(subscriptions, primary, timeout_s)
+            except (LinkLost, TimeoutError):
+                if is_up:
+                    self._told(ChannelDown())
+            finally:
+                self.inbox = ""
+                for subscription in subscriptions:
+                    await subscription.end()
+            await self._servers.doubt()
+            await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
+            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+    async def _subscribe(self, subscriptions: list[_Subscription]) -> str:
+        """Subscribe everywhere; who the primaries are. Raises LinkLost."""
+        primaries = await self._servers.primaries()
+        for at, (links, tag) in enumerate(primaries):
+            inbox = f"{self._channel}:{self.name.decode()}:{at}"
+            subscription = _Subscription(links, self._lessees + tag, inbox)
+            subscriptions.append(subscription)
+            await subscription.begin(self._channel)
+        primary = await self._servers.identity()
+        now = [links for links, _ in await self._servers.primaries()]
+        if now != [links for links, _ in primaries] or any(links.is_closed for links in now):
+            raise LinkLost("has another primary by now")
+        return primary
+
+    async def _run(self, subscriptions: list[_Subscription], primary: str, timeout_s: float) -> None:
+        """Tell what comes, until a link is lost or the primary is another one. Raises LinkLost."""
+        pulse = _Pulse(subscriptions, self._told)
+        works = [
+            *(self._read(subscription, pulse) for subscription in subscriptions),
+            self._watch(primary, timeout_s),
+            self._beat(subscriptions, pulse, timeout_s),
+            self._confirm(timeout_s),
+        ]
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            async with dropped_when_lost(self._connection):
-                while not watch.done():
-                    message = await receive(self._connection, PING_S)
-                    missed = 0 if message is not None else missed + 1
-                    if missed == MISSED_MAX:
-                        raise LinkLost("is silent")
-                    if message is None:
-                        await send(self._connection, [("PING",)])
-                    elif message[0] == b"message":
-                        self._tell(message[2], told)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            await end_tasks([watch])
+            await end_tasks(tasks)
         raise LinkLost("has another primary")
 
-    async def end(self) -> None:
-        if self._connection is not None:
-            await drop(self._connection)
+    async def _read(self, subscription: _Subscription, pulse: _Pulse) -> None:
+        """Tell what comes over one subscription. Raises LinkLost."""
+        missed = 0
+        async with dropped_when_lost(subscription.connection):
+            while True:
+                message = await receive(subscription.connection, PING_S)
+                missed = 0 if message is not None else missed + 1
+                if missed == MISSED_MAX:
+                    raise LinkLost("is silent")
+                if message is None:
+                    await send(subscription.connection, [("PING",)])
+                elif message[0] == b"message":
+                    self._hear(subscription, message[1], message[2], pulse)
 
-    async def _watch(self, primary: str) -> None:
+    def _hear(self, subscription: _Subscription, channel: bytes, data: bytes, pulse: _Pulse) -> None:
+        try:
+            if channel != self._channel.encode():
+                said = _to_us(data)
+                if isinstance(said, int):
+                    subscription.heard_ms = max(subscription.heard_ms, said)
+                    pulse.tell()
+                else:
+                    self._told(Confirmed(*said))
+                return
+            key, state, heads, asker = _changed(data)
+        except msgspec.MsgspecError:
+            self._counts["foreign_messages"] += 1
+            return
+        self._told(Changed(key, tuple(sorted(heads)), state))
+        if asker and state != LIVE and asker != self.inbox.encode():
+            self._unconfirmed.append((asker, key))
+            self._to_confirm.set()
+
+    async def _watch(self, primary: str, timeout_s: float) -> None:
         """Returns when the primary is another one."""
         now = primary
         while now == primary:
             await asyncio.sleep(WATCH_S)
             with contextlib.suppress(LinkLost, TimeoutError):  # the link itself tells whether all is well
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(timeout_s):
                     now = await self._servers.identity()
 
-    def _tell(self, data: bytes, told: Callable[[Channel], None]) -> None:
+    async def _beat(self, subscriptions: list[_Subscription], pulse: _Pulse, timeout_s: float) -> None:
+        """Ask each primary, for as long as copies are served without asking. Raises LinkLost where one is none any more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began_s = loop.time()
+            if self._is_used():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_s):
+                        sent_ms = boot_clock_ms()
+                        beats = (subscription.beat(self.name, sent_ms, self._counts) for subscription in subscriptions)
+                        is_current, *_ = await asyncio.gather(self._is_current(), *beats)
+                        if is_current:
+                            pulse.checked_ms = sent_ms
+                            pulse.tell()
+            await asyncio.sleep(max(began_s + BEAT_S - loop.time(), 0))
+
+    async def _is_current(self) -> bool:
         try:
-            key, is_over, heads, _ = _decode(data)
-        except msgspec.MsgspecError:
-            self._counts["foreign_messages"] += 1
-        else:
-            told(Changed(key, tuple(sorted(heads)), is_over))
+            return await self._servers.is_current()
+        except LinkLost:
+            return False
+
+    async def _confirm(self, timeout_s: float) -> None:
+        """Let those who wait for it know that ends were heard of."""
+        while True:
+            await self._to_confirm.wait()
+            self._to_confirm.clear()
+            while self._unconfirmed:
+                some = [self._unconfirmed.popleft() for _ in range(min(len(self._unconfirmed), CONFIRMED_AT_ONCE))]
+                commands: list[Command] = [("PUBLISH", asker, _encode((key, self.name))) for asker, key in some]
+                with contextlib.suppress(LinkLost, TimeoutError):  # they wait for the lease, and no longer
+                    async with asyncio.timeout(timeout_s):
+                        await self._servers.trip(None, commands)
+
+
+class _Pulse:
+    """Until when everything has been heard, over all subscriptions."""
+
+    def __init__(self, subscriptions: list[_Subscription], told: Callable[[Channel], None]) -> None:
+        self.checked_ms = 0
+        """When the primaries were last known to be the ones."""
+        self._subscriptions = subscriptions
+        self._told = told
+        self._last_ms = 0
+
+    def tell(self) -> None:
+        pulse_ms = min(self.checked_ms, *(subscription.heard_ms for subscription in self._subscriptions))
+        if pulse_ms > self._last_ms:
+            self._last_ms = pulse_ms
+            self._told(Pulse(boot_clock_ms() - pulse_ms))
+
+
+class _Subscription:
+    """One connection that subscribed, to one primary.
+
+    Args:
+        links: other connections to the same one.
+        lessees: where it remembers who may hold leases.
+        inbox: where it publishes what is for this server alone.
+    """
+
+    def __init__(self, links: Links, lessees: bytes, inbox: str) -> None:
+        self.connection: Any = None
+        self.inbox = inbox
+        self.heard_ms = 0
+        """When the last beat that came back was sent."""
+        self._links = links
+        self._lessees = lessees
+
+    async def begin(self, channel: str) -> None:
+        """Subscribe. Raises LinkLost."""
+        self.connection = await self._links.connected()
+        async with dropped_when_lost(self.connection):
+            for name in (channel, self.inbox):
+                await send(self.connection, [("SUBSCRIBE", name)])
+                answer = await receive(self.connection)
+                if isinstance(answer, Exception):
+                    raise LinkLost(reason_of(answer))
+
+    async def end(self) -> None:
+        if self.connection is not None:
+            await drop(self.connection)
+
+    async def beat(self, name: bytes, sent_ms: int, counts: Counter[str]) -> None:
+        """Ask, if the server can be asked. Raises LinkLost where it is no primary any more."""
+        if self._links.is_closed:
+            raise LinkLost("has another primary by now")
+        for way in _BEAT.ways:
+            command = (*way, 1, self._lessees, name, LEASE_MS, self.inbox, _encode(sent_ms))
+            (reply,) = (await self._links.trip([command], is_answered=partial(_is_named, name))).replies
+            if not isinstance(reply, Exception) or code_of(reply) != "NOSCRIPT":
+                break
+        if isinstance(reply, Exception):
+            if code_of(reply) in {"READONLY", "MOVED"}:
+                raise LinkLost(reason_of(reply))
+            counts["refused_beats"] += 1
+
+
+def _is_named(name: bytes, replies: list[Any]) -> bool:
+    return isinstance(replies[0], Exception) or replies[0] == name

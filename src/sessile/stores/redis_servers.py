@@ -42,6 +42,9 @@ STRAGGLERS_S: Final = 0.1
 class Servers(Protocol):
     """The servers of one store. Whatever fails may be tried again, and finds the primary of that moment."""
 
+    is_one: bool
+    """Whether one primary holds everything."""
+
     async def trip(
         self,
         key: bytes | None,
@@ -69,6 +72,12 @@ class Servers(Protocol):
     async def links(self, key: bytes | None) -> Links:
         """Connections to the primary that holds this key, or to any. Raises LinkLost."""
 
+    async def primaries(self) -> list[tuple[Links, bytes]]:
+        """Connections to each primary, and what in a key's name makes it one of that primary's. Raises LinkLost."""
+
+    async def is_current(self) -> bool:
+        """Whether the primaries are still the ones that are asked, by those who decide about it. Raises LinkLost."""
+
     async def identity(self) -> str:
         """Who the primaries are: another text after a failover, or after one of them was started anew. Raises LinkLost."""
 
@@ -85,6 +94,8 @@ class Single:
     Args:
         make: makes a connection to it.
     """
+
+    is_one = True
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -129,6 +140,13 @@ class Single:
                 self._links = self._links or await self._find()
         return self._links
 
+    async def primaries(self) -> list[tuple[Links, bytes]]:
+        return [(await self.links(None), b"")]
+
+    async def is_current(self) -> bool:
+        """By itself: nobody else decides."""
+        return True
+
     async def identity(self) -> str:
         return _run_id(await self.trip(None, [_WHO]))
 
@@ -165,6 +183,11 @@ class Sentinels(Single):
         self._sentinels = sentinels
         self._name = name
         self._primary: Host | None = None
+
+    async def is_current(self) -> bool:
+        """By the Sentinels as of now."""
+        primary, _ = await self._discover()
+        return primary == self._primary
 
     async def identity(self) -> str:
         """By the Sentinels as of now: a primary that is cut off from them still believes that it is one."""
@@ -214,6 +237,8 @@ class Cluster:
         dial: makes connections to a node.
         seeds: nodes to begin with.
     """
+
+    is_one = False
 
     def __init__(self, dial: Dial, seeds: Sequence[Host]) -> None:
         from redis.crc import key_slot  # noqa: PLC0415  # an extra
@@ -280,6 +305,15 @@ class Cluster:
                 return self._node(host)
         raise LinkLost("is a cluster that is down: not every part of it has a primary")
 
+    async def primaries(self) -> list[tuple[Links, bytes]]:
+        if not self._slots:
+            await self._map()
+        return [(self._node(host), self._tag(host)) for host in sorted({host for _, _, host in self._slots})]
+
+    async def is_current(self) -> bool:
+        """By the map as it is known: a primary that was replaced takes no writes to the slots that it had."""
+        return True
+
     async def identity(self) -> str:
         self._slots = []
         await self._map()
@@ -319,6 +353,15 @@ class Cluster:
                 (replies[at],) = (await self.trip(key, [command([key])])).replies
         return replies
 
+    def _tag(self, host: Host) -> bytes:
+        """What a name must have between braces to be in a slot of this primary."""
+        for number in itertools.count():
+            tag = b"{%d}" % number
+            slot = self._slot_of(tag)
+            if any(first <= slot <= last and host == primary for first, last, primary in self._slots):
+                return tag
+        raise AssertionError("every primary of the map has slots")
+
     def _node(self, host: Host) -> Links:
         links = self._nodes.get(host)
         if links is None:
@@ -333,6 +376,12 @@ class Cluster:
                 del self._nodes[host]
         await links.close()
 
+    async def _forget_all_but(self, primaries: set[Host], nodes: set[Host]) -> None:
+        """Nodes come and go for as long as a cluster lives."""
+        for links_of, stay in ((self._nodes, primaries), (self._askers, nodes)):
+            for host in links_of.keys() - stay:
+                await links_of.pop(host).close()
+
     async def _map(self) -> None:
         """Ask for the map, everybody who is known; the first answer counts."""
         async with self._mapping:
@@ -343,6 +392,7 @@ class Cluster:
             (slots, *_) = await answers_of([self._ask(host) for host in asked], stragglers_s=0)
             self._slots = [(first, last, primary) for first, last, primary, *_ in slots]
             self._known = dict.fromkeys(host for _, _, *hosts in slots for host in hosts)
+            await self._forget_all_but({host for _, _, host in self._slots}, {*self._known, *self._seeds})
             for _, _, primary, *replicas in slots:
                 if replicas:
                     self._node(primary).expect_replicas()

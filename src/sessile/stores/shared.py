@@ -1,12 +1,14 @@
 """A store that all servers share, as the engine's other holder: cache, lease, queue and outage.
 
 The table is a cache. A copy in it is served without a trip only under a live *lease*: the store's channel has told of every
-change since the copy was known to be current. Without the channel every open asks. Changes of one session go to the store one
-after the other; those that come meanwhile wait and go together, since the table holds them merged already.
+change since the copy was known to be current, and has been heard lately. Without the channel every open asks. Changes of one
+session go to the store one after the other; those that come meanwhile wait and go together, since the table holds them merged
+already. An end is answered when every server that may hold a lease has heard of it, or its lease has run out.
 
 While the store is away nobody waits for it: opens go on from held copies, and what changes is queued, one entry for each
-session. One probe finds out when it is back. Then everything queued is pushed once, and every copy that is held is compared
-with what the store has, so a store that came back empty, or without its last seconds, gets what the servers still know.
+session; an end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything
+queued is pushed once, ends first, and every copy that is held is compared with what the store has, so a store that came back
+empty, or without its last seconds, gets what the servers still know, ends included.
 """
 
 from __future__ import annotations
@@ -14,47 +16,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from itertools import count
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
+from sessile.clock import whole_ms
 from sessile.delta import Delta, Outcome
-from sessile.errors import SessionLimit, SessionTooLarge, StoredRecordError, StoreError
+from sessile.errors import StoredRecordError, StoreError
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
-from sessile.stores.base import FetchStatus, Pushed
-from sessile.stores.leases import Leases
+from sessile.stores.confirmations import Confirmations
+from sessile.stores.epoch import Epoch
+from sessile.stores.leases import LEASE_MS, Leases
 from sessile.stores.lines import Lines, each
+from sessile.stores.lost import Lost
 from sessile.stores.outage import PATIENCE_S, Outage, probe_in_s
-from sessile.stores.questions import Questions
+from sessile.stores.pulls import Pulls
 from sessile.stores.recent import Recent
 from sessile.stores.touches import Touches
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Awaitable, Callable
     from typing import Protocol
 
     from sessile.backend import Change
     from sessile.record import Heads
     from sessile.settings import Settings
-    from sessile.stores.base import Store
+    from sessile.stores.base import Pushed, Store
+    from sessile.stores.confirmations import Expected
+    from sessile.stores.leases import Copies
     from sessile.stores.lines import Arrived
-    from sessile.table import Table
     from sessile.token import SessionKey
 
-    class Owner(Protocol):
+    class Owner(Copies, Protocol):
         """The engine, as far as its store needs it."""
 
         settings: Settings
-        table: Table
-        lock: threading.Lock
-        """Held by whoever works on the table."""
-        clock_ms: Callable[[], int]
 
 
 __all__ = ["Shared"]
@@ -64,10 +65,10 @@ _RANDOM: Final = SystemRandom()
 T = TypeVar("T")
 RECENT_SHARE: Final = 0.25
 """What was pushed lately is kept for a failover in so much of `bytes_max`."""
-LOST_MAX: Final = 200_000
-"""So many sessions may wait for a store that is away; of more, the oldest are given up, and counted."""
-ECHO_S: Final = 0.1
-"""An end waits so long for the channel to tell of it: then it has told the other servers as well."""
+HEARD_S: Final = (LEASE_MS + 5) / 1000
+"""An end is waited for at most this long: no lease from before it counts then, though clocks show whole milliseconds."""
+ROTATED_HEARD_S: Final = 0.1
+"""The same for a rotated session, which may be looked at for its grace wherever that is not heard of at once."""
 TOUCH_S: Final = 0.25
 EXPIRE_S: Final = 10.0
 EXPIRED_AT_ONCE: Final = 500
@@ -94,15 +95,25 @@ class Shared(Service):
     def _reset(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines = Lines(self._send)
-        self._lost: OrderedDict[SessionKey, None] = OrderedDict()
+        self._lost = Lost(self._has_ended)
         """Sessions with changes that the store may not have."""
-        self._leases = Leases(self._owner.table, self._failed_over)
+        self._confirmations = Confirmations()
+        self.leases = Leases(
+            self._owner,
+            self._confirmations,
+            lasts_ms=whole_ms(self._settings.absolute_timeout),
+            failed_over=self._failed_over,
+            contradicted=self.end_again,
+        )
         self._recent = Recent(
             window_ms=round(self._settings.failover_window * 1000), bytes_max=self._settings.bytes_max * RECENT_SHARE
         )
-        self._questions = Questions(self._fetch)
         self._touches = Touches(self.store, self._owner.clock_ms)
-        self._outage = Outage()
+        self.outage = Outage()
+        self.epoch = Epoch()
+        self._pulls = Pulls(self, self._owner, self._settings)
+        self._reconciling: asyncio.Event | None = None
+        """While copies are compared: set where they are to be compared once more."""
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -111,10 +122,11 @@ class Shared(Service):
         self._owner.table.may_evict = self._may_evict
         try:
             await self.store.open()
+            self.epoch.mark = (await self.store.absence(None)).mark
         except StoreError as error:
-            self._went_away(error)
+            self.went_away(error)
         if self.store.has_channel:
-            self._run(self.store.listen(self._leases.told))
+            self._run(self.store.listen(self.leases.told, self.leases.is_used))
         self._run(self._tell_touches())
         self._run(self._expire())
 
@@ -151,8 +163,7 @@ class Shared(Service):
         return self._settings.cache != "off"
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        del now_ms
-        return key in self._leases and self._settings.cache == "leased"
+        return self.leases.is_sure(key, now_ms) and self._settings.cache == "leased"
 
     def is_trusting(self) -> bool:
         return self._settings.outage == "serve"
@@ -171,8 +182,13 @@ class Shared(Service):
         """Whether the table may let go of a copy: what only this server has, it must not."""
         if not self.is_settled(key):
             return False
-        self._leases.drop(key)
+        self.leases.drop(key)
         return True
+
+    def _has_ended(self, key: SessionKey) -> bool:
+        """Whether the end of the session is known and still matters."""
+        with self._owner.lock:
+            return key in self._owner.table.ends or self._owner.table.has_ended(key)
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         loop = self.loop
@@ -186,65 +202,8 @@ class Shared(Service):
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         bound_s = self._settings.store_timeout + self._settings.pull_timeout + PATIENCE_S
-        answer = await self.ask(lambda: self._pull(key, have, heads), bound_s)
-        return answer or Pulled(PullStatus.UNREACHABLE)
-
-    async def _pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        """Ask, and where that will not do, ask again: what the browser has seen may be about to come to the store."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._settings.pull_timeout
-        for times in count():
-            pulled = await self._pull_now(key, have, heads)
-            left_s = self._outage.worth_s()
-            record = have if pulled.status is PullStatus.UNREACHABLE else pulled.record
-            if record is not None and (record.state != LIVE or record.covers(heads)):
-                break
-            if pulled.status in {PullStatus.CURRENT, PullStatus.RECORD}:
-                left_s = max(left_s, until - loop.time())
-            if left_s <= 0 or (pulled.status is PullStatus.NONE and not heads):
-                break
-            await self._outage.pause(times, left_s)
-        return pulled
-
-    async def _pull_now(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        if not self._outage:
-            return await self._questions.pull(key, have, heads)
-        if have is not None and self._leases.is_over(key):
-            return Pulled(PullStatus.RECORD, have.end(ENDED, self._owner.clock_ms()))
-        return Pulled(PullStatus.UNREACHABLE)
-
-    async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
-        """One trip. A copy that is out of time by what is known here is asked for as a whole: it may have been touched."""
-        now_ms = self._owner.clock_ms()
-        is_alive = have is not None and have.state == LIVE and have.expires_ms() > now_ms
-        watch = self._leases.watch(key)
-        self.counts["trips"] += 1
-        try:
-            version = have.version if is_alive and have is not None else None
-            fetched = await self._try(lambda: self.store.fetch(key, version))
-        except StoreError as error:
-            self._went_away(error)
-            return Pulled(PullStatus.UNREACHABLE)
-        finally:
-            self._leases.unwatch(key, watch)
-        match fetched.status:
-            case FetchStatus.CURRENT:
-                self._leases.judge(key, watch, have)
-                return Pulled(PullStatus.CURRENT, have)
-            case FetchStatus.NONE:
-                if is_alive and have is not None and self._leases.is_over(key):  # it is over, and forgotten by now
-                    return Pulled(PullStatus.RECORD, have.end(ENDED, now_ms))
-                if is_alive:  # the store lost it
-                    self.counts["restored"] += 1
-                    self._lose(key)
-                    self._run(self._bring(key))
-                    return Pulled(PullStatus.CURRENT, have)
-                return Pulled(PullStatus.NONE)
-            case FetchStatus.RECORD:
-                assert fetched.record is not None, "it comes with RECORD"
-                record = fetched.record.shift(self._owner.clock_ms())
-                self._leases.judge(key, watch, record)
-                return Pulled(PullStatus.RECORD, record)
+        answer = await self.ask(lambda: self._pulls.pull(key, have, heads), bound_s)
+        return answer or self._pulls.without_store(key, have)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -261,7 +220,6 @@ class Shared(Service):
         arriving = self._lines.last(key) if change is None else None
         if change is None and arriving is None:
             return Acknowledged.NO if key in self._lost else Acknowledged.YES
-        echo = self._leases.echo(key) if isinstance(change, Ended) else None
         arriving = arriving or self._lines.add(key, change, ack)
         if ack == "none":
             return Acknowledged.YES
@@ -274,59 +232,91 @@ class Shared(Service):
         if isinstance(arrived, Record) and not _is_moot(change, arrived):
             self.counts["refused"] += 1
             check_is_live(arrived, self._owner.clock_ms())
-        if echo is not None and arrived:
-            await asyncio.wait((echo,), timeout=ECHO_S)
         return Acknowledged.YES if arrived else Acknowledged.NO
 
     async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> Arrived:
-        """Bring these to the store, in one trip where it has what they build on; what became of them there."""
-        whole = self._whole(key, changes)
-        if whole is None:  # it ran out of time meanwhile
-            self._lost.pop(key, None)
-            return False
-        self._remember(key, whole)
-        if self._outage:
-            self._lose(key)
-            return False
-        watch = self._leases.watch(key)
-        try:
-            pushed = await self._try(lambda: self._push_once(key, changes, whole, ack))
-        except StoreError as error:
-            self._lose(key)
-            self._went_away(error)
-            return False
-        finally:
-            self._leases.unwatch(key, watch)
-        self._lost.pop(key, None)
-        record: Record | None = whole
-        if pushed.rest is not None:
-            record = self._merge_in(key, pushed.rest.shift(self._owner.clock_ms()))
-        self._leases.judge(key, watch, record)
-        if self._settings.cache == "off" and key not in self._lost:
-            with self._owner.lock:
-                self._owner.table.drop(key)
-        self.counts["unacknowledged"] += not pushed.is_acknowledged
+        """Bring these to the store, in one trip where it has what they build on; what became of them there.
+
+        An end has come when every server that may serve a copy has heard of it.
+        """
+        with self._confirmations.expecting(key) as expected:
+            ended = max((change.record.state for change in changes if isinstance(change, Ended)), default=LIVE)
+            pushed = await self._deliver(key, changes, ack, is_awaited=ended != LIVE)
+            if pushed is None:
+                return False
+            if ended != LIVE:
+                await self._heard(expected, pushed, ended)
         over = pushed.rest if pushed.rest is not None and pushed.rest.state != LIVE else None
         if over is not None and not all(_is_moot(change, over) for change in changes):
             return over
         return pushed.is_acknowledged
 
-    async def _push_once(self, key: SessionKey, changes: list[Change], whole: Record, ack: str) -> Pushed:
-        self.counts["trips"] += 1
+    async def _heard(self, expected: Expected, pushed: Pushed, ended: int) -> None:
+        at_most_s = HEARD_S if ended == ENDED else ROTATED_HEARD_S
+        if not await expected.wait(pushed.lessees, at_most_s):
+            self.counts["unconfirmed_ends"] += 1
+
+    async def _deliver(self, key: SessionKey, changes: list[Change], ack: str, *, is_awaited: bool) -> Pushed | None:
+        """What the store said to these; None where it could not be asked, or there is nothing left to bring."""
+        whole = self._whole(key, changes)
+        if whole is None and not all(isinstance(change, Delta) for change in changes):
+            self._lost.discard(key)
+            return None
+        if whole is not None:
+            self._remember(key, whole)
+        if self.outage:
+            self._lose(key)
+            return None
+        watch = self.leases.watch(key)
+        try:
+            pushed = await self.attempt(lambda: self._push_once(key, changes, whole, ack, is_awaited=is_awaited))
+        except StoreError as error:
+            self._lose(key)
+            self.went_away(error)
+            return None
+        finally:
+            self.leases.unwatch(key, watch)
+        if pushed is None:  # it ran out of time meanwhile
+            self._lost.discard(key)
+            return None
+        self._lost.discard(key)
+        record = whole
+        if pushed.rest is not None:
+            record = self._merge_in(key, pushed.rest.shift(self._owner.clock_ms()))
+        self.leases.judge(key, watch, record)
+        if self._settings.cache == "off" and not self._lines.is_waiting(key):
+            with self._owner.lock:
+                if not self._owner.table.has_ended(key):
+                    self._owner.table.drop(key)
+        self.counts["unacknowledged"] += not pushed.is_acknowledged
+        return pushed
+
+    async def _push_once(
+        self, key: SessionKey, changes: list[Change], whole: Record | None, ack: str, *, is_awaited: bool
+    ) -> Pushed | None:
+        """One trip; a second one where the store lacks what a single change builds on. None: there is nothing to bring."""
         only = changes[0] if len(changes) == 1 else None
         if isinstance(only, Delta) and key not in self._lost:
+            self.counts["trips"] += 1
             pushed = await self.store.apply(only, ack)
             if pushed.outcome is not Outcome.NEED:
                 return pushed
-            self.counts["trips"] += 1
             self.counts["needed"] += 1
             whole = self._whole(key, changes) or whole
-        return await self.store.merge(key, whole.shift(-self._owner.clock_ms()), ack)
+        if whole is None:
+            return None
+        self.counts["trips"] += 1
+        return await self.store.merge(key, whole.shift(-self._owner.clock_ms()), ack, is_awaited=is_awaited)
 
     def _whole(self, key: SessionKey, changes: list[Change]) -> Record | None:
-        """All that is known of a session here, these changes included."""
-        packed = self._owner.table.get(key)
-        record = None if packed is None else Record.unpack(packed)
+        """All that is known of a session here, these changes included; of one that is known to be over, its end."""
+        now_ms = self._owner.clock_ms()
+        with self._owner.lock:
+            table = self._owner.table
+            packed, remembered = table.get(key), table.remembered(key, now_ms)
+        record = remembered if packed is None else Record.unpack(packed)
+        if record is not None and record.state == LIVE and remembered is not None:
+            record = record.end(ENDED, now_ms)
         for change in changes:
             if isinstance(change, Delta):
                 continue
@@ -341,19 +331,18 @@ class Shared(Service):
             record = self._owner.table.judged(key, record, self._owner.clock_ms())
             merged = record if packed is None else merge(Record.unpack(packed), record)
             if packed is not None or merged.state != LIVE:
-                with contextlib.suppress(SessionLimit, SessionTooLarge):
-                    self._owner.table.put(key, merged)
+                self._owner.table.offer(key, merged)
         return merged
 
     # -- outage and failover -----------------------------------------------------------------------------------------
 
     def _failed_over(self) -> None:
         self.counts["failovers"] += 1
-        self._outage.unsettle()
+        self.outage.unsettle()
         _LOG.warning("%s: another primary answers", self.store.where)
         self._run(self._reconcile())
 
-    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
         """Once more, should it fail at once: another primary may have taken over, and no call does harm twice."""
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -362,12 +351,12 @@ class Shared(Service):
         except StoredRecordError:
             raise
         except StoreError:
-            if self._outage or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
+            if self.outage or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
                 raise
             await self.store.open()
             return await call()
 
-    def _went_away(self, error: StoreError) -> None:
+    def went_away(self, error: StoreError) -> None:
         """Nobody waits for the store until the probe has reached it. One session's record that is none is no reason for that."""
         if isinstance(error, StoredRecordError):
             if not self.counts["malformed"]:
@@ -375,10 +364,10 @@ class Shared(Service):
             self.counts["malformed"] += 1
             return
         self.counts["store_errors"] += 1
-        if not self._outage:
-            self._outage.begin(str(error))
+        if not self.outage:
+            self.outage.begin(str(error))
             self.counts["outages"] += 1
-            self._leases.drop_all()
+            self.leases.drop_all()
             _LOG.warning("%s is away: %s", self.store.where, error)
             self._run(self._return())
 
@@ -390,10 +379,10 @@ class Shared(Service):
                 await self.store.open()
                 await self._probe()
             except StoreError as error:
-                self._outage.reason = str(error)
+                self.outage.reason = str(error)
                 continue
             break
-        self._outage.end()
+        self.outage.end()
         _LOG.warning("%s is back; %d sessions wait for it", self.store.where, len(self._lost))
         await self._bring_lost()
         await self._reconcile()
@@ -410,48 +399,83 @@ class Shared(Service):
 
     def _lose(self, key: SessionKey) -> None:
         """The store may not have all that is known here."""
-        self._leases.drop(key)
-        self._lost[key] = None
-        if len(self._lost) > LOST_MAX:
-            self.counts["given_up"] += 1
-            self._lost.popitem(last=False)
+        self.leases.drop(key)
+        self._lost.add(key, is_end=self._has_ended(key))
+
+    def bring_soon(self, key: SessionKey) -> None:
+        """The store lacks what is known here."""
+        self._lose(key)
+        self._run(self._bring(key))
+
+    def end_again(self, key: SessionKey) -> None:
+        """The store says that a session lives whose end is known here, and is told again, unless word of it is on its way."""
+        if self.is_settled(key):
+            self.counts["ended_again"] += 1
+            self.bring_soon(key)
 
     async def _bring(self, key: SessionKey) -> None:
         """Push all that is known of a session, as one change."""
-        if not self._outage and key in self._lost:
+        if not self.outage and key in self._lost:
             await self._lines.add(key, None, "none")
 
     async def _bring_lost(self) -> None:
         await each(list(self._lost), self._bring)
 
+    def reconcile_soon(self) -> None:
+        """The store is not the one it was."""
+        self._run(self._reconcile())
+
     async def _reconcile(self) -> None:
-        """Compare every copy with the store, and what was pushed lately though no copy is held any more."""
+        """Compare every copy with the store, and what was pushed lately though no copy is held any more.
+
+        One pass at a time; who finds one under way has another one follow it.
+        """
+        if self._reconciling is not None:
+            self._reconciling.set()
+            return
+        again = self._reconciling = asyncio.Event()
+        try:
+            again.set()
+            while again.is_set() and not self.outage:
+                again.clear()
+                await self._compare_all()
+        finally:
+            self._reconciling = None
+
+    async def _compare_all(self) -> None:
+        try:
+            mark = (await self.store.absence(None)).mark
+        except StoreError as error:
+            self.went_away(error)
+            return
         await each(list(self._recent), self._bring_again)
-        await each(list(self._owner.table), self._compare)
-        self.counts["reconciled"] += not self._outage
+        await each(list(dict.fromkeys([*self._owner.table.ended(), *self._owner.table])), self._compare)
+        if not self.outage:
+            self.epoch.mark = mark
+            self.counts["reconciled"] += 1
 
     async def _bring_again(self, key: SessionKey) -> None:
         """Push what was pushed within `failover_window`, if no copy of it is held any more."""
         now_ms = self._owner.clock_ms()
         packed = self._recent.get(key, now_ms)
-        if packed is None or self._outage or self._owner.table.get(key) is not None:
+        if packed is None or self.outage or self._owner.table.get(key) is not None:
             return
         self.counts["trips"] += 1
         try:
             await self.store.merge(key, Record.unpack(packed).shift(-now_ms), "none")
         except StoreError as error:
-            self._went_away(error)
+            self.went_away(error)
 
     async def _compare(self, key: SessionKey) -> None:
         packed = self._owner.table.get(key)
-        if packed is None or self._outage or key in self._leases:
+        if packed is None or self.outage or key in self.leases:
             return
         held = Record.unpack(packed)
         if key in self._lost or held.state != LIVE:
             self._lose(key)
             await self._bring(key)
             return
-        pulled = await self._pull_now(key, held, ())
+        pulled = await self._pulls.once(key, held, ())
         if pulled.record is not None:
             self._merge_in(key, pulled.record)
         if pulled.status is PullStatus.RECORD and pulled.record is not None and not pulled.record.covers(held.heads):
@@ -471,34 +495,37 @@ class Shared(Service):
             await self._bring_touches()
 
     async def _bring_touches(self) -> None:
-        if not self._outage:
+        if not self.outage:
             try:
                 await self._touches.tell()
             except StoreError as error:
-                self._went_away(error)
+                self.went_away(error)
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRE_S * (0.5 + _RANDOM.random()))
             with contextlib.suppress(StoreError):
                 count = EXPIRED_AT_ONCE
-                while not self._outage and count >= EXPIRED_AT_ONCE:
+                while not self.outage and count >= EXPIRED_AT_ONCE:
                     count = await self.store.expire(EXPIRED_AT_ONCE)
+            self.leases.thin_out()
 
     # -- what can be looked at ---------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """The store as this server sees it; plain values."""
+        also = {"forgotten": self._recent.forgotten, "given_up": self._lost.given_up}
         return {
-            "state": "stopped" if not self.is_running else "away" if self._outage else "ready",
+            "state": "stopped" if not self.is_running else "away" if self.outage else "ready",
             "store": self.store.where,
             "is_single": self.store.is_single,
-            "reason": self._outage.reason,
-            "channel": "up" if self._leases.is_up else "down",
-            "leased": len(self._leases),
+            "reason": self.outage.reason,
+            "channel": "up" if self.leases.is_up else "down",
+            "leased": len(self.leases),
             "pushes": len(self._lines),
             "queued": len(self._lost),
-            "counts": dict(sorted((self.counts + Counter(forgotten=self._recent.forgotten)).items())),
+            "queued_ends": self._lost.ends,
+            "counts": dict(sorted((self.counts + self.store.counts + Counter(also)).items())),
         }
 
 

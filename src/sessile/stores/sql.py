@@ -25,7 +25,7 @@ from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork
 from sessile.record import ENDED, LIVE, Record, merge
-from sessile.stores.base import Fetched, FetchStatus, Pushed
+from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.sql_engine import target_of
 from sessile.stores.sql_errors import is_clash, is_duplicate, is_missing_table, reason
 from sessile.stores.sql_rows import Keep, Row, digest_of, due_in_ms, kept, shown, timeless
@@ -227,8 +227,8 @@ class SqlStore:
                 await self._wait(tried)
         raise self._too_busy()
 
-    async def merge(self, key: SessionKey, record: Record, ack: str) -> Pushed:
-        del ack
+    async def merge(self, key: SessionKey, record: Record, ack: str, *, is_awaited: bool = False) -> Pushed:
+        del ack, is_awaited  # no copy is served without asking, so nobody has to hear of an end
         async with self._bounded():
             lately = self._lately.get(key)
             if lately is not None:
@@ -258,9 +258,14 @@ class SqlStore:
             async with self._bounded():
                 await self._change(*self._say.touch(dict(some[at : at + TOUCHES_MAX])))
 
-    async def listen(self, told: Callable[[Channel], None]) -> None:
+    async def absence(self, key: SessionKey | None) -> Absence:
+        """A row goes when its time has come, and not before."""
+        del key
+        return Absence()
+
+    async def listen(self, told: Callable[[Channel], None], is_used: Callable[[], bool] | None = None) -> None:
         """Tells nothing, until cancelled: an SQL database has no channel here."""
-        del told
+        del told, is_used
         await asyncio.Event().wait()
 
     async def expire(self, at_most: int) -> int:

@@ -246,7 +246,7 @@ end
 local function keep_as_it_is(it) redis.call('SET', key, it.text .. bare_key, 'KEEPTTL') end
 
 local function tell(it)
-  local out = {'\148\196\16', bare_key, it.state == LIVE and '\194' or '\195', count_bytes(#it.heads, 0x90, 0xdc)}
+  local out = {'\148\196\16', bare_key, integer_bytes(it.state), count_bytes(#it.heads, 0x90, 0xdc)}
   for _, place in ipairs(it.heads) do
     out[#out + 1] = '\146' .. integer_bytes(it.counters[place + 1]) .. integer_bytes(it.tags[place + 1])
   end

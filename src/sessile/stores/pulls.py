@@ -1,0 +1,175 @@
+"""What a store's answers to questions mean here: a copy is current, is replaced, is over, or is what the store has lost.
+
+An end that is known here outweighs whatever the store says, and is brought to it again: it may have lost the end, with its
+last seconds or with everything. What the store has not, of which a copy is alive here, is judged by its `Epoch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from sessile.backend import Pulled, PullStatus
+from sessile.errors import StoreError
+from sessile.record import ENDED, LIVE, Record
+from sessile.stores.base import FetchStatus
+from sessile.stores.questions import Questions
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Awaitable, Callable
+    from typing import Protocol, TypeVar
+
+    from sessile.record import Heads
+    from sessile.settings import Settings
+    from sessile.stores.base import Fetched, Store
+    from sessile.stores.epoch import Epoch
+    from sessile.stores.leases import Copies, Leases, Watch
+    from sessile.stores.outage import Outage
+    from sessile.token import SessionKey
+
+    T = TypeVar("T")
+
+    class Way(Protocol):
+        """The way to the store, as far as questions need it."""
+
+        store: Store
+        counts: Counter[str]
+        leases: Leases
+        outage: Outage
+        epoch: Epoch
+
+        async def attempt(self, call: Callable[[], Awaitable[T]]) -> T: ...
+        def went_away(self, error: StoreError) -> None: ...
+        def is_settled(self, key: SessionKey) -> bool: ...
+        def bring_soon(self, key: SessionKey) -> None: ...
+        def end_again(self, key: SessionKey) -> None: ...
+        def reconcile_soon(self) -> None: ...
+
+
+__all__ = ["Pulls"]
+
+ASKED_MAX: Final = 2
+"""How often a question is asked whose answer was overtaken by word of the session's end."""
+
+
+class Pulls:
+    """The questions of one server.
+
+    Args:
+        way: to the store.
+        copies: what is held here.
+        settings: the engine's.
+    """
+
+    def __init__(self, way: Way, copies: Copies, settings: Settings) -> None:
+        self._way = way
+        self._copies = copies
+        self._settings = settings
+        self._questions = Questions(self._fetch)
+
+    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        """Ask, and where that will not do, ask again: what the browser has seen may be about to come to the store."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.pull_timeout
+        outage = self._way.outage
+        for times in count():
+            pulled = await self.once(key, have, heads)
+            left_s = outage.worth_s()
+            record = have if pulled.status is PullStatus.UNREACHABLE else pulled.record
+            if record is not None and (record.state != LIVE or record.covers(heads)):
+                break
+            if pulled.status in {PullStatus.CURRENT, PullStatus.RECORD}:
+                left_s = max(left_s, until - loop.time())
+            if left_s <= 0 or (pulled.status is PullStatus.NONE and not heads):
+                break
+            await outage.pause(times, left_s)
+        return pulled
+
+    async def once(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+        """Ask, unless the store is away. What is known to be over is over, whether or not it can be asked."""
+        pulled = Pulled(PullStatus.UNREACHABLE)
+        if not self._way.outage:
+            pulled = await self._questions.pull(key, have, heads)
+        return self.without_store(key, have) if pulled.status is PullStatus.UNREACHABLE else pulled
+
+    def without_store(self, key: SessionKey, have: Record | None) -> Pulled:
+        """What can be said of a session while the store does not answer."""
+        if not self._is_over(key):
+            return Pulled(PullStatus.UNREACHABLE)
+        return Pulled(PullStatus.NONE) if have is None else self._over(key, have)
+
+    def _is_over(self, key: SessionKey) -> bool:
+        """Whether the end of the session is known, though the copy that is held may not show it."""
+        with self._copies.lock:
+            return key in self._copies.table.ends or self._copies.table.has_ended(key)
+
+    def _over(self, key: SessionKey, have: Record) -> Pulled:
+        """The session's end: its tombstone, if there is one, which may still be looked at for a moment."""
+        packed = self._copies.table.get(key)
+        held = have if packed is None else Record.unpack(packed)
+        return Pulled(PullStatus.RECORD, held if held.state != LIVE else have.end(ENDED, self._copies.clock_ms()))
+
+    async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
+        """A copy that is out of time by what is known here is asked for as a whole: it may have been touched."""
+        way = self._way
+        is_alive = have is not None and have.state == LIVE and have.expires_ms() > self._copies.clock_ms()
+        version = have.version if is_alive and have is not None else None
+        for _ in range(ASKED_MAX):
+            watch = way.leases.watch(key)
+            way.counts["trips"] += 1
+            try:
+                fetched = await way.attempt(lambda: way.store.fetch(key, version))
+            except StoreError as error:
+                way.went_away(error)
+                return Pulled(PullStatus.UNREACHABLE)
+            finally:
+                way.leases.unwatch(key, watch)
+            if not watch.is_over or (fetched.record is not None and fetched.record.state != LIVE):
+                break
+        if fetched.status is FetchStatus.NONE:
+            way.leases.drop(key)
+            return await self._absent(key, have if is_alive else None)
+        return self._present(key, have, fetched, watch)
+
+    def _present(self, key: SessionKey, have: Record | None, fetched: Fetched, watch: Watch) -> Pulled:
+        """The store has the session, or its end."""
+        record = have if fetched.record is None else fetched.record.shift(self._copies.clock_ms())
+        assert record is not None, "the store compares with what it was given"
+        if record.state == LIVE and self._is_over(key):
+            return self._contradicted(key, record)
+        self._way.leases.judge(key, watch, record)
+        if fetched.status is FetchStatus.CURRENT:
+            return Pulled(PullStatus.CURRENT, record)
+        return Pulled(PullStatus.RECORD, record)
+
+    async def _absent(self, key: SessionKey, alive: Record | None) -> Pulled:
+        """The store has nothing. It is given a copy that is alive here, unless the session may have ended."""
+        way = self._way
+        if self._is_over(key):
+            if alive is None:
+                return Pulled(PullStatus.NONE)
+            return self._contradicted(key, alive)
+        if alive is None:
+            return Pulled(PullStatus.NONE)
+        if way.is_settled(key):  # otherwise it has not come to the store yet
+            try:
+                absence = await way.attempt(lambda: way.store.absence(key))
+            except StoreError as error:
+                way.went_away(error)
+                return Pulled(PullStatus.UNREACHABLE)
+            if way.epoch.is_end(absence):
+                way.counts["gone"] += 1
+                return self._over(key, alive)
+            if way.epoch.is_other(absence.mark):
+                way.reconcile_soon()
+        way.counts["restored"] += 1
+        way.bring_soon(key)
+        return Pulled(PullStatus.CURRENT, alive)
+
+    def _contradicted(self, key: SessionKey, record: Record) -> Pulled:
+        """The store does not know of an end that is known here: it is told again."""
+        self._way.leases.drop(key)
+        self._way.end_again(key)
+        return self._over(key, record)
