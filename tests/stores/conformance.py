@@ -22,12 +22,13 @@ from sessile.record import ENDED, LIVE, REMOVED, ROTATED, Version, merge
 from sessile.stores.base import Changed, ChannelDown, Fetched, FetchStatus, Pushed
 from tests.record_model import A, B, C
 from tests.stores.contents import ContentConformance
+from tests.stores.endings import EndsConformance
 from tests.stores.rig import IDLE_MS, LIFE_MS, SLOP_MS, Heard, Place, Rig, fresh_key, in_place, new, same, write
 
 __all__ = ["Place", "StoreConformance"]
 
 
-class StoreConformance(ContentConformance):
+class StoreConformance(ContentConformance, EndsConformance):
     """Subclass it as `Test…` and say where."""
 
     def place(self) -> Place:

@@ -110,7 +110,7 @@ class Listener:
             is_up = False
             try:
                 async with asyncio.timeout(timeout_s):
-                    primary = await self._subscribe(subscriptions)
+                    primary = await self._subscribe(subscriptions, timeout_s)
                 self._told(ChannelUp(primary))
                 self.inbox = subscriptions[0].inbox
                 is_up, pause_s = True, PAUSE_MIN_S
@@ -126,14 +126,14 @@ class Listener:
             await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
-    async def _subscribe(self, subscriptions: list[_Subscription]) -> str:
+    async def _subscribe(self, subscriptions: list[_Subscription], timeout_s: float) -> str:
         """Subscribe everywhere; who the primaries are. Raises LinkLost."""
         primaries = await self._servers.primaries()
         for at, (links, tag) in enumerate(primaries):
             inbox = f"{self._channel}:{self.name.decode()}:{at}"
             subscription = _Subscription(links, self._lessees + tag, inbox)
             subscriptions.append(subscription)
-            await subscription.begin(self._channel)
+            await subscription.begin(self._channel, timeout_s)
         primary = await self._servers.identity()
         now = [links for links, _ in await self._servers.primaries()]
         if now != [links for links, _ in primaries] or any(links.is_closed for links in now):
@@ -269,15 +269,17 @@ class _Subscription:
         self._links = links
         self._lessees = lessees
 
-    async def begin(self, channel: str) -> None:
+    async def begin(self, channel: str, timeout_s: float) -> None:
         """Subscribe. Raises LinkLost."""
         self.connection = await self._links.connected()
         async with dropped_when_lost(self.connection):
             for name in (channel, self.inbox):
                 await send(self.connection, [("SUBSCRIBE", name)])
-                answer = await receive(self.connection)
+                answer = await receive(self.connection, timeout_s)
                 if isinstance(answer, Exception):
                     raise LinkLost(reason_of(answer))
+                if answer is None:
+                    raise LinkLost("is silent")
 
     async def end(self) -> None:
         if self.connection is not None:
