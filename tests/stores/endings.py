@@ -188,6 +188,7 @@ class EndsConformance:
             await rig.place.pass_time(50)
             await rig.store.expire(1_000)
             assert await group.shown(thief) == [{}, {}]
+            assert not group.backend(1).counts["restored"]
 
     @pytest.mark.parametrize("verb", [Session.logout, Session.rotate])
     @in_place
@@ -255,7 +256,7 @@ class EndsConformance:
                 tab = await known_everywhere(group)
                 thief, key = ended(tab), thief_key(tab, group)
                 for at in range(3):
-                    await until(lambda at=at: group.backend(at).is_sure(key, group.clock()))  # type: ignore[misc]
+                    await until(lambda at=at, key=key: group.backend(at).is_sure(key, group.clock()))  # type: ignore[misc]
                 unconfirmed = group.backend(0).counts["unconfirmed_ends"]
                 await tab.ask(group.engines[0], Session.logout)
                 assert not any(group.backend(at).is_sure(key, group.clock()) for at in (1, 2))

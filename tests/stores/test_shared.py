@@ -9,7 +9,7 @@ import pytest
 
 from sessile.errors import SessionUnavailable, StoredRecordError
 from sessile.record import LIVE
-from sessile.stores import lost
+from sessile.stores import lost, shared
 from sessile.stores import outage as outage_module
 from sessile.stores.base import Changed, ChannelUp
 from tests.network.clusters import Tab, until
@@ -411,6 +411,46 @@ def test_a_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
                 await Tab(servers.engines[0]).ask(servers.engines[0], count)
             assert servers.backend(0).status()["queued"] == 3
             assert servers.backend(0).status()["counts"]["given_up"] == 2
+
+    ran(run())
+
+
+@pytest.mark.parametrize("cache", ["leased", "checked", "off"])
+def test_changes_under_way_at_one_server_are_all_kept(cache: str) -> None:
+    """Eight requests of a browser at once, again and again: the second change is not lost with the copy of the first."""
+
+    async def run() -> None:
+        async with servers_of(2, cache=cache) as servers:
+            tab = Tab(servers.engines[0])
+            await tab.ask(servers.engines[0], count)
+            for _ in range(20):
+                add = [as_tab(tab).ask(servers.engines[0], lambda session: session.increment("hits")) for _ in range(8)]
+                await asyncio.gather(*add)
+            for engine in servers.engines:
+                assert await tab.look(engine) == {"n": 1, "hits": 160}
+            assert cache != "off" or not len(servers.engines[0].table)
+
+    ran(run())
+
+
+def test_what_ran_out_of_time_leaves_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions come and go, and what is kept of them stays flat."""
+    monkeypatch.setattr(shared, "EXPIRE_S", 0.005)
+
+    async def run() -> None:
+        async with servers_of(1, idle_timeout=10) as servers:
+            (engine,), backend = servers.engines, servers.backend(0)
+            for _ in range(3):
+                for _ in range(50):
+                    await Tab(engine).ask(engine, count)
+                assert 0 < len(backend.leases) <= 50
+                servers.clock.advance(20)
+                for _ in range(30):
+                    engine.sweep()
+                assert len(engine.table) == 0
+                await until(lambda: len(backend.leases) == 0)
+            assert not backend._confirmations and not backend.leases._watches and not backend._lost
+            assert not backend._pulls._questions._asking and len(backend._touches) == 0
 
     ran(run())
 

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from sessile.stores.base import Absence
+from sessile.stores.epoch import Epoch
+
+
+@pytest.mark.parametrize(
+    ("absence", "known", "is_end"),
+    [
+        (Absence(), b"", False),
+        (Absence(may_forget_ends=True, mark=b"one"), b"one", True),
+        (Absence(may_forget_ends=True, mark=b"two"), b"one", False),
+        (Absence(may_forget_ends=True, mark=b"two"), b"", True),
+        (Absence(may_forget_ends=True), b"one", True),
+    ],
+)
+def test_what_is_not_there_has_ended_unless_the_store_lost_its_data(
+    absence: Absence, known: bytes, *, is_end: bool
+) -> None:
+    """A store that keeps ends says so by itself; of one that may not, only another mark shows that it lost everything."""
+    epoch = Epoch()
+    epoch.mark = known
+    assert epoch.is_end(absence) is is_end
+    assert epoch.is_other(absence.mark) is (known == b"one" and absence.mark == b"two")

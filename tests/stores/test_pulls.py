@@ -1,0 +1,205 @@
+"""What a store's answers mean, by what is known here: servers over a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sessile.record import ENDED, LIVE, ROTATED
+from sessile.session import Session
+from sessile.stores.base import Changed, Fetched, FetchStatus
+from tests.network.clusters import Tab, until
+from tests.stores.sharing import Servers, count, ran, servers_of
+
+if TYPE_CHECKING:
+    from sessile.record import Version
+    from sessile.token import SessionKey
+
+
+def as_tab(tab: Tab) -> Tab:
+    other = Tab(tab.engine)
+    other.cookies = dict(tab.cookies)
+    return other
+
+
+async def held_by_both(servers: Servers) -> Tab:
+    tab = Tab(servers.engines[0])
+    await tab.ask(servers.engines[0], count)
+    await as_tab(tab).look(servers.engines[1])
+    return tab
+
+
+async def settled(servers: Servers) -> None:
+    await until(lambda: not any(backend.status()["queued"] for backend in map(servers.backend, range(2))))
+
+
+def test_an_end_that_the_store_lost_is_told_to_it_again() -> None:
+    """A primary took its last seconds with it: a server that remembers the end believes no copy, and says so."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            tab = await held_by_both(servers)
+            thief, key = as_tab(tab), tab.key
+            alive = servers.store.records[key]
+            await tab.ask(servers.engines[0], Session.logout)
+            for is_held in (True, False):
+                servers.store.records[key] = alive
+                assert (servers.engines[1].table.get(key) is not None) is is_held
+                assert await thief.look(servers.engines[1]) == {}
+                if is_held:
+                    await until(lambda: servers.store.records[key].state == ENDED)
+                    assert servers.backend(1).counts["ended_again"] >= 1
+                servers.engines[1].table.drop(key)
+            servers.store.tell(Changed(key, alive.heads, LIVE))
+            await until(lambda: servers.store.records[key].state == ENDED)
+
+    ran(run())
+
+
+def test_a_copy_that_somebody_restores_is_ended_again() -> None:
+    """The store came back empty; a server that missed the end gives it its copy, and one that knows of the end hears it."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            tab = await held_by_both(servers)
+            thief, key = as_tab(tab), tab.key
+            deaf = list(servers.store.listeners)[1]
+            servers.store.deaf.add(deaf)
+            await tab.ask(servers.engines[0], Session.logout)
+            servers.clock.advance(1_200)
+            for _ in range(3):
+                servers.engines[0].sweep()
+            assert servers.engines[0].table.get(key) is None
+            servers.store.deaf.clear()
+            servers.store.fail_over({})
+            await until(lambda: key in servers.store.records and servers.store.records[key].state == ENDED)
+            await settled(servers)
+            assert [await thief.look(engine) for engine in servers.engines] == [{}, {}]
+
+    ran(run())
+
+
+@pytest.mark.parametrize(
+    ("may_forget_ends", "known", "now", "shown"),
+    [
+        (False, b"first", b"first", {"n": 1}),
+        (True, b"first", b"first", {}),
+        (True, b"first", b"second", {"n": 1}),
+        (True, b"", b"", {}),
+    ],
+)
+def test_what_the_store_has_not_is_judged_by_its_mark(
+    may_forget_ends: bool,  # noqa: FBT001
+    known: bytes,
+    now: bytes,
+    shown: dict[str, int],
+) -> None:
+    """It ran out of time there, or the store lost everything: the copy is restored. It may have been evicted: it is over."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            tab = await held_by_both(servers)
+            for at in range(2):
+                servers.backend(at).epoch.mark = known
+            servers.store.may_forget_ends, servers.store.mark = may_forget_ends, now
+            servers.store.records.clear()
+            servers.clock.advance(1)
+            for engine in servers.engines:
+                assert await as_tab(tab).look(engine) == shown
+            await settled(servers)
+            assert (tab.key in servers.store.records) is bool(shown)
+            assert servers.backend(0).counts["gone"] == (not shown)
+            if shown and now != known:
+                await until(lambda: servers.backend(0).epoch.mark == now)
+                assert servers.backend(0).counts["reconciled"] == 1
+
+    ran(run())
+
+
+def test_what_never_came_to_the_store_is_not_judged_by_its_mark() -> None:
+    """A session that was made while the store was away is brought to it, though it may have evicted others."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            servers.store.may_forget_ends = True
+            servers.store.fails = "away"
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            servers.store.fails = ""
+            await until(lambda: tab.key in servers.store.records)
+            assert await tab.ask(engine, count) == 2
+
+    ran(run())
+
+
+def test_an_answer_that_word_of_an_end_overtook_is_asked_for_again() -> None:
+    """The session was rotated while the question was under way: what the grace is for is shown, and no end is made of it."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            one, other = servers.engines
+            tab = await held_by_both(servers)
+            old, key = as_tab(tab), tab.key
+            await tab.ask(one, count)
+            fetch, asked = servers.store.fetch, asyncio.Event()
+
+            async def slow(of: SessionKey, have: Version | None) -> Fetched:
+                fetched = await fetch(of, have)
+                if not asked.is_set():
+                    asked.set()
+                    await until(lambda: servers.store.records[key].state == ROTATED)
+                    await asyncio.sleep(0.01)
+                return fetched
+
+            servers.store.fetch = slow  # type: ignore[assignment, method-assign]
+            looking = asyncio.create_task(old.look(other))
+            await asked.wait()
+            await tab.ask(one, Session.rotate)
+            assert await looking == {"n": 2}
+            assert servers.store.records[key].state == ROTATED and servers.backend(1).counts["ended_again"] == 0
+
+    ran(run())
+
+
+def test_a_failing_question_shows_no_copy_that_is_over() -> None:
+    """The very question by which a server finds out that the store is away."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            tab = await held_by_both(servers)
+            thief = as_tab(tab)
+            await tab.ask(servers.engines[0], Session.logout)
+            assert servers.engines[1].table.state(thief_of(servers, thief)) == LIVE
+            servers.store.fails = "reset"
+            assert await thief.look(servers.engines[1]) == {}
+            assert servers.backend(1).counts["outages"] == 1
+
+    ran(run())
+
+
+def thief_of(servers: Servers, tab: Tab) -> Any:
+    session = servers.engines[0].open((tab.header,), is_https=tab.is_https)
+    visitor = servers.engines[0]._identify(session.visit)
+    assert visitor is not None
+    return visitor.identity.key
+
+
+def test_nothing_is_left_of_a_session_that_nobody_has() -> None:
+    """No lease for what the store said it has not."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            key = tab.key
+            assert key in servers.backend(0).leases
+            servers.clock.advance(10_000)
+            assert await tab.look(engine) == {}
+            assert key not in servers.backend(0).leases
+            assert (await servers.store.fetch(key, None)).status is FetchStatus.NONE
+
+    ran(run())
