@@ -423,9 +423,14 @@ def test_changes_under_way_at_one_server_are_all_kept(cache: str) -> None:
         async with servers_of(2, cache=cache) as servers:
             tab = Tab(servers.engines[0])
             await tab.ask(servers.engines[0], count)
+
+            async def add(late: int) -> None:
+                for _ in range(late):
+                    await asyncio.sleep(0)
+                await as_tab(tab).ask(servers.engines[0], lambda session: session.increment("hits"))
+
             for _ in range(20):
-                add = [as_tab(tab).ask(servers.engines[0], lambda session: session.increment("hits")) for _ in range(8)]
-                await asyncio.gather(*add)
+                await asyncio.gather(*map(add, range(8)))
             for engine in servers.engines:
                 assert await tab.look(engine) == {"n": 1, "hits": 160}
             assert cache != "off" or not len(servers.engines[0].table)
