@@ -49,6 +49,8 @@ WANTED_TRIPS = dict(zip(KINDS, (1, 0, 1, 0, 1, 2), strict=True))
 """A write at the other server is one trip more: what the first one wrote has ended its lease, so it asks, and then pushes."""
 STORED_BY = ("sessile-asgi-redis", "starsessions-redis", "flask-session-redis", "django-redis")
 
+_LESSEES = b"sessile:lessees"
+"""Where Sessile's servers say that they serve copies."""
 _SESSION_COMMAND = re.compile(rb"\r\n(?:EVALSHA|EVAL|GET)\r\n")
 
 
@@ -80,6 +82,10 @@ class Redis:
         found = re.search(rb"used_memory:(\d+)", self.ask("INFO", "memory"))
         assert found is not None, "every Redis tells it"
         return int(found[1])
+
+    def sessions(self) -> int:
+        """How many keys it holds, that of no session left out."""
+        return int(self.ask("DBSIZE")) - int(self.ask("EXISTS", _LESSEES))
 
     def key_bytes(self, sample: int = SAMPLE) -> float:
         """The middle of what so many keys take."""
@@ -121,7 +127,8 @@ class Relay:
     async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, is_counted: bool) -> None:
         try:
             while data := await source.read(1 << 16):
-                self.trips += is_counted and _SESSION_COMMAND.search(data) is not None
+                is_beat = _LESSEES in data  # ten a second from each server, however many requests there are
+                self.trips += is_counted and not is_beat and _SESSION_COMMAND.search(data) is not None
                 target.write(data)
         finally:
             target.close()
@@ -215,7 +222,7 @@ def store_by(name: str, sessions: int) -> Stored:
         )
         if done.returncode:
             raise CannotShow(f"{contender.label}: {(done.stderr.strip().splitlines() or ['it ended'])[-1]}")
-        if (kept := redis.ask("DBSIZE")) != sessions:
+        if (kept := redis.sessions()) != sessions:
             raise CannotShow(f"{contender.label} keeps {kept} keys for {sessions} sessions: bytes of one say nothing")
         stored = Stored(redis.key_bytes(), (redis.used_memory() - before) / sessions)
         redis.close()
@@ -271,7 +278,7 @@ async def fill(redis_port: int, sessions: int, bytes_max: int, progress: Progres
 
     await many(min(WARM, sessions))
     kept.clear()
-    resident, used, began, keys = resident_bytes(), redis.used_memory(), loop.time(), redis.ask("DBSIZE")
+    resident, used, began, keys = resident_bytes(), redis.used_memory(), loop.time(), redis.sessions()
     await many(sessions)
     seconds = loop.time() - began
     returned = 0
@@ -281,7 +288,7 @@ async def fill(redis_port: int, sessions: int, bytes_max: int, progress: Progres
             returned += 1
     found = Many(
         sessions=sessions,
-        kept=redis.ask("DBSIZE") - keys,
+        kept=redis.sessions() - keys,
         key_bytes=redis.key_bytes(),
         grown_bytes=(redis.used_memory() - used) / sessions,
         resident_bytes=resident_bytes() - resident,

@@ -53,6 +53,9 @@ KEEP_MS, GRACE_MS = 600_000, 60_000
 class Place(ABC):
     """Somewhere to keep sessions, empty as far as a test can tell, and what a test may do to it behind a store's back."""
 
+    names_lessees = True
+    """Whether a store over it can say which servers may serve copies without asking."""
+
     @abstractmethod
     def store(self, *, tombstone_keep_ms: int = KEEP_MS, rotation_grace_ms: int = GRACE_MS) -> Store:
         """A store over it that is not open yet: another server's, as it were, at each call."""

@@ -16,8 +16,8 @@ from sessile import codec
 from sessile.delta import Delta, Outcome, apply
 from sessile.errors import SettingsError, StoreError
 from sessile.record import ENDED, Record, merge
-from sessile.stores.base import FetchStatus, Pushed
-from sessile.stores.redis import RedisStore
+from sessile.stores.base import Absence, FetchStatus, Pushed
+from sessile.stores.redis import RedisStore, eviction_of
 from tests.network.clusters import ran
 from tests.record_model import B, Network, networks
 from tests.stores.conformance import Place, StoreConformance
@@ -446,6 +446,50 @@ def test_a_server_that_may_throw_sessions_away_is_told_of(caplog: pytest.LogCapt
 
     with caplog.at_level(logging.WARNING, "sessile.store"):
         ran(test())
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("policy", "may_forget_ends", "has_mark"),
+    [
+        ("noeviction", False, False),
+        ("volatile-ttl", True, True),
+        ("volatile-lru", True, True),
+        ("allkeys-lru", True, False),
+        ("allkeys-random", True, False),
+    ],
+)
+def test_what_it_means_that_a_session_is_not_there(policy: str, may_forget_ends: bool, has_mark: bool) -> None:  # noqa: FBT001
+    """By the policy as of now; the mark stays as long as the data, and is another one when they are gone."""
+
+    async def test() -> None:
+        with serving(REDIS, "--maxmemory-policy", policy) as server:
+            async with opened(server.url) as store, opened(server.url) as other:
+                key = fresh_key()
+                assert await store.absence(key) == Absence(), "no limit, no eviction"
+                server.ask("CONFIG", "SET", "maxmemory", "100mb")
+                said = await store.absence(key)
+                assert (said.may_forget_ends, bool(said.mark)) == (may_forget_ends, has_mark)
+                assert await other.absence(None) == await store.absence(fresh_key()) == said
+                server.ask("FLUSHALL")
+                assert ((await store.absence(key)).mark != said.mark) is has_mark
+
+    ran(test())
+
+
+@pytest.mark.parametrize(
+    ("said", "policy"),
+    [
+        (b"maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n", "noeviction"),
+        (b"maxmemory:100\r\nmaxmemory_policy:noeviction\r\n", "noeviction"),
+        (b"maxmemory:100\r\nmaxmemory_policy:volatile-ttl\r\n", "volatile-ttl"),
+        (b"used_memory:100\r\n", "unknown"),
+        (ValueError("NOPERM"), "unknown"),
+    ],
+)
+def test_a_policy_that_is_not_told_is_unknown(said: Any, policy: str) -> None:
+    """A server that does not say what it evicts may evict anything."""
+    assert eviction_of(said) == policy
 
 
 # -- what it is given ------------------------------------------------------------------------------------------------------

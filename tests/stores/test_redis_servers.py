@@ -11,7 +11,7 @@ import pytest
 
 from sessile.delta import Outcome
 from sessile.errors import StoreError
-from sessile.record import Record
+from sessile.record import ENDED, Record
 from sessile.stores.base import ChannelUp, FetchStatus
 from sessile.stores.redis import RedisStore
 from sessile.stores.redis_links import LinkLost, Links, dialer
@@ -183,6 +183,8 @@ class TestSentinel:
 
 
 class ClusterPlace(Place):
+    names_lessees = False
+
     def __init__(self, shards: Shards) -> None:
         self.shards = shards
 
@@ -230,6 +232,25 @@ class TestCluster(StoreConformance):
             for key in many:
                 _, held = await store.fetch(key, None)
                 assert isinstance(held, Record) and held.touched_ms > -9_000
+            await store.close()
+
+        ran(test())
+
+    def test_every_primary_is_listened_to(self) -> None:
+        """What one node publishes need not be passed on by others: each tells its subscribers itself, and is asked whether."""
+
+        async def test() -> None:
+            store = RedisStore(self.shards.url, timeout_s=20.0)
+            await store.open()
+            async with Heard().listening(store) as heard:
+                await heard.until(lambda: heard.pulses > 2)
+                subscribed = [node.ask("PUBSUB", "NUMSUB", "sessile:changes") for node in self.shards.nodes]
+                assert sum(said.endswith(b":1\r\n") for said in subscribed) == 3, subscribed
+                beats = [node.ask("PUBSUB", "CHANNELS", "sessile:changes:*") for node in self.shards.nodes]
+                assert len(set(beats)) == 3, "each is asked by itself"
+                pushed = await store.merge(keys(1)[0], new(a=b"1").end(ENDED, 0), "one", is_awaited=True)
+                assert pushed.lessees is None, "who holds leases is waited out"
+                assert not store.counts
             await store.close()
 
         ran(test())

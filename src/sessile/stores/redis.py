@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sessile.stores.redis_servers import IsAnswer, Servers
     from sessile.token import SessionKey
 
-__all__ = ["RedisStore"]
+__all__ = ["RedisStore", "eviction_of"]
 
 _T = TypeVar("_T")
 _LOG: Final = logging.getLogger("sessile.store")
@@ -119,7 +119,7 @@ class RedisStore:
         version = server.get("redis_version", "")
         if re.match(r"\d", version) and int(version.partition(".")[0]) < OLDEST:
             raise StoreError(f"{self.where} has version {version}, and {OLDEST}.0 is the oldest that will do")
-        policy = _eviction(replies[1])
+        policy = eviction_of(replies[1])
         if policy not in _KEEPING:
             _LOG.warning(
                 "%s throws sessions away when its memory is full, and ends of sessions with them (maxmemory-policy %s): "
@@ -173,7 +173,7 @@ class RedisStore:
         """
         name = None if key is None else self._prefix + key
         (memory,) = (await self._trip(name, [("INFO", "memory")])).replies
-        policy = _eviction(memory)
+        policy = eviction_of(memory)
         if policy in _KEEPING:
             return Absence()
         if not policy.startswith("volatile-"):
@@ -215,8 +215,10 @@ class RedisStore:
     async def _push(
         self, script: Script, key: SessionKey, change: bytes, ack: str, *, is_awaited: bool = False
     ) -> Pushed:
-        inbox = self._listener.inbox if is_awaited and self._listener is not None else ""
-        also = [(_LESSEES, self._lessees)] if is_awaited and self._servers is not None and self._servers.is_one else []
+        # The servers of a cluster have no place in common where it could stand who may hold leases.
+        is_asking = is_awaited and self._servers is not None and self._servers.is_one
+        also = [(_LESSEES, self._lessees)] if is_asking else []
+        inbox = self._listener.inbox if is_asking and self._listener is not None else ""
         said, answer = await self._run(script, key, change, *self._limits, inbox, ack=ack, also=also)
         code, *rest = said
         if code & _SPOILT:
@@ -291,7 +293,8 @@ class RedisStore:
         """Whether the reply at this place names the session that was asked for; counts those that name another."""
         reply = replies[place]
         is_of_it = isinstance(reply, Exception) or (reply[:1] == [key] if isinstance(reply, list) else reply == key)
-        self.counts["misdirected"] += not is_of_it
+        if not is_of_it:
+            self.counts["misdirected"] += 1
         return is_of_it
 
     def _is_of_first(self, names: Sequence[bytes], reply: Any) -> bool:
@@ -313,7 +316,7 @@ async def _each(
     return await servers.each(keys, command, is_answer)
 
 
-def _eviction(memory: Any) -> str:
+def eviction_of(memory: Any) -> str:
     """What the server does when its memory is full, by its answer to INFO memory; `unknown` where it does not say."""
     said = {} if isinstance(memory, Exception) else info_of(memory)
     if said.get("maxmemory") == "0":
