@@ -10,6 +10,8 @@ import traceback
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from sessile.backend import Acknowledged
 from sessile.replication.config import NodeConfig
 from sessile.replication.events import AddressesFound
@@ -64,6 +66,8 @@ REVIVE_CHANCE: Final = 0.6
 GLANCES_MAX: Final = 8
 GLANCE_MS_MAX: Final = 100
 """So many sessions are looked at when a server comes, and within so long."""
+ROOMY: Final = 1_000_000
+"""More sessions than there are in any run."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
 
 
@@ -90,6 +94,7 @@ class World:
         self.schedule = Schedule()
         self.trace = Trace(show)
         self.settings = settings_of(options)
+        self._small = settings_of(options, options.rooms) if options.rooms else self.settings
         self.history = History()
         self.findings = Findings()
         self.coverage = Coverage()
@@ -122,6 +127,12 @@ class World:
     def smooth_for_ms(self, place: int) -> int:
         return self.faults.smooth_for_ms(place)
 
+    def linked_for_ms(self, place: int) -> int:
+        return self.faults.linked_for_ms(place)
+
+    def is_small(self, place: int) -> bool:
+        return self.options.rooms > 0 and place % 2 == 1
+
     def is_all_well(self) -> bool:
         return all(self.calm_for_ms(process.place) >= SETTLED_MS for process in self._processes)
 
@@ -149,6 +160,8 @@ class World:
             repair_every_ms=REPAIR_MS,
             tombstone_keep_ms=options.tombstones,
         )
+        if options.queue:
+            config = replace(config, queue_bytes_max=options.queue, repair_window_bytes=options.queue // 2)
         node = self._make_node(config, table, process.rng, process.clock())
         if isinstance(node, WatchedNode):
             node.about_to_start_over = partial(self.starts_over, process)
@@ -239,7 +252,16 @@ class World:
             clock = Clock(self.schedule, offset_ms=rng.randrange(10**9), ppm=rng.randrange(-1_000, 1_001))
         name = self._names[place]
         rng = rng_of(self.seed, f"process/{name}/{incarnation}")
-        process = Process(self, place, name, incarnation, settings=self.settings, clock=clock, rng=rng)
+        process = Process(
+            self,
+            place,
+            name,
+            incarnation,
+            settings=self._small if self.is_small(place) else self.settings,
+            clock=clock,
+            rng=rng,
+            has_threads=self.options.threads,
+        )
         self.network.processes[name] = process
         self.schedule.after(SWEEP_MS, partial(self._sweep, process))
         return process
@@ -342,11 +364,12 @@ def _real_node(config: NodeConfig, table: Table, rng: Random, now_ms: int) -> No
 
 
 @lru_cache(maxsize=256)
-def settings_of(options: Options) -> Settings:
+def settings_of(options: Options, sessions_max: int = ROOMY) -> Settings:
     """What the engines of a run are told; the strategy is their nodes' business."""
     return Settings.load(
         secret=SECRET,
         environ={},
+        sessions_max=sessions_max,
         ack=options.ack,
         degraded=options.degraded,
         stale=options.stale,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sessile.record import LIVE, Record
 from sessile.simulation.checkers.losses import may_have_expired
-from sessile.simulation.checkers.scene import Checker, record_of
+from sessile.simulation.checkers.scene import Checker, knows_end, record_of
 from sessile.simulation.history import is_within
 
 if TYPE_CHECKING:
@@ -58,32 +58,38 @@ def disquiet(scene: Scene) -> str:
             return f"{process} takes {node.placement.names} for the members, not {names}"
         if len(node.peers) != len(names) - 1:
             return f"{process} is linked to {sorted(node.peers)} only"
-        if process.requests or process.waiting or any(node.waiting.values()):
-            return f"{process} has {node.waiting} and {len(process.requests)} requests under way"
+        requests = [request for request in process.requests if not (request.status and request.work.is_long)]
+        under_way = {name: count for name, count in node.waiting.items() if name != "pushes" or not scene.options.rooms}
+        if requests or process.waiting or any(under_way.values()):
+            return f"{process} has {under_way} and {len(requests)} requests under way"
         if not node.is_trusting:
             return f"{process} does not trust its copies"
     keys: dict[SessionKey, None] = {}
     for process in living:
         keys.update(dict.fromkeys(process.engine.table))
     for key in keys:
-        problem = _uneven(key, living)
+        problem = _uneven(scene, key, living)
         if problem:
             return problem
     return _wrong_lists(scene, living, keys)
 
 
-def _uneven(key: SessionKey, living: list[Process]) -> str:
-    """How copies of one session differ from each other, or lie where they should not."""
+def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
+    """How copies of one session differ from each other, or lie where they should not.
+
+    A server may have no room for a session; then another one may keep the copy. For an end there always is.
+    """
     held = {process.name: (process, record_of(process, key)) for process in living}
     records = [record for _, record in held.values() if record is not None]
     is_ended = any(record.state != LIVE for record in records)
     holders = list(held) if is_ended else living[0].node.placement.holders(key)
     first: Record | None = None
+    is_short = not is_ended and any(scene.is_small(process.place) for process, _ in held.values())
     for name, (process, record) in held.items():
         if record is None:
-            if name in holders:
+            if name in holders and not (scene.is_small(process.place) and not is_ended) and not knows_end(process, key):
                 return f"{process} lacks its copy of {key.hex()[:8]}"
-        elif name not in holders:
+        elif name not in holders and not is_short:
             return f"{process} keeps a copy of {key.hex()[:8]}, which is for {holders}"
         elif first is None:
             first = record
