@@ -70,6 +70,7 @@ _THREADS_CHANCE: Final = 0.12
 """How often requests run in threads beside the node's loop, which may then be late alone."""
 _STOPS_CHANCE: Final = 0.1
 """How often processes stop for about as long as others take to notice."""
+_WATCHES_CHANCE: Final = 0.1
 _ROOMS_CHANCE: Final = 0.06
 """How often every second server has room for few sessions only."""
 _QUEUES_CHANCE: Final = 0.06
@@ -123,6 +124,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """Whether requests run in threads, so that a process's loop may be late while they are served."""
     stops: bool = False
     """Whether pauses last about as long as others take to notice."""
+    watches: bool = False
+    """Whether every session that was ended is looked at from everywhere as soon as its end was answered."""
     rooms: int = 0
     """How many sessions every second server has room for; 0: more than there are."""
     queue: int = 0
@@ -212,6 +215,8 @@ def _hardened(seed: int, drawn: Options) -> Options:
         drawn = drawn.but(threads=True)
     if rng_of(seed, "stops").random() < _STOPS_CHANCE:
         drawn = drawn.but(stops=True, faults=tuple(kind for kind in FAULTS if kind in {*drawn.faults, "pauses"}))
+    if drawn.threads or drawn.stops or rng_of(seed, "watches").random() < _WATCHES_CHANCE:
+        drawn = drawn.but(watches=True)
     rooms = rng_of(seed, "rooms")
     if rooms.random() < _ROOMS_CHANCE:
         drawn = drawn.but(rooms=rooms.randrange(1, 6))

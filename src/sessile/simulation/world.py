@@ -68,6 +68,8 @@ GLANCE_MS_MAX: Final = 100
 """So many sessions are looked at when a server comes, and within so long."""
 ROOMY: Final = 1_000_000
 """More sessions than there are in any run."""
+WATCH_MS_MAX: Final = 400
+"""So long after its end was answered a session is looked at."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
 
 
@@ -107,6 +109,7 @@ class World:
         self._rng = rng_of(seed, "world")
         self._clocks = rng_of(seed, "clocks")
         self._glances = rng_of(seed, "when to glance")
+        self._watches = rng_of(seed, "when to watch")
         self._processes: list[Process] = []
         """By place: whoever stands there, or stood there last."""
         self._names: list[str] = []
@@ -213,6 +216,14 @@ class World:
             for process in self.living():
                 look = partial(self.traffic.glance, chronicle.header, process)
                 self.schedule.after(rng.randrange(1, GLANCE_MS_MAX), look)
+
+    def _watch(self, request: Request) -> None:
+        """Look at a session whose end has just been answered, from every server."""
+        assert request.ended is not None, "it ended a session"
+        header = self.history.chronicles[request.ended[0]].header
+        for process in self.living() if header else ():
+            look = partial(self.traffic.glance, header, process)
+            self.schedule.after(self._watches.randrange(1, WATCH_MS_MAX), look)
 
     def starts_over(self, process: Process) -> None:
         """A node that was apart for too long is about to drop all that it holds."""
@@ -335,6 +346,8 @@ class World:
         for checker in self.checkers:
             checker.responded(request, status, cookies)
         self.traffic.respond(request, status, cookies)
+        if self.options.watches and request.ended is not None:
+            self._watch(request)
 
     def finished(self, request: Request) -> None:
         """Nothing more comes of it."""

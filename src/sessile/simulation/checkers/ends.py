@@ -5,7 +5,7 @@ open the session only if a fault of the network has kept word of the end from it
 links are up again. Nothing else excuses it: not that the server was stopped, slow, late or full, that others came or went,
 that the end was long ago, or that the request itself began before it. So this checker asks of the network alone:
 
-1. a server that has known of the end never opens the session again, nor writes to it;
+1. a server that has known of the end never opens the session again, nor lets anybody write to it;
 2. nor does one whose connections were whole all the time since before the end was made;
 3. nor does one whose connections have been whole for long enough, as those of another that knows of the end;
 4. and once all was healed and quiet after the end, nobody does.
@@ -82,7 +82,7 @@ class Ends(Checker):
                 self.find(f"{request} looks back at {chronicle}, which was not rotated")
             return
         if chronicle.ends:
-            self._judge(request, process, chronicle, "opens")
+            self._judge(request, process, chronicle)
 
     def committed(self, request: Request, steps: list[Step], before: Version) -> None:
         del before
@@ -91,29 +91,31 @@ class Ends(Checker):
                 chronicle = self.scene.history.chronicles.get(step.key)
                 assert request.process is not None, "who commits is served"
                 if chronicle is not None and chronicle.ends:
-                    self._judge(request, request.process, chronicle, "writes to", is_write=True)
+                    self._judge_write(request, request.process, chronicle)
 
-    def _judge(
-        self, request: Request, process: Process, chronicle: Chronicle, does: str, *, is_write: bool = False
-    ) -> None:
+    def _judge_write(self, request: Request, process: Process, chronicle: Chronicle) -> None:
+        """Who opened a session before its end may write to it where nobody knows of that yet: a merge undoes it."""
+        if chronicle.key in self._knew.get(process, ()):
+            self.find(f"{request} writes to {chronicle}, whose end was known at {process}")
+
+    def _judge(self, request: Request, process: Process, chronicle: Chronicle) -> None:
         key = chronicle.key
         if key in self._knew.get(process, ()):
-            self.find(f"{request} {does} {chronicle}, whose end was known at {process}")
+            self.find(f"{request} opens {chronicle}, whose end was known at {process}")
             return
         end = chronicle.end
         if end is None:
             return
         if key in self._settled:
-            self.find(f"{request} {does} {chronicle}, which had ended when all was quiet")
+            self.find(f"{request} opens {chronicle}, which had ended when all was quiet")
             return
-        began_ms = self.scene.now_ms if is_write else request.came_ms
-        if end.acknowledged_ms is None or began_ms <= end.acknowledged_ms:
+        if end.acknowledged_ms is None or request.came_ms <= end.acknowledged_ms:
             return
         linked_ms = self.scene.linked_for_ms(process.place)
         if linked_ms >= self.scene.now_ms - end.made_ms + SETTLED_MS:
-            self.find(f"{request} {does} {chronicle}, whose end was acknowledged at {end.acknowledged_ms}")
+            self.find(f"{request} opens {chronicle}, whose end was acknowledged at {end.acknowledged_ms}")
         elif linked_ms >= SETTLED_MS and (knower := self._knower(process, key, end)) is not None:
-            self.find(f"{request} {does} {chronicle}, whose end {knower} knows of, and the two are linked")
+            self.find(f"{request} opens {chronicle}, whose end {knower} knows of, and the two are linked")
 
     def _knower(self, process: Process, key: SessionKey, end: End) -> Process | None:
         """Somebody else who could have told of the end for long enough."""

@@ -7,8 +7,9 @@ remembered as such by all; the directory lists what lives; nothing waits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from sessile.engine import TOUCH_FRACTION
 from sessile.record import LIVE, Record
 from sessile.simulation.checkers.losses import may_have_expired
 from sessile.simulation.checkers.scene import Checker, knows_end, record_of
@@ -16,11 +17,18 @@ from sessile.simulation.history import is_within
 
 if TYPE_CHECKING:
     from sessile.simulation.checkers.scene import Scene
+    from sessile.simulation.history import Chronicle
     from sessile.simulation.process import Process
     from sessile.simulation.serving import Request
     from sessile.token import SessionKey
 
 __all__ = ["Quiet", "disquiet"]
+
+
+TOLD_MS: Final = 300
+"""So long after a session was used every holder has been told."""
+USE_SLACK_MS: Final = 50
+"""What clocks and the way of a message make of it."""
 
 
 class Quiet(Checker):
@@ -35,6 +43,23 @@ class Quiet(Checker):
 
     def is_quiet(self) -> None:
         self.is_on = True
+        if "jumps" not in self.scene.options.faults:
+            for chronicle in self.scene.history.chronicles.values():
+                self._look_at_use(chronicle)
+
+    def _look_at_use(self, chronicle: Chronicle) -> None:
+        """Whoever holds a session knows when it was used last, but for what need not be told."""
+        scene = self.scene
+        unused_ms = scene.now_ms - chronicle.used_ms
+        if chronicle.ends or may_have_expired(scene, chronicle) or unused_ms < TOLD_MS:
+            return
+        allowed_ms = unused_ms + scene.options.idle // TOUCH_FRACTION + USE_SLACK_MS
+        for process in scene.living():
+            record = record_of(process, chronicle.key)
+            if record is not None and process.clock() - record.touched_ms > allowed_ms:
+                found_ms = process.clock() - record.touched_ms
+                self.find(f"{process} holds {chronicle} as unused for {found_ms} ms; it was used {unused_ms} ms ago")
+                return
 
     def opened(self, request: Request) -> None:
         chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
