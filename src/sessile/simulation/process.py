@@ -116,8 +116,6 @@ class Process:
         has_threads: whether requests run in threads beside the node's loop.
     """
 
-    # ruff: noqa: PLR0913  # what makes a process
-
     def __init__(
         self,
         world: World,
