@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from sessile import codec
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
+from sessile.ends import Ends
 from sessile.engine import Engine
 from sessile.record import LIVE, ROTATED, Record
 from sessile.replication import replica as replica_module
@@ -26,8 +27,10 @@ from sessile.replication.pulls import NONE, Pulls
 from sessile.replication.pushes import Pushes
 from sessile.replication.repair import Repair
 from sessile.replication.replica import Replica
+from sessile.replication.tombstones import Tombstones
 from sessile.simulation.campaign import one
-from tests.simulation.planting import PLANTED, merging, method, planting
+from sessile.table import Table
+from tests.simulation.planting import PLANTED, edited, merging, method, planting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,6 +341,46 @@ def _() -> Iterator[None]:
 
     with method(Engine, "_end", make):
         yield
+
+
+@planting("an end is forgotten with its tombstone")
+def _() -> Iterator[None]:
+    """What ended ten minutes ago is over everywhere by now."""
+    with patch.object(Ends, "add", lambda self, key, until_ms: None):
+        yield
+
+
+@planting("a full server has no room for an end")
+def _() -> Iterator[None]:
+    """A limit is a limit: tombstones take memory like anything else."""
+    with edited(Table, "_enter", "if not is_tombstone:", "if not is_tombstone or old is None:"):
+        yield
+
+
+@planting("a long request writes a session back")
+def _() -> Iterator[None]:
+    """Who opened a session may write to it: its handler has been let in."""
+    asked = "key in self.table.ends or visit.generation != self._generation"
+    refused = "old is None and key in self.ends"
+    with edited(Engine, "_current", asked, "False"), edited(Table, "_enter", refused, "False"):
+        yield
+
+
+@planting("a server that was away believes itself")
+def _() -> Iterator[None]:
+    """Whatever happened meanwhile waits in its sockets."""
+    with patch.object(Tombstones, "was_away", lambda self: None), method(Pulls, "was_away", untrusting):
+        yield
+
+
+def untrusting(_: Any) -> Any:
+    """Questions are given time anew, and nothing else."""
+
+    def go_on(self: Pulls) -> None:
+        for number in self._questions:
+            self._allow_time(number)
+
+    return go_on
 
 
 # -- questions -------------------------------------------------------------------------------------------------------------

@@ -63,9 +63,6 @@ class Ends(Checker):
                 for process in self.scene.living():
                     self._note(process, key)
 
-    def starts_over(self, process: Process) -> None:
-        self._knew.pop(process, None)
-
     def _note(self, process: Process, key: SessionKey) -> None:
         if knows_end(process, key):
             self._knew.setdefault(process, set()).add(key)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from sessile.record import LIVE
-
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -133,7 +131,7 @@ class Checker:
 
 def knows_end(process: Process, key: SessionKey) -> bool:
     """Whether a process remembers that the session has ended."""
-    return process.engine.table.state(key) not in {None, LIVE}
+    return process.engine.table.has_ended(key)
 
 
 def record_of(process: Process, key: SessionKey) -> Record | None:
