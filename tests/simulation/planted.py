@@ -20,14 +20,14 @@ from sessile.replication.context import Context
 from sessile.replication.events import Answer
 from sessile.replication.intake import NEED, Intake
 from sessile.replication.links import Links
+from sessile.replication.member import Member
 from sessile.replication.membership import Membership
 from sessile.replication.node import Node
 from sessile.replication.placement import Placement
 from sessile.replication.pulls import NONE, Pulls
 from sessile.replication.pushes import Pushes
-from sessile.replication.repair import Repair
+from sessile.replication.repair import Repair, _Pass
 from sessile.replication.replica import Replica
-from sessile.replication.tombstones import Tombstones
 from sessile.simulation.campaign import one
 from sessile.table import Table
 from tests.simulation.planting import PLANTED, edited, merging, method, planting
@@ -369,18 +369,25 @@ def _() -> Iterator[None]:
 @planting("a server that was away believes itself")
 def _() -> Iterator[None]:
     """Whatever happened meanwhile waits in its sockets."""
-    with patch.object(Tombstones, "was_away", lambda self: None), method(Pulls, "was_away", untrusting):
+    with (
+        patch.object(Node, "_was_away", lambda self: None),
+        edited(Node, "is_sure", "now_ms < self._pulse.sure_until_ms", "True"),
+    ):
         yield
 
 
-def untrusting(_: Any) -> Any:
-    """Questions are given time anew, and nothing else."""
+@planting("the pulse is not looked at")
+def _() -> Iterator[None]:
+    """A node that was away notices it soon enough by itself: no thread need compare any times."""
+    with edited(Node, "is_sure", "now_ms < self._pulse.sure_until_ms", "self._pulse.is_trusted"):
+        yield
 
-    def go_on(self: Pulls) -> None:
-        for number in self._questions:
-            self._allow_time(number)
 
-    return go_on
+@planting("an end waits no longer than a change")
+def _() -> Iterator[None]:
+    """Whoever has not confirmed it when a link closes is gone."""
+    with edited(Member, "outlook", "max(allowed_ms, timings.suspect_after_ms)", "allowed_ms // 10"):
+        yield
 
 
 # -- questions -------------------------------------------------------------------------------------------------------------
@@ -520,6 +527,27 @@ def _() -> Iterator[None]:
         return tidy
 
     with method(Node, "_drop", make):
+        yield
+
+
+@planting("what a link loses of uses is lost")
+def _() -> Iterator[None]:
+    """A session that is in use is used again in a moment, and that is told."""
+    with edited(_Pass, "count", "if touched_ms > self.since_ms.get(name, touched_ms):", "if False:"):
+        yield
+
+
+@planting("only repair goes on with repair")
+def _() -> Iterator[None]:
+    """What is under way to a peer is repair's own: when that has arrived, more is sent."""
+    with edited(Node, "_acked", "if peer.repairing:", "if False:"):
+        yield
+
+
+@planting("those who have no room are waited for")
+def _() -> Iterator[None]:
+    """Somebody may make room within the time that is allowed."""
+    with patch.object(Pushes, "_is_hopeless", lambda self, push: False):
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Acknowledged
+from sessile.replication.config import NodeConfig
 from sessile.simulation.asking import Pull, Push
 from sessile.simulation.checkers.scene import Checker
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds"]
 
 SLACK_MS: Final = 30
+END_TIMEOUT_MS: Final = NodeConfig(name="", host="").end_timeout_ms
 COOKIE_BYTES_MAX: Final = 1_500
 OUTSTANDING_BYTES_MAX: Final = 5 * 2**20
 
@@ -54,6 +56,8 @@ class Bounds(Checker):
         assert process is not None, "who waits is served"
         took_ms = scene.now_ms - self._asked_ms.pop(request)
         limit_s = scene.settings.pull_timeout if isinstance(question, Pull) else scene.settings.ack_timeout
+        if isinstance(question, Push) and request.ended is not None:  # those who stopped just now are waited for longer
+            limit_s = max(limit_s, END_TIMEOUT_MS / 1_000)
         if took_ms > round(limit_s * 1_000) + SLACK_MS and scene.smooth_for_ms(process.place) > took_ms:
             self.find(f"{request} waited {took_ms} ms for {type(question).__name__}, {result}")
         if result is Acknowledged.NO and scene.is_all_well():

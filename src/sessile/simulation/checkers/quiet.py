@@ -26,7 +26,7 @@ __all__ = ["Quiet", "disquiet"]
 
 
 TOLD_MS: Final = 300
-"""So long after a session was used every holder has been told."""
+"""So long after a session was used or written to every holder has been told."""
 USE_SLACK_MS: Final = 50
 """What clocks and the way of a message make of it."""
 
@@ -68,6 +68,8 @@ class Quiet(Checker):
         if may_have_expired(self.scene, chronicle):  # what others dropped by then is not lost
             return
         for write in chronicle.writes.values():
+            if self.scene.now_ms - write.made_ms < TOLD_MS:
+                continue  # by a long request, which goes on when it is quiet
             if not write.is_lost and not is_within(write.closure, request.record.version) and write.copies:
                 self.find(f"{request} sees {request.record.version}, without {write}, when all is quiet")
                 return
