@@ -213,8 +213,7 @@ class Node:
                 self._stop(event.ticket)
         context.ring()
         self._look_around()
-        if not context.is_settled_in:
-            self._settle_in()
+        self._settle_in()
         return context.take_effects()
 
     def _settle_in(self) -> None:
@@ -224,6 +223,8 @@ class Node:
         know each other, one has the other in the first list that it gets.
         """
         context = self._context
+        if context.is_settled_in:
+            return
         is_met = not self._membership.has_missing(context.now_ms) and self._tombstones.told.issuperset(context.peers)
         if is_met or context.now_ms - self._born_ms > PATIENCE_MS:
             context.is_settled_in = True
