@@ -222,7 +222,7 @@ FROZEN: list[Frozen] = [
         partial(edited, Pushes, "_quiet", "and context.replica.table.state(key) == LIVE", ""),
         test_pushes.test_a_tombstone_is_not_let_go_of_with_what_was_written_before),
     Frozen(1024014, "the last copy of a session, kept of a question, was older than the use that was made of it",
-        partial(edited, Node, "_touch", "self._pulls.touch(key, touched_ms)", "pass"),
+        partial(edited, Node, "handle", "self._pulls.touch(event.key, event.touched_ms)", "pass"),
         test_pulls.test_a_kept_copy_is_as_old_as_its_session_was_last_used),
     Frozen(1067048, "a node left though who had just been answered went on to end a session",
         partial(edited, Node, "_go", "context.now_ms - self._pushes.answered_ms >= ANSWERED_MS", "True"),
