@@ -234,7 +234,7 @@ def test_a_newcomer_is_sure_of_nothing_before_it_has_met_everybody() -> None:
     ticket = 1
     ended = Record.create(now_ms=0, idle_ms=10_000, deadline_ms=100_000).end(ENDED, 3)
     node._context.replica.table.put(key, ended)
-    asked = node.handle(ChangePushed(ticket, key, Ended(key, ended), "one"), 4)
+    asked: list[object] = list(node.handle(ChangePushed(ticket, key, Ended(key, ended), "one"), 4))
     asked += say(node, Acked(1), now_ms=5)
     assert not any(isinstance(effect, Answer) for effect in asked)
     effects = node.handle(DialFailed("c", is_refused=True), 6)
