@@ -191,7 +191,7 @@ FROZEN: list[Frozen] = [
             "side.is_open and side.process.enqueue_input("),
         a_connection_lost_before_its_dial_is_reported),
     Frozen(50131, "a stamp was given twice after an unconfirmed write had run out of time",
-        partial(edited, Engine, "_on_expired", "self._writer = 0", "pass"),
+        partial(edited, Engine, "_on_expired", "self._lost.add(key)", "pass"),
         partial(test_engine_proxy.test_a_write_that_may_be_lost_leaves_with_its_writer, is_confirmed=False)),
     Frozen(50954, "a server kept the last copy for its own questions and did not offer it",
         partial(edited, Node, "_adopt", "self._repair.start(announces=False)", "pass"),
