@@ -7,11 +7,32 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.backend import Acknowledged
-from sessile.replication.events import FramesReceived, HangUp, Note
-from sessile.replication.messages import Acked, Beat, Denied, Goodbye, MemberInfo, Members, Pull, Touched
+from sessile.backend import Acknowledged, Ended
+from sessile.record import ENDED, Record
+from sessile.replication.events import (
+    AddressesFound,
+    Answer,
+    ChangePushed,
+    DialFailed,
+    FramesReceived,
+    HangUp,
+    LinkUp,
+    Note,
+)
+from sessile.replication.messages import (
+    Acked,
+    Beat,
+    Denied,
+    Goodbye,
+    MemberInfo,
+    Members,
+    Pull,
+    TombstonesTold,
+    Touched,
+)
 from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster
+from tests.replication.test_links import ME, hello, make_node, say
 
 if TYPE_CHECKING:
     import pytest
@@ -198,3 +219,23 @@ def test_whatever_arrives_nothing_is_raised(frames: list[bytes], *, is_greeted: 
 
 
 _PAIR = Cluster("ab")
+
+
+def test_a_newcomer_is_sure_of_nothing_before_it_has_met_everybody() -> None:
+    """It is sent copies at once; somebody whom it has not met may end such a session and not know of it."""
+    node = make_node()
+    key = bytes(16)
+    third = MemberInfo("c", "host-c", 1)
+    node.handle(AddressesFound(("b",)), 0)
+    node.handle(LinkUp(1), 1)
+    say(node, hello(members=(ME, third), links=(1,)), now_ms=2)
+    say(node, TombstonesTold(2, (), is_last=True), now_ms=3)
+    assert node.placement.is_holder(key) and not node.is_sure(key, 3)
+    ticket = 1
+    ended = Record.create(now_ms=0, idle_ms=10_000, deadline_ms=100_000).end(ENDED, 3)
+    node._context.replica.table.put(key, ended)
+    asked: list[object] = list(node.handle(ChangePushed(ticket, key, Ended(key, ended), "one"), 4))
+    asked += say(node, Acked(1), now_ms=5)
+    assert not any(isinstance(effect, Answer) for effect in asked)
+    effects = node.handle(DialFailed("c", is_refused=True), 6)
+    assert Answer(ticket, Acknowledged.YES) in effects and node.is_sure(key, 6)

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
+import tests.simulation.planted_away  # noqa: F401  # what it plants is entered into the list
 from sessile import codec
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.engine import Engine
@@ -43,7 +44,7 @@ def planted(name: str) -> AbstractContextManager[None]:
     return PLANTED[name]()
 
 
-def hunt(name: str, *, first: int, at_most: int, checker: str = "") -> tuple[int, int, str]:
+def hunt(name: str, *, first: int, at_most: int, checker: str = "", options: str = "") -> tuple[int, int, str]:
     """Run seeds with the bug in place until something is found.
 
     Args:
@@ -51,6 +52,7 @@ def hunt(name: str, *, first: int, at_most: int, checker: str = "") -> tuple[int
         first: the first seed.
         at_most: so many runs are made.
         checker: whose findings count; of all of them without it.
+        options: replaces drawn options, as in `options.parse`.
 
     Returns:
         How many runs it took, the seed, and what was found; zero runs where nothing was.
@@ -58,7 +60,7 @@ def hunt(name: str, *, first: int, at_most: int, checker: str = "") -> tuple[int
     with planted(name):
         for runs in range(1, at_most + 1):
             seed = first + runs - 1
-            for finding in one(seed)[1]:
+            for finding in one(seed, options)[1]:
                 if checker in {"", finding.checker}:
                     return runs, seed, f"{finding.checker}: {finding.problem}"
     return 0, 0, ""

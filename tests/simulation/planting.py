@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from inspect import getsource
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["PLANTED", "merging", "method", "planting"]
+__all__ = ["PLANTED", "edited", "merging", "method", "planting"]
 
 PLANTED: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 """Name → what breaks the real code for as long as it is entered."""
@@ -43,4 +45,20 @@ def merging(make: Callable[[Any], Any]) -> Iterator[None]:
         method(pulls_module, "merge", make),
         method(engine_module, "merge", make),
     ):
+        yield
+
+
+@contextmanager
+def edited(owner: Any, name: str, before: str, after: str) -> Iterator[None]:
+    """Change the source of a method or a function in one place, where `before` stands, and nowhere else.
+
+    An edit that finds no place fails: the code has moved on, and the bug has to be planted anew.
+    """
+    function = getattr(owner, name)
+    source = dedent(getsource(function))
+    assert source.count(before) == 1, f"{before!r} stands {source.count(before)} times in {function.__qualname__}"
+    names: dict[str, Any] = {}
+    code = f"from __future__ import annotations\n{source.replace(before, after)}"
+    exec(compile(code, f"<{function.__qualname__}, edited>", "exec"), function.__globals__, names)
+    with patch.object(owner, name, names[function.__name__]):
         yield

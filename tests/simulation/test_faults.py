@@ -43,3 +43,16 @@ def test_faults_come_while_they_are_planned() -> None:
     world.network.break_connection = broken.append  # type: ignore[method-assign, assignment]
     world.schedule.run_until(world.now_ms + 1_000)
     assert 5 <= len(broken) <= 40
+
+
+def test_only_faults_of_the_network_keep_word_from_a_server() -> None:
+    """Whether it was stopped or slow, its connections were whole."""
+    world = calm_world(nodes=2, faults=FAULTS, threads=True)
+    for kind in ("pauses", "slow", "jumps"):
+        getattr(world.faults, f"_{kind}")(Random(3))
+    assert min(world.linked_for_ms(place) for place in range(2)) > 1_000 > world.calm_for_ms(0) * world.calm_for_ms(1)
+    world.faults._partitions(Random(3))
+    assert world.linked_for_ms(0) == world.linked_for_ms(1) == 0
+    world.heal()
+    world.schedule.run_until(world.now_ms + 500)
+    assert world.linked_for_ms(0) == world.linked_for_ms(1) == 500 and not world.living()[0].is_paused

@@ -47,3 +47,36 @@ def test_a_slow_process_does_it_later_and_a_dead_one_never() -> None:
     process.enqueue(lambda: seen.append(0))
     world.schedule.run_until(began + 100)
     assert len(seen) == 2 and repr(process) == "<Process s0:7400/1>"
+
+
+def test_threads_go_on_while_the_loop_stands_still() -> None:
+    """What requests do is done; what the loop is to do waits for it, be it stopped, late after a stop, or slow."""
+    process = calm_world(threads=True).living()[0]
+    seen: list[str] = []
+    request, event = (lambda: seen.append("request")), (lambda: seen.append("event"))
+    process.pause(loop_only=True)
+    process.enqueue(event)
+    process.enqueue_request(request)
+    assert seen == ["request"]
+    process.resume()
+    assert seen == ["request", "event"]
+    process.pause()
+    process.enqueue(event)
+    process.enqueue_request(request)
+    assert len(seen) == 2
+    process.thaw()
+    assert seen[2:] == ["request"]
+    process.resume()
+    assert seen[3:] == ["event"]
+
+
+def test_a_process_without_threads_has_one_gate() -> None:
+    """Requests wait as everything else does, in order."""
+    process = calm_world().living()[0]
+    seen: list[str] = []
+    process.pause()
+    process.enqueue_request(lambda: seen.append("request"))
+    process.enqueue(lambda: seen.append("event"))
+    assert not seen
+    process.resume()
+    assert seen == ["request", "event"]

@@ -56,6 +56,8 @@ class Context:
         self.writer = 0
         """The tag under which this process writes; 0 before its first write."""
         self.is_leaving = False
+        self.is_settled_in = False
+        """Whether every member that a newcomer knew of has been met, or cannot be, and has told it what ended."""
         self.handed: dict[SessionKey, bytes | None] = {}
         """What others hold already of a node that leaves: the very objects of its table."""
         self._effects: list[Effect] = []

@@ -41,7 +41,7 @@ from sessile.replication.pulls import Pulls
 from sessile.replication.pulse import Pulse
 from sessile.replication.pushes import Pushes
 from sessile.replication.repair import Repair
-from sessile.replication.tombstones import Tombstones
+from sessile.replication.tombstones import PATIENCE_MS, Tombstones
 from sessile.replication.touches import Touches
 from sessile.replication.wire import decode
 
@@ -103,6 +103,7 @@ class Node:
         self._woken_ms = self._read_ms = now_ms
         """When this node was woken last. By then, all that arrived before the time it was woken before has been handled."""
         self._stopping: int | None = None
+        self._born_ms = now_ms
         self._has_left = False
         """Whether it has said goodbye to somebody."""
         self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
@@ -146,7 +147,8 @@ class Node:
 
         Any thread may ask, whether or not the node's loop runs.
         """
-        return now_ms < self._pulse.sure_until_ms and self._context.placement.is_holder(key)
+        is_certain = self._context.is_settled_in and now_ms < self._pulse.sure_until_ms
+        return is_certain and self._context.placement.is_holder(key)
 
     def is_settled(self, key: SessionKey) -> bool:
         """Whether everything this node wrote to the session is held as was demanded."""
@@ -211,7 +213,22 @@ class Node:
                 self._stop(event.ticket)
         context.ring()
         self._look_around()
+        self._settle_in()
         return context.take_effects()
+
+    def _settle_in(self) -> None:
+        """A newcomer may hold copies before it has met everybody: some may end such a session and not know of it yet.
+
+        So it serves nothing without asking, and answers no end, until it has met all that it knows of. Of two that do not
+        know each other, one has the other in the first list that it gets.
+        """
+        context = self._context
+        if context.is_settled_in:
+            return
+        is_met = not self._membership.has_missing(context.now_ms) and self._tombstones.told.issuperset(context.peers)
+        if is_met or context.now_ms - self._born_ms > PATIENCE_MS:
+            context.is_settled_in = True
+            self._pushes.view_changed()
 
     # -- links -------------------------------------------------------------------------------------------------------
 

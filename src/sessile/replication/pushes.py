@@ -259,6 +259,8 @@ class Pushes:
             return True
         if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
             return False
+        if push.is_end and not self._context.is_settled_in:
+            return False  # somebody may hold a copy whom this node has not met yet
         if push.is_end or push.ack == "all":
             standing = self._context.membership.standing
             return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))

@@ -48,6 +48,8 @@ class Tombstones:
         self._settled = settled
         self._missing: set[str] = set()
         self._absences = 0
+        self.told: set[str] = set()
+        """Who has told this node what ended, since it began."""
         self._certain_ms = 0
         """When this node last was certain of every end."""
         self._recent: deque[tuple[int, SessionKey]] = deque()
@@ -130,6 +132,8 @@ class Tombstones:
             merged = context.replica.merge(key, record, context.now_ms)
             if merged is not None:
                 self._changed(key, merged)
+        if message.is_last:
+            self.told.add(peer.name)
         if message.is_last and message.number == self._absences:
             self.gone(peer.name)
 

@@ -98,7 +98,7 @@ class SimBackend(InProcess):
         self._process = process
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
-        self._process.feed(SessionTouched(key, touched_ms))
+        self._process.tell(SessionTouched(key, touched_ms))
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         del have  # the node looks into the same table

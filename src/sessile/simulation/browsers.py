@@ -20,6 +20,8 @@ __all__ = ["Jar", "Tab"]
 
 THINK_MS_MAX: Final = 80
 BURST_MAX: Final = 4
+LONG_CHANCE: Final = 0.1
+"""How often a request is a long one, as of a WebSocket, where there are such."""
 
 
 class Jar:
@@ -62,6 +64,8 @@ class Tab:
         self.under_way = 0
         self._rng: Random = rng_of(seed, f"tab/{number}")
         self._has = frozenset(options.behaviours)
+        self._late_ms = options.late
+        self._long = rng_of(seed, f"tab/{number}/long")
         self._reads = options.reads
         self._writes = 0
         self._verbs = self._choices()
@@ -79,6 +83,8 @@ class Tab:
     def work(self) -> Work:
         """What the handler of its next request does."""
         rng = self._rng
+        if self._late_ms and self.jar.cookies and self._long.random() < LONG_CHANCE:
+            return Work((), 0, (self._op(Verb.SET),), self._long.randrange(self._late_ms))
         reads = self._reads if self.jar.cookies else min(self._reads, READS)
         if rng.random() * 100 < reads:
             return Work()

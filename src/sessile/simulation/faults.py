@@ -52,6 +52,12 @@ __all__ = ["Faults"]
 AFTERMATH_MS: Final = 300
 """So long a fault that happens at one moment counts as at work."""
 RESTART_MS_MAX: Final = 500
+STOP_MS: Final = (300, 1_100)
+"""How long processes stand still where they stop for as long as others take to notice."""
+LAG_MS_MAX: Final = 300
+"""How much later than its threads a process's loop may go on after a stop."""
+NETWORK: Final = frozenset({"delays", "losses", "partitions", "one-way"})
+"""The faults that lie between processes."""
 _BITS: Final = {kind: 1 << place for place, kind in enumerate(FAULTS)}
 
 
@@ -71,6 +77,8 @@ class Faults:
         self._trouble_ms: dict[int, int] = {}
         self._smooth_ms: dict[int, int] = {}
         self._rough: Counter[int] = Counter()
+        self._cuts: Counter[int] = Counter()
+        self._cut_ms: dict[int, int] = {}
 
     # -- when --------------------------------------------------------------------------------------------------------
 
@@ -110,6 +118,10 @@ class Faults:
         """For how long its clock and its processor have behaved."""
         return 0 if self._rough[place] else self._world.schedule.now_ms - self._smooth_ms.get(place, -1_000_000)
 
+    def linked_for_ms(self, place: int) -> int:
+        """For how long no fault of the network has touched the process there."""
+        return 0 if self._cuts[place] else self._world.schedule.now_ms - self._cut_ms.get(place, -1_000_000)
+
     def trouble(self, places: Iterable[int], *, is_rough: bool = False) -> None:
         """Something is wrong with these from now on."""
         for place in places:
@@ -140,6 +152,8 @@ class Faults:
         self._at_work[kind] += 1
         self.mask |= _BITS[kind]
         self.trouble(places, is_rough=is_rough)
+        if kind in NETWORK:
+            self._cuts.update(places)
         self._numbers += 1
         number = self._numbers
 
@@ -149,6 +163,9 @@ class Faults:
             if not self._at_work[kind]:
                 self.mask &= ~_BITS[kind]
             self.relief(places, is_rough=is_rough)
+            if kind in NETWORK:
+                self._cuts.subtract(places)
+                self._cut_ms.update(dict.fromkeys(places, self._world.schedule.now_ms))
 
         self._undo[number] = end
         self._world.schedule.after(lasts_ms, partial(self._end, number))
@@ -216,9 +233,23 @@ class Faults:
     def _pauses(self, rng: Random) -> None:
         process = self._somebody(rng)
         if process is not None and not process.is_paused:
-            process.pause()
             lasts_ms = rng.choice((rng.randrange(20, 400), rng.randrange(400, 3_000)))
-            self._begin("pauses", (process.place,), lasts_ms, process.resume, is_rough=True)
+            if self._world.options.stops:
+                lasts_ms = rng.randrange(*STOP_MS)
+            resume = process.resume
+            if process.has_threads:
+                loop_only = rng.random() < 0.5
+                process.pause(loop_only=loop_only)
+                if not loop_only:
+                    resume = partial(self._thaw, process, rng.choice((0, rng.randrange(LAG_MS_MAX))))
+            else:
+                process.pause()
+            self._begin("pauses", (process.place,), lasts_ms, resume, is_rough=True)
+
+    def _thaw(self, process: Process, lag_ms: int) -> None:
+        """A process that was stopped goes on: its threads at once, its loop a moment later."""
+        process.thaw()
+        self._begin("pauses", (process.place,), lag_ms, process.resume, is_rough=True)
 
     def _slow(self, rng: Random) -> None:
         process = self._somebody(rng)

@@ -66,6 +66,20 @@ _HANDSHAKE_MS: Final = 30
 """How often, and for how long at the most, two that are connected may not speak yet, as with TLS."""
 _NEWCOMERS_CHANCE: Final = 0.06
 """How often there is one server at first, and others come."""
+_THREADS_CHANCE: Final = 0.12
+"""How often requests run in threads beside the node's loop, which may then be late alone."""
+_STOPS_CHANCE: Final = 0.1
+"""How often processes stop for about as long as others take to notice."""
+_WATCHES_CHANCE: Final = 0.1
+_ROOMS_CHANCE: Final = 0.06
+"""How often every second server has room for few sessions only."""
+_QUEUES_CHANCE: Final = 0.06
+"""How often little may be outstanding to a peer."""
+_LASTING_CHANCE: Final = 0.06
+_LASTING_MS: Final = (1_500, 2_500)
+"""How often, and for how short, ends are remembered in full in runs that look again long after that."""
+_LONG_MS: Final = 4_000
+"""How long requests last there at the most, for two in three of these runs."""
 READS: Final = 35
 READS_OF_READERS: Final = 95
 
@@ -106,6 +120,20 @@ class Options(Struct, frozen=True, kw_only=True):
     """Whether browsers go on for a while when all has long been well, and nothing excuses anything."""
     glances: bool = False
     """Whether, whenever a server has come, every session is looked at from everywhere at once."""
+    threads: bool = False
+    """Whether requests run in threads, so that a process's loop may be late while they are served."""
+    stops: bool = False
+    """Whether pauses last about as long as others take to notice."""
+    watches: bool = False
+    """Whether every session that was ended is looked at from everywhere as soon as its end was answered."""
+    rooms: int = 0
+    """How many sessions every second server has room for; 0: more than there are."""
+    queue: int = 0
+    """How many bytes may be outstanding to a peer; 0: as many as by default."""
+    late: int = 0
+    """How long after its head a long request may write, at the most; 0: no request is long."""
+    afterlife: bool = False
+    """Whether every session is looked at once more when ends have long been remembered no longer in full."""
     encore: bool = False
     """Whether one more node is killed when all is quiet, which must lose nothing."""
 
@@ -178,7 +206,38 @@ def draw(seed: int) -> Options:
     if rng_of(seed, "newcomers").random() < _NEWCOMERS_CHANCE:
         drawn = _with_newcomers(drawn)
     is_forgetful = drawn.idle > 100_000 and rng_of(seed, "keeps").random() < _FORGETFUL_CHANCE
-    return _forgetful(drawn) if is_forgetful else drawn
+    return _hardened(seed, _forgetful(drawn) if is_forgetful else drawn)
+
+
+def _hardened(seed: int, drawn: Options) -> Options:
+    """What was found elsewhere first and could not have been found here; each of chance of its own as well."""
+    if rng_of(seed, "threads").random() < _THREADS_CHANCE:
+        drawn = drawn.but(threads=True)
+    if rng_of(seed, "stops").random() < _STOPS_CHANCE:
+        drawn = drawn.but(stops=True, faults=tuple(kind for kind in FAULTS if kind in {*drawn.faults, "pauses"}))
+    if drawn.threads or drawn.stops or rng_of(seed, "watches").random() < _WATCHES_CHANCE:
+        drawn = drawn.but(watches=True)
+    rooms = rng_of(seed, "rooms")
+    if rooms.random() < _ROOMS_CHANCE:
+        drawn = drawn.but(rooms=rooms.randrange(1, 6))
+    queues = rng_of(seed, "queues")
+    if queues.random() < _QUEUES_CHANCE:
+        drawn = drawn.but(queue=queues.choice((200, 500, 2_000)))
+    lasting = rng_of(seed, "lasting")
+    if drawn.idle > 100_000 and lasting.random() < _LASTING_CHANCE:
+        return _lasting(drawn, lasting)
+    return drawn
+
+
+def _lasting(options: Options, rng: Random) -> Options:
+    """Where sessions live much longer than their ends are remembered in full, and somebody looks again after that."""
+    return options.but(
+        tombstones=rng.randrange(*_LASTING_MS),
+        grace=min(options.grace, 100),
+        late=rng.choice((0, _LONG_MS, _LONG_MS)),
+        afterlife=True,
+        behaviours=tuple(kind for kind in BEHAVIOURS if kind in {*options.behaviours, "logouts"}),
+    )
 
 
 def _with_newcomers(options: Options) -> Options:

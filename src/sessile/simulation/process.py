@@ -2,6 +2,8 @@
 
 Whatever the process does passes the gate: a paused process does nothing, and what happens to it meanwhile waits in its
 kernel; a slow one does it later; a dead one never. Its clock has an offset and a rate of its own and may jump forward.
+Where requests run in threads, as under WSGI, they have a gate of their own: the loop of the node may stand still, be slow,
+or be late after a stop while requests are served, and what these ask of the node waits for the loop.
 Requests are coroutines of the engine; this is the loop that drives them and turns the node's effects into what they ask for.
 """
 
@@ -111,10 +113,20 @@ class Process:
         settings: its engine's.
         clock: its clock.
         rng: its chance.
+        has_threads: whether requests run in threads beside the node's loop.
     """
 
     def __init__(
-        self, world: World, place: int, name: str, incarnation: int, *, settings: Settings, clock: Clock, rng: Random
+        self,
+        world: World,
+        place: int,
+        name: str,
+        incarnation: int,
+        *,
+        settings: Settings,
+        clock: Clock,
+        rng: Random,
+        has_threads: bool = False,
     ) -> None:
         self.world = world
         self.place = place
@@ -124,12 +136,18 @@ class Process:
         self.rng = rng
         self.is_dead = False
         self.is_paused = False
+        """Its loop stands still."""
+        self.is_stopped = False
+        """Its threads stand still as well; looked at only where it has threads."""
+        self.has_threads = has_threads
         self.is_draining = False
         self.slow_ms = 0
         self.requests: dict[Request, None] = {}
         """Those under way, in the order of their arrival."""
         self._schedule = world.schedule
         self._kernel: deque[Callable[[], None]] = deque()
+        self._sockets: deque[Callable[[], None]] = deque()
+        """What its threads will do once they run again."""
         self._is_stepping = False
         self._links: dict[int, Side] = {}
         self._link_numbers = 0
@@ -167,14 +185,33 @@ class Process:
         if not self.is_paused:
             self._step()
 
-    def pause(self) -> None:
+    def enqueue_request(self, action: Callable[[], None]) -> None:
+        """Do this as soon as a thread gets to it; without threads, as soon as the process does."""
+        if not self.has_threads:
+            self.enqueue(action)
+        elif self.is_stopped:
+            self._sockets.append(action)
+        elif not self.is_dead:
+            action()
+
+    def pause(self, *, loop_only: bool = False) -> None:
+        """Stand still: all of it, or the loop while threads run on."""
         self.is_paused = True
+        self.is_stopped = not loop_only
+
+    def thaw(self) -> None:
+        """Let the threads run again, while the loop is still late: they do all that waits for them."""
+        self.is_stopped = False
+        while self._sockets and not self.is_dead:
+            self._sockets.popleft()()
 
     def resume(self) -> None:
         """Go on: first with the timers that are due, or first with what waits in the kernel."""
         if not self.is_paused or self.is_dead:
             return
         self.is_paused = False
+        if self.has_threads:
+            self.thaw()
         if self.rng.random() < 0.5:
             self._woken()
         self._step()
@@ -183,6 +220,7 @@ class Process:
         """Stop for ever, in the middle of everything; returns the requests that were under way."""
         self.is_dead = True
         self._kernel.clear()
+        self._sockets.clear()
         cut = list(self.requests)
         for request in cut:
             request.close()
@@ -246,6 +284,13 @@ class Process:
             self._arm(due_ms)
         if not self._is_busy:
             self._go_on()
+
+    def tell(self, event: Input) -> None:
+        """A request has something for the node: at once where it runs on the loop, else when the loop gets to it."""
+        if self.has_threads:
+            self.enqueue_input(event)
+        else:
+            self.feed(event)
 
     def sweep(self) -> None:
         """Let expired sessions leave the table."""
@@ -320,6 +365,7 @@ class Process:
 
     def serve(self, request: Request) -> None:
         """A request has come."""
+        request.came_ms = self._schedule.now_ms
         self.requests[request] = None
         self.advance(request, None)
 
@@ -335,12 +381,12 @@ class Process:
             self.requests.pop(request, None)
         elif isinstance(awaited, Sleep):
             wake = partial(self._resume, request)
-            self._schedule.after(awaited.delay_ms, partial(self.enqueue, wake))
+            self._schedule.after(awaited.delay_ms, partial(self.enqueue_request, wake))
         else:
             self._tickets += 1
             self._waiting[self._tickets] = (request, awaited)
             self.world.asked(self, request, awaited)
-            self.feed(awaited.as_input(self._tickets))
+            self.tell(awaited.as_input(self._tickets))
         self._is_busy = was_busy
         if not was_busy:
             self._go_on()

@@ -28,6 +28,8 @@ FORM_MS_MAX: Final = 3_000
 QUIET_MS_MAX: Final = 10_000
 """So long after everything was healed the copies must be alike."""
 LOOK_MS: Final = 150
+FORGOTTEN_MS: Final = 2_000
+"""So long after a tombstone has run out, tables have been swept, whatever their clocks say."""
 PROBES_MS_MAX: Final = 1_500
 EPILOGUE_REQUESTS: Final = 12
 EPILOGUE_MS: Final = 300
@@ -62,6 +64,8 @@ def run(
             _go_on(world)
         if options.encore:
             _lose_one_more(world)
+        if options.afterlife:
+            _look_again(world)
     except _Stop:
         pass
     for process in world.living():
@@ -114,6 +118,16 @@ def _lose_one_more(world: World) -> None:
         rng = rng_of(world.seed, "encore")
         world.crash(rng.choice(living), is_silent=rng.random() < 0.5)
         _settle(world)
+
+
+def _look_again(world: World) -> None:
+    """When ends are remembered in full no longer, and long requests are over, what ended is as it was."""
+    world.quiet.is_on = False
+    until_ms = world.now_ms + world.options.late
+    _rest(world, world.options.tombstones + FORGOTTEN_MS)
+    while world.now_ms < until_ms and any(process.requests for process in world.living()):
+        _rest(world, LOOK_MS)
+    _settle(world)
 
 
 def _settle(world: World) -> None:

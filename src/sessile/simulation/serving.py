@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Op", "Request", "Verb", "Work"]
 
 UNANSWERED: Final = 0
+LONG_MS: Final = 200
 BROKEN: Final = 500
 
 
@@ -80,6 +81,11 @@ class Work(NamedTuple):
     think_ms: int = 0
     late_ops: tuple[Op, ...] = ()
     late_ms: int = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it goes on for so long after its head that nobody waits for it."""
+        return self.late_ms > LONG_MS
 
     @property
     def is_repeatable(self) -> bool:

@@ -91,7 +91,7 @@ class Traffic:
         request = self._make(jar, header, Work())
         request.process = process
         self._by_request[request] = (None, TRIES_MAX)
-        process.enqueue(partial(process.serve, request))
+        process.enqueue_request(partial(process.serve, request))
         return request
 
     def glance(self, header: bytes, process: Process) -> None:
@@ -169,7 +169,7 @@ class Traffic:
             self._again(request, "refused")  # nothing of it was executed
             return
         request.process = process
-        process.enqueue(partial(process.serve, request))
+        process.enqueue_request(partial(process.serve, request))
 
     def _again(self, request: Request, outcome: str) -> None:
         """Send it to another server, unless it was tried often."""

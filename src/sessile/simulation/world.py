@@ -10,6 +10,8 @@ import traceback
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from sessile.backend import Acknowledged
 from sessile.replication.config import NodeConfig
 from sessile.replication.events import AddressesFound
@@ -64,6 +66,10 @@ REVIVE_CHANCE: Final = 0.6
 GLANCES_MAX: Final = 8
 GLANCE_MS_MAX: Final = 100
 """So many sessions are looked at when a server comes, and within so long."""
+ROOMY: Final = 1_000_000
+"""More sessions than there are in any run."""
+WATCH_MS_MAX: Final = 400
+"""So long after its end was answered a session is looked at."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
 
 
@@ -90,6 +96,7 @@ class World:
         self.schedule = Schedule()
         self.trace = Trace(show)
         self.settings = settings_of(options)
+        self._small = settings_of(options, options.rooms) if options.rooms else self.settings
         self.history = History()
         self.findings = Findings()
         self.coverage = Coverage()
@@ -102,6 +109,7 @@ class World:
         self._rng = rng_of(seed, "world")
         self._clocks = rng_of(seed, "clocks")
         self._glances = rng_of(seed, "when to glance")
+        self._watches = rng_of(seed, "when to watch")
         self._processes: list[Process] = []
         """By place: whoever stands there, or stood there last."""
         self._names: list[str] = []
@@ -121,6 +129,12 @@ class World:
 
     def smooth_for_ms(self, place: int) -> int:
         return self.faults.smooth_for_ms(place)
+
+    def linked_for_ms(self, place: int) -> int:
+        return self.faults.linked_for_ms(place)
+
+    def is_small(self, place: int) -> bool:
+        return self.options.rooms > 0 and place % 2 == 1
 
     def is_all_well(self) -> bool:
         return all(self.calm_for_ms(process.place) >= SETTLED_MS for process in self._processes)
@@ -149,6 +163,8 @@ class World:
             repair_every_ms=REPAIR_MS,
             tombstone_keep_ms=options.tombstones,
         )
+        if options.queue:
+            config = replace(config, queue_bytes_max=options.queue, repair_window_bytes=options.queue // 2)
         node = self._make_node(config, table, process.rng, process.clock())
         if isinstance(node, WatchedNode):
             node.about_to_start_over = partial(self.starts_over, process)
@@ -201,6 +217,14 @@ class World:
                 look = partial(self.traffic.glance, chronicle.header, process)
                 self.schedule.after(rng.randrange(1, GLANCE_MS_MAX), look)
 
+    def _watch(self, request: Request) -> None:
+        """Look at a session whose end has just been answered, from every server."""
+        assert request.ended is not None, "it ended a session"
+        header = self.history.chronicles[request.ended[0]].header
+        for process in self.living() if header else ():
+            look = partial(self.traffic.glance, header, process)
+            self.schedule.after(self._watches.randrange(1, WATCH_MS_MAX), look)
+
     def starts_over(self, process: Process) -> None:
         """A node that was apart for too long is about to drop all that it holds."""
         self.log(f"{process} starts over")
@@ -239,7 +263,16 @@ class World:
             clock = Clock(self.schedule, offset_ms=rng.randrange(10**9), ppm=rng.randrange(-1_000, 1_001))
         name = self._names[place]
         rng = rng_of(self.seed, f"process/{name}/{incarnation}")
-        process = Process(self, place, name, incarnation, settings=self.settings, clock=clock, rng=rng)
+        process = Process(
+            self,
+            place,
+            name,
+            incarnation,
+            settings=self._small if self.is_small(place) else self.settings,
+            clock=clock,
+            rng=rng,
+            has_threads=self.options.threads,
+        )
         self.network.processes[name] = process
         self.schedule.after(SWEEP_MS, partial(self._sweep, process))
         return process
@@ -313,6 +346,8 @@ class World:
         for checker in self.checkers:
             checker.responded(request, status, cookies)
         self.traffic.respond(request, status, cookies)
+        if self.options.watches and request.ended is not None:
+            self._watch(request)
 
     def finished(self, request: Request) -> None:
         """Nothing more comes of it."""
@@ -342,11 +377,12 @@ def _real_node(config: NodeConfig, table: Table, rng: Random, now_ms: int) -> No
 
 
 @lru_cache(maxsize=256)
-def settings_of(options: Options) -> Settings:
+def settings_of(options: Options, sessions_max: int = ROOMY) -> Settings:
     """What the engines of a run are told; the strategy is their nodes' business."""
     return Settings.load(
         secret=SECRET,
         environ={},
+        sessions_max=sessions_max,
         ack=options.ack,
         degraded=options.degraded,
         stale=options.stale,

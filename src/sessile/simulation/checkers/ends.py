@@ -1,80 +1,126 @@
-"""What ended is over: refused at once wherever word of it can be, and never alive again.
+"""What ended is over, whatever else goes wrong, except across a partition while it lasts.
 
-An end is acknowledged when every member that its process can reach has it. So from that moment on no process that was calm
-since before the end was made may open the session, if the one that made it was calm as well; and one that was not may not
-once everything about its trouble is over. A process that once held the tombstone may never open it again.
+An end is answered when every member that its process can reach has it. From then on a server that takes up a request may
+open the session only if a fault of the network has kept word of the end from it, and only until that fault is over and
+links are up again. Nothing else excuses it: not that the server was stopped, slow, late or full, that others came or went,
+that the end was long ago, or that the request itself began before it. So this checker asks of the network alone:
+
+1. a server that has known of the end never opens the session again, nor lets anybody write to it;
+2. nor does one whose connections were whole all the time since before the end was made;
+3. nor does one whose connections have been whole for long enough, as those of another that knows of the end;
+4. and once all was healed and quiet after the end, nobody does.
+
+An end that only crashed processes knew of is lost; nothing else loses it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sessile.delta import Delta
 from sessile.record import ROTATED
-from sessile.simulation.checkers.scene import SETTLED_MS, Checker, is_calm, record_of
+from sessile.simulation.checkers.scene import SETTLED_MS, Checker, knows_end
 
 if TYPE_CHECKING:
     from sessile.backend import Acknowledged, Pulled
+    from sessile.record import Version
     from sessile.simulation.asking import Pull, Push
     from sessile.simulation.checkers.scene import Scene
-    from sessile.simulation.history import End
+    from sessile.simulation.history import Chronicle, End
     from sessile.simulation.process import Process
     from sessile.simulation.serving import Request
     from sessile.token import SessionKey
+    from sessile.visit import Step
 
 __all__ = ["Ends"]
 
 
 class Ends(Checker):
-    """Looks at every session that opens, whether it should."""
+    """Looks at every session that opens, and at every write, whether it should be."""
 
     name = "ends"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self._knew: dict[Process, set[SessionKey]] = {}
-        """Who has held which tombstones; asked, never walked."""
-        self._calm: set[End] = set()
-        """The ends that nothing stood in the way of."""
+        """Who has known of which ends; asked, never walked."""
+        self._settled: set[SessionKey] = set()
+        """What had ended when all was healed and quiet; asked, never walked."""
+
+    # -- who knows ---------------------------------------------------------------------------------------------------
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         del result
-        process = request.process
-        assert process is not None, "who waits is served"
-        record = record_of(process, question.key)
-        if record is not None and record.state:
-            self._knew.setdefault(process, set()).add(question.key)
-        if request.ended is not None and request.ended[0] == question.key:
-            end = request.ended[1]
-            since_ms = self.scene.now_ms - end.made_ms + SETTLED_MS
-            if end.acknowledged_ms == self.scene.now_ms and self.scene.calm_for_ms(process.place) >= since_ms:
-                self._calm.add(end)
+        assert request.process is not None, "who waits is served"
+        has_ended = request.ended is not None and request.ended[0] == question.key
+        for process in self.scene.living() if has_ended else (request.process,):
+            self._note(process, question.key)
 
-    def starts_over(self, process: Process) -> None:
-        self._knew.pop(process, None)
+    def is_quiet(self) -> None:
+        for key, chronicle in self.scene.history.chronicles.items():
+            if chronicle.end is not None:
+                self._settled.add(key)
+                for process in self.scene.living():
+                    self._note(process, key)
+
+    def _note(self, process: Process, key: SessionKey) -> None:
+        if knows_end(process, key):
+            self._knew.setdefault(process, set()).add(key)
+
+    # -- who opens, and who writes -----------------------------------------------------------------------------------
 
     def opened(self, request: Request) -> None:
         process, key = request.process, request.key
         chronicle = None if key is None else self.scene.history.chronicles.get(key)
         if chronicle is None or key is None or process is None or request.record is None:
             return
-        end = chronicle.end
         if request.is_read_only:
             if not any(each.state == ROTATED for each in chronicle.ends):
                 self.find(f"{request} looks back at {chronicle}, which was not rotated")
             return
+        if chronicle.ends:
+            self._judge(request, process, chronicle)
+
+    def committed(self, request: Request, steps: list[Step], before: Version) -> None:
+        del before
+        for step in steps:
+            if isinstance(step.change, Delta):
+                chronicle = self.scene.history.chronicles.get(step.key)
+                assert request.process is not None, "who commits is served"
+                if chronicle is not None and chronicle.ends:
+                    self._judge_write(request, request.process, chronicle)
+
+    def _judge_write(self, request: Request, process: Process, chronicle: Chronicle) -> None:
+        """Who opened a session before its end may write to it where nobody knows of that yet: a merge undoes it."""
+        if chronicle.key in self._knew.get(process, ()):
+            self.find(f"{request} writes to {chronicle}, whose end was known at {process}")
+
+    def _judge(self, request: Request, process: Process, chronicle: Chronicle) -> None:
+        key = chronicle.key
         if key in self._knew.get(process, ()):
-            self.find(f"{request} opens {chronicle}, whose tombstone was held at {process}")
-        if end is None or end.acknowledged_ms is None:
+            self.find(f"{request} opens {chronicle}, whose end was known at {process}")
             return
-        now_ms = self.scene.now_ms
-        since_ms = now_ms - end.made_ms
-        was_calm = self.scene.calm_for_ms(process.place) >= since_ms + SETTLED_MS
-        if was_calm and end in self._calm and now_ms > end.acknowledged_ms:
+        end = chronicle.end
+        if end is None:
+            return
+        if key in self._settled:
+            self.find(f"{request} opens {chronicle}, which had ended when all was quiet")
+            return
+        if end.acknowledged_ms is None or request.came_ms <= end.acknowledged_ms:
+            return
+        linked_ms = self.scene.linked_for_ms(process.place)
+        if linked_ms >= self.scene.now_ms - end.made_ms + SETTLED_MS:
             self.find(f"{request} opens {chronicle}, whose end was acknowledged at {end.acknowledged_ms}")
-            return
-        if is_calm(self.scene, process) and since_ms > SETTLED_MS:
-            for other in self.scene.living():
-                record = record_of(other, key)
-                if record is not None and record.state and is_calm(self.scene, other):
-                    self.find(f"{request} opens {chronicle}, whose tombstone is at {other}, when all is well again")
-                    return
+        elif linked_ms >= SETTLED_MS and (knower := self._knower(process, key, end)) is not None:
+            self.find(f"{request} opens {chronicle}, whose end {knower} knows of, and the two are linked")
+
+    def _knower(self, process: Process, key: SessionKey, end: End) -> Process | None:
+        """Somebody else who could have told of the end for long enough."""
+        scene = self.scene
+        if scene.now_ms - end.made_ms < SETTLED_MS:
+            return None
+        for other in scene.living():
+            is_there = scene.linked_for_ms(other.place) >= SETTLED_MS and scene.smooth_for_ms(other.place) >= SETTLED_MS
+            if other is not process and is_there and knows_end(other, key):
+                return other
+        return None

@@ -41,7 +41,8 @@ class Presence(Checker):
             chronicle = self._living(request)
             if request.record is None and chronicle is not None:
                 holder = self._holder(request, chronicle, request.presented)
-            if holder is not None or request.is_degraded:
+            is_degraded = request.is_degraded and not self.scene.options.rooms
+            if holder is not None or is_degraded:
                 self.find(f"{request} is answered with 503 while all is well; {holder} holds the session")
         if status == 409 and request.key is not None:
             chronicle = self.scene.history.chronicles.get(request.key)

@@ -7,20 +7,28 @@ remembered as such by all; the directory lists what lives; nothing waits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from sessile.engine import TOUCH_FRACTION
 from sessile.record import LIVE, Record
 from sessile.simulation.checkers.losses import may_have_expired
-from sessile.simulation.checkers.scene import Checker, record_of
+from sessile.simulation.checkers.scene import Checker, knows_end, record_of
 from sessile.simulation.history import is_within
 
 if TYPE_CHECKING:
     from sessile.simulation.checkers.scene import Scene
+    from sessile.simulation.history import Chronicle
     from sessile.simulation.process import Process
     from sessile.simulation.serving import Request
     from sessile.token import SessionKey
 
 __all__ = ["Quiet", "disquiet"]
+
+
+TOLD_MS: Final = 300
+"""So long after a session was used or written to every holder has been told."""
+USE_SLACK_MS: Final = 50
+"""What clocks and the way of a message make of it."""
 
 
 class Quiet(Checker):
@@ -35,6 +43,23 @@ class Quiet(Checker):
 
     def is_quiet(self) -> None:
         self.is_on = True
+        if "jumps" not in self.scene.options.faults:
+            for chronicle in self.scene.history.chronicles.values():
+                self._look_at_use(chronicle)
+
+    def _look_at_use(self, chronicle: Chronicle) -> None:
+        """Whoever holds a session knows when it was used last, but for what need not be told."""
+        scene = self.scene
+        unused_ms = scene.now_ms - chronicle.used_ms
+        if chronicle.ends or may_have_expired(scene, chronicle) or unused_ms < TOLD_MS:
+            return
+        allowed_ms = unused_ms + scene.options.idle // TOUCH_FRACTION + USE_SLACK_MS
+        for process in scene.living():
+            record = record_of(process, chronicle.key)
+            if record is not None and process.clock() - record.touched_ms > allowed_ms:
+                found_ms = process.clock() - record.touched_ms
+                self.find(f"{process} holds {chronicle} as unused for {found_ms} ms; it was used {unused_ms} ms ago")
+                return
 
     def opened(self, request: Request) -> None:
         chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
@@ -43,6 +68,8 @@ class Quiet(Checker):
         if may_have_expired(self.scene, chronicle):  # what others dropped by then is not lost
             return
         for write in chronicle.writes.values():
+            if self.scene.now_ms - write.made_ms < TOLD_MS:
+                continue  # by a long request, which goes on when it is quiet
             if not write.is_lost and not is_within(write.closure, request.record.version) and write.copies:
                 self.find(f"{request} sees {request.record.version}, without {write}, when all is quiet")
                 return
@@ -58,32 +85,38 @@ def disquiet(scene: Scene) -> str:
             return f"{process} takes {node.placement.names} for the members, not {names}"
         if len(node.peers) != len(names) - 1:
             return f"{process} is linked to {sorted(node.peers)} only"
-        if process.requests or process.waiting or any(node.waiting.values()):
-            return f"{process} has {node.waiting} and {len(process.requests)} requests under way"
+        requests = [request for request in process.requests if not (request.status and request.work.is_long)]
+        under_way = {name: count for name, count in node.waiting.items() if name != "pushes" or not scene.options.rooms}
+        if requests or process.waiting or any(under_way.values()):
+            return f"{process} has {under_way} and {len(requests)} requests under way"
         if not node.is_trusting:
             return f"{process} does not trust its copies"
     keys: dict[SessionKey, None] = {}
     for process in living:
         keys.update(dict.fromkeys(process.engine.table))
     for key in keys:
-        problem = _uneven(key, living)
+        problem = _uneven(scene, key, living)
         if problem:
             return problem
     return _wrong_lists(scene, living, keys)
 
 
-def _uneven(key: SessionKey, living: list[Process]) -> str:
-    """How copies of one session differ from each other, or lie where they should not."""
+def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
+    """How copies of one session differ from each other, or lie where they should not.
+
+    A server may have no room for a session; then another one may keep the copy. For an end there always is.
+    """
     held = {process.name: (process, record_of(process, key)) for process in living}
     records = [record for _, record in held.values() if record is not None]
     is_ended = any(record.state != LIVE for record in records)
     holders = list(held) if is_ended else living[0].node.placement.holders(key)
     first: Record | None = None
+    is_short = not is_ended and any(scene.is_small(process.place) for process, _ in held.values())
     for name, (process, record) in held.items():
         if record is None:
-            if name in holders:
+            if name in holders and not (scene.is_small(process.place) and not is_ended) and not knows_end(process, key):
                 return f"{process} lacks its copy of {key.hex()[:8]}"
-        elif name not in holders:
+        elif name not in holders and not is_short:
             return f"{process} keeps a copy of {key.hex()[:8]}, which is for {holders}"
         elif first is None:
             first = record
@@ -103,6 +136,6 @@ def _wrong_lists(scene: Scene, living: list[Process], keys: dict[SessionKey, Non
             alive.add(key)
     for process in living:
         listed = set(process.node.directory)
-        if listed != alive:
+        if listed != alive and not (scene.options.rooms and listed <= alive):  # its first holder lists a session
             return f"{process} lists {len(listed)} sessions, and {len(alive)} live: {len(listed ^ alive)} are wrong"
     return ""

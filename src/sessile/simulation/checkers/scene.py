@@ -45,11 +45,17 @@ if TYPE_CHECKING:
         def is_all_well(self) -> bool:
             """Whether all that was wrong anywhere, deaths included, must be over by now."""
 
+        def linked_for_ms(self, place: int) -> int:
+            """For how long no fault of the network has touched the process at this place; 0 while one does."""
+
+        def is_small(self, place: int) -> bool:
+            """Whether the process at this place may have no room for a session."""
+
         def smooth_for_ms(self, place: int) -> int:
             """For how long the process at this place was neither paused nor slow, and its clock did not jump."""
 
 
-__all__ = ["FINDINGS_MAX", "SETTLED_MS", "Checker", "Finding", "Findings", "is_calm", "record_of"]
+__all__ = ["FINDINGS_MAX", "SETTLED_MS", "Checker", "Finding", "Findings", "is_calm", "knows_end", "record_of"]
 
 FINDINGS_MAX: Final = 20
 """More than this of one run say nothing new."""
@@ -121,6 +127,11 @@ class Checker:
 
     def is_quiet(self) -> None:
         """Faults and requests are over, and the copies alike."""
+
+
+def knows_end(process: Process, key: SessionKey) -> bool:
+    """Whether a process remembers that the session has ended."""
+    return process.engine.table.has_ended(key)
 
 
 def record_of(process: Process, key: SessionKey) -> Record | None:
