@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bench.history.harm import Harm
     from bench.history.operations import Operation
     from sessile.record import Heads, Version
-    from sessile.simulation.history import End
     from sessile.simulation.process import Process
     from sessile.simulation.serving import Request
 
@@ -38,6 +37,8 @@ __all__ = ["Verdict", "judge"]
 INCREMENTED: Final = "hits"
 """The only field that is incremented; nobody assigns it."""
 UNAVAILABLE: Final = 503
+LINKED_MS: Final = 10**12
+"""Longer than any history."""
 LASTING_MS: Final = 5_000
 """So long after it was acknowledged a change is shown by every server with which all is well, whatever cookies say."""
 STATUSES: Final = frozenset({0, ANSWERED, REFUSED, 502, UNAVAILABLE, 504})
@@ -61,8 +62,6 @@ class Verdict(NamedTuple):
     happened: int
     """and those of them that did."""
     stale: int
-    opened_in_trouble: int
-    """Ended sessions that opened at a server with which something was wrong, or had just been."""
 
 
 class Shown(NamedTuple):
@@ -92,7 +91,7 @@ class Look:
         self.is_stale: bool = told["stale"]
         self.is_read_only: bool = told["read_only"]
         self.process = Place(int(server[1:]))
-        self.opened_ms = operation.sent_ms
+        self.opened_ms = self.came_ms = operation.sent_ms
         self.session = SimpleNamespace(accessed=True, opened=SimpleNamespace(record=self.record, key=self.key))
 
     def __repr__(self) -> str:
@@ -122,30 +121,19 @@ class Outside:
     def smooth_for_ms(self, place: int) -> int:
         return self.calm_for_ms(place)
 
+    def linked_for_ms(self, place: int) -> int:
+        """Servers are killed and stopped; the network between them is whole all the time."""
+        del place
+        return LINKED_MS
+
+    def is_small(self, place: int) -> bool:
+        """Every server has room for all sessions."""
+        del place
+        return False
+
     def is_all_well(self) -> bool:
         servers = {trouble.server for trouble in self._harm.troubles}
         return all(self._harm.calm_for_ms(server, self.now_ms, self.until_ms) >= SETTLED_MS for server in servers)
-
-
-class EndsFromOutside(Ends):
-    """Ends, where it is known of an acknowledgement only that it came."""
-
-    def acknowledged(self, end: End, place: int) -> None:
-        """Whoever asked for the end has been answered, by this server."""
-        assert end.acknowledged_ms is not None, "it was answered"
-        if self.scene.calm_for_ms(place) >= end.acknowledged_ms - end.made_ms + SETTLED_MS:
-            self._calm.add(end)
-
-    def opened(self, request: Request) -> None:
-        super().opened(request)
-        chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
-        if chronicle is None or request.record is None or request.is_read_only or request.process is None:
-            return
-        end, now_ms = chronicle.end, self.scene.now_ms
-        if end is None or end.acknowledged_ms is None or now_ms - end.acknowledged_ms <= SETTLED_MS:
-            return
-        if self.scene.calm_for_ms(request.process.place) >= SETTLED_MS:
-            self.find(f"{request} opens {chronicle}, which ended at {end.acknowledged_ms}, when all is well again")
 
 
 class _All(Findings):
@@ -166,10 +154,10 @@ class _Judge:
     def __init__(self, operations: Sequence[Operation], harm: Harm) -> None:
         self.findings = _All()
         self.ledger = Ledger(operations, lambda problem, at_ms: self.findings.add("writes", at_ms, problem))
-        self.looks = self.stale = self.in_trouble = 0
+        self.looks = self.stale = 0
         self._scene = scene = Outside(self.ledger, self.findings, harm)
         self._writes, self._reads, self._quiet = Writes(scene), Reads(scene), Quiet(scene)
-        self._ends = EndsFromOutside(scene)
+        self._ends = Ends(scene)
 
     def be_quiet(self) -> None:
         """From here on everything that is known to have happened must be seen everywhere."""
@@ -191,10 +179,6 @@ class _Judge:
         cookies = [b"%b=%b" % pair for pair in operation.given.items() if pair[1]]
         self._writes.responded(last, ANSWERED, cookies)
         self._reads.responded(last, ANSWERED, cookies)
-        end = self.ledger.ends.get(operation.number)
-        if end is not None:
-            self._scene.now_ms = operation.answered_ms
-            self._ends.acknowledged(end, last.process.place if last.process else 0)
 
     def _look(self, operation: Operation, told: dict[str, Any], server: str) -> Request:
         look = cast("Request", Look(operation, told, server))
@@ -202,16 +186,10 @@ class _Judge:
         self.stale += look.is_stale
         self._reads.opened(look)
         self._quiet.opened(look)
-        known = sum(self.findings.counts.values())
         self._ends.opened(look)
         if look.record is not None and not look.is_read_only:
             self._count(look)
             self._last(operation, look)
-            chronicle = self.ledger.history.chronicles.get(look.key or b"")
-            end = None if chronicle is None else chronicle.end
-            was_found = sum(self.findings.counts.values()) > known
-            if end is not None and end.acknowledged_ms is not None and not was_found:
-                self.in_trouble += operation.sent_ms > end.acknowledged_ms
         return look
 
     def _count(self, look: Request) -> None:
@@ -286,5 +264,4 @@ def judge(operations: Sequence[Operation], last: Sequence[Operation], harm: Harm
         unanswered=len(open_),
         happened=sum(each.number in ledger.happened for each in open_),
         stale=judge_.stale,
-        opened_in_trouble=judge_.in_trouble,
     )

@@ -111,7 +111,6 @@ def judge_history(strategy: str, made: list[Operation], verdict: Verdict, harm: 
             for check in CHECKS
         ),
         Figure(f"{strategy}: answers that say they are stale", verdict.stale, "", "= 0", not verdict.stale),
-        Figure(f"{strategy}: ended sessions opened by a server in trouble", verdict.opened_in_trouble),
     ]
 
 
