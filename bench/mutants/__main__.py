@@ -57,7 +57,7 @@ def print_result(campaign: Campaign) -> None:
     total = campaign.total
     for mutant in (*campaign.handmade.survivors, *total.survivors):
         print(f"survived: {mutant}")
-    rows = [("module", "tried", "of", "killed", "survived", "equivalent", "score")]
+    rows: list[tuple[str, ...]] = [("module", "tried", "of", "killed", "survived", "equivalent", "score")]
     for each in (*campaign.scores, total):
         left = len(each.survivors)
         score = f"{each.score:.1%}" if each.tried else "-"

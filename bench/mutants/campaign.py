@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["SCORE_MIN", "Campaign", "Options", "Scores"]
 
 SCORE_MIN: Final = 0.95
-MOST_S: Final = 20.0
+GRACE_S: Final = 8.0
+"""A test hangs when it takes this much longer than several times its usual time."""
+MOST_S: Final = 8.0
 """The tests that one mutant is run against take no longer than this without it, the quickest first."""
-COLD_S: Final = 12.0
+COLD_S: Final = 8.0
 """The same for one that needs an import of its own."""
 
 
@@ -102,7 +104,9 @@ class Campaign:
         only = set(self._options.only)
         known = {HANDMADE, *(module for group in GROUPS for module in group.modules)}
         if only - known:
-            raise ValueError(f"no such module: {', '.join(sorted(only - known))}; there are: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"no such module: {', '.join(sorted(only - known))}; there are: {', '.join(sorted(known))}"
+            )
         if not only or HANDMADE in only:
             self._run_handmade(listed)
         jobs = []
@@ -123,7 +127,7 @@ class Campaign:
 
     def _sampled(self, group: Group, made: dict[str, list[Mutant]], spared: list[Equivalent]) -> list[Mutant]:
         """What is still to be tried of a group, in the order of the seed: whenever it ends, each module had its share."""
-        rng = Random(self._options.seed)  # noqa: S311  # a sample
+        rng = Random(self._options.seed)
         results = self._of(group)
         places = []
         for mutants in made.values():
@@ -166,7 +170,7 @@ class Campaign:
         try:
             cold = self._run_warm(group, mutants, until, folder)
             if cold:
-                self._run_cold(group, cold, until, folder)
+                self._run_cold(group, cold, until)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             self._save()
@@ -179,6 +183,7 @@ class Campaign:
             "mutants": [each.as_data() for each in mutants],
             "mirrors": {each.file: _mirror(each) for each in mutants},
             "most_s": MOST_S,
+            "grace_s": GRACE_S,
             "until": until,
             "out": writing,
             "folder": str(folder),
@@ -186,14 +191,17 @@ class Campaign:
         }
         (folder / "job").write_text(json.dumps(job))
         command = [sys.executable, "-m", "bench.mutants.warm", str(folder / "job")]
-        log = (folder / "log").open("wb")
         environment = {**os.environ, "TMPDIR": str(folder)}
         self._progress(f"{group.name}: {len(mutants)} mutants, collecting the tests")
-        with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[writing], start_new_session=True
-        ) as process:
+        with (
+            (folder / "log").open("wb") as log,
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, pass_fds=[writing], start_new_session=True
+            ) as process,
+        ):
             os.close(writing)
-            cold, counted = [], Counter[str]()
+            cold: list[Mutant] = []
+            counted = Counter[str]()
             try:
                 with os.fdopen(reading) as told:
                     for line in told:
@@ -224,18 +232,22 @@ class Campaign:
             self._progress(f"{group.name}: {told['mutant'] + 1}/{len(mutants)}: {said}")
             self._save()
 
-    def _run_cold(self, group: Group, mutants: list[Mutant], until: float, folder: Path) -> None:
-        seconds, files = Counter[str](), {}
+    def _run_cold(self, group: Group, mutants: list[Mutant], until: float) -> None:
+        seconds: defaultdict[str, float] = defaultdict(float)
+        files: defaultdict[str, set[str]] = defaultdict(set)
         for name, known in load(self._baseline(group)).items():
             seconds[name.partition("::")[0]] += known.seconds
-            files[name.partition("::")[0]] = files.get(name.partition("::")[0], set()) | {file for file, _ in known.runs}
+            files[name.partition("::")[0]] = files.get(name.partition("::")[0], set()) | {
+                file for file, _ in known.runs
+            }
         with Copy() as copy:
             for number, mutant in enumerate(mutants, 1):
                 if time.monotonic() > until:
                     return
                 near = [test for test in files if mutant.file in files[test]]
                 near.sort(key=lambda test: (not test.startswith(_mirror(mutant)), seconds[test]))
-                tests, spent = [], 0.0
+                tests: list[str] = []
+                spent = 0.0
                 for test in near:
                     spent += seconds[test]
                     if spent > COLD_S and tests:

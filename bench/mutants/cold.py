@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from bench.mutants.mutant import ROOT, Mutant
 
@@ -30,7 +30,7 @@ class Copy:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sm-"))
 
-    def __enter__(self) -> Copy:
+    def __enter__(self) -> Self:
         shutil.copytree(ROOT / "src", self._folder / "src")
         told = self._python("-c", "import sessile; print(sessile.__file__)")
         assert told[1].startswith(str(self._folder)), f"the copy is not what is imported: {told[1]}"

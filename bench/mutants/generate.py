@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,7 +109,7 @@ def _is_tuned(value: ast.expr) -> bool:
     """A number over the bound, or arithmetic on plain numbers that comes to one."""
     if not all(isinstance(node, (ast.Constant, ast.BinOp, ast.operator)) for node in ast.walk(value)):
         return False
-    number = eval(compile(ast.Expression(value), "constant", "eval"), {})  # noqa: S307  # numbers of our own source
+    number = eval(compile(ast.Expression(value), "constant", "eval"), {})  # numbers of our own source
     return isinstance(number, (int, float)) and abs(number) >= TUNED_FROM
 
 
@@ -152,9 +151,17 @@ def _children(node: Any) -> list[Any]:
 def _edit(source: Source, name: str, changed: str) -> Edit:
     """The one span in which two texts differ."""
     text = source.text
-    first = len(commonprefix([text, changed]))
-    last = len(commonprefix([text[first:][::-1], changed[first:][::-1]]))
+    first = _alike(text, changed)
+    last = _alike(text[first:][::-1], changed[first:][::-1])
     return _as_edit(source, name, (first, len(text) - last), changed[first : len(changed) - last])
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (at for at, (mine, yours) in enumerate(zip(one, other, strict=False)) if mine != yours),
+        min(map(len, (one, other))),
+    )
 
 
 def _as_edit(source: Source, name: str, span: Span, text: str) -> Edit:

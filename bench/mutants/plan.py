@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bench import environments
 from bench.mutants.mutant import PACKAGE, ROOT, Mutant
 from bench.show import CannotShow
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["CACHE", "GROUPS", "Group", "fingerprint", "mutants_of"]
 
@@ -68,7 +70,10 @@ GROUPS: Final = (
             )
         ),
         (
-            *(f"tests/stores/test_{name}.py" for name in ("touches", "recent", "lines", "questions", "leases", "outage")),
+            *(
+                f"tests/stores/test_{name}.py"
+                for name in ("touches", "recent", "lines", "questions", "leases", "outage")
+            ),
             *(f"tests/stores/test_{name}.py" for name in ("redis_address", "sql_errors", "sql_rows")),
             "tests/stores/test_shared*.py",
         ),
@@ -105,4 +110,4 @@ def fingerprint(group: Group) -> str:
 
 
 def _digest(parts: list[bytes]) -> str:
-    return hashlib.blake2b(b"".join(parts) + os.sys.version.encode(), digest_size=8).hexdigest()  # type: ignore[attr-defined]
+    return hashlib.blake2b(b"".join(parts) + sys.version.encode(), digest_size=8).hexdigest()

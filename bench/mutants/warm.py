@@ -36,9 +36,8 @@ BEGUN: Final = "."
 MEMORY_MAX: Final = 6 << 30
 """A mutant that loops may also fill the memory."""
 BASELINE_S: Final = 600.0
-GRACE_S: Final = 8.0
 SLOWER: Final = 6
-"""A test that takes so many times as long as without the edit, and this much more, hangs."""
+"""A test that takes so many times as long as without the edit, and the job's grace more, hangs."""
 
 
 class Tracer:
@@ -55,13 +54,13 @@ class Tracer:
     @staticmethod
     def stop() -> None:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]  # typeshed does not know that None ends it
+        threading.settrace(None)
 
     def take(self) -> frozenset[Key]:
         seen, self._seen = frozenset(self._seen), set()
         return seen
 
-    def _trace(self, frame: FrameType, event: str, argument: Any) -> None:
+    def _trace(self, frame: FrameType, *_: object) -> None:
         code = frame.f_code
         file = self._files.get(code.co_filename)
         if file is not None:
@@ -75,6 +74,7 @@ class Forker:
         self._mutants = [Mutant(**{**each, "tests": ()}) for each in job["mutants"]]
         self._until = job["until"]
         self._most_s = job["most_s"]
+        self._grace_s = job["grace_s"]
         self._mirrors = job["mirrors"]
         self._baseline_kept = Path(job["baseline"])
         self._out = os.fdopen(job["out"], "w")
@@ -123,7 +123,7 @@ class Forker:
 
     # -- in a fork -------------------------------------------------------------------------------------------------------
 
-    def _run(self, items: list[pytest.Item], begun: Callable[[], None]) -> str:
+    def _run(self, items: list[pytest.Item], begun: Callable[[], object]) -> str:
         """Run these until one fails; returns its name."""
         for item, following in zip(items, [*items[1:], None], strict=True):
             begun()
@@ -176,7 +176,8 @@ class Forker:
             if item.nodeid in known and known[item.nodeid].passed and key in known[item.nodeid].runs
         ]
         chosen.sort(key=lambda each: each[0])
-        some, seconds = [], 0.0
+        some: list[pytest.Item] = []
+        seconds = 0.0
         for _, item in chosen:
             seconds += known[item.nodeid].seconds
             if seconds > self._most_s and some:
@@ -189,18 +190,18 @@ class Forker:
         if not replacements:
             return {"outcome": "cold"}
 
-        def work(begun: Callable[[], None]) -> str:
+        def work(begun: Callable[[], object]) -> str:
             for function, code in replacements:
                 function.__code__ = code
             return self._run(some, begun)
 
-        outcome, by = self._fork(work, [GRACE_S + SLOWER * known[item.nodeid].seconds for item in some])
+        outcome, by = self._fork(work, [self._grace_s + SLOWER * known[item.nodeid].seconds for item in some])
         if outcome == "survived" and key in self._imported:
             outcome = "cold"
         return {"outcome": outcome, "by": by, "seconds": round(time.monotonic() - began, 2), "tests": len(some)}
 
     @staticmethod
-    def _fork(work: Callable[[Callable[[], None]], str], limits_s: list[float]) -> tuple[str, str]:
+    def _fork(work: Callable[[Callable[[], object]], str], limits_s: list[float]) -> tuple[str, str]:
         """Do this in a fork that leaves nothing behind; what became of it, and what it said.
 
         It says when it begins each of its parts, and is given up when one takes longer than its limit.
@@ -227,12 +228,12 @@ class Forker:
         return ("killed", said[1:]) if said[1:] else ("survived", "")
 
 
-def _in_child(work: Callable[[Callable[[], None]], str], writing: int) -> None:
+def _in_child(work: Callable[[Callable[[], object]], str], writing: int) -> None:
     with contextlib.suppress(BaseException):
         os.setsid()
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
         try:
-            said = work(lambda: os.write(writing, BEGUN.encode()) and None)
+            said = work(lambda: os.write(writing, BEGUN.encode()))
         except BaseException as error:  # noqa: BLE001  # whatever it is, the edit did it
             said = f"{type(error).__name__}: {error}"[:200]
         os.write(writing, f"+{said}".encode(errors="replace"))
