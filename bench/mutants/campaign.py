@@ -158,7 +158,10 @@ class Campaign:
         self.handmade.made = len(listed)
         with Copy() as copy:
             for number, mutant in enumerate(listed, 1):
-                outcome, by = copy.run(mutant, mutant.tests)
+                try:
+                    outcome, by = copy.run(mutant, mutant.tests)
+                except RuntimeError as problem:
+                    outcome, by = "survived", str(problem)
                 self._progress(f"{HANDMADE} {number}/{len(listed)}: {outcome} {mutant.title} {by and f'({by})'}")
                 if outcome == "survived":
                     self.handmade.survivors.append(mutant)
@@ -167,6 +170,7 @@ class Campaign:
 
     def _run_group(self, group: Group, mutants: list[Mutant], until: float) -> None:
         folder = Path(tempfile.mkdtemp(prefix="sm-"))
+        folder.chmod(0o755)  # servers for tests may run as somebody else
         try:
             cold = self._run_warm(group, mutants, until, folder)
             if cold:
@@ -253,7 +257,11 @@ class Campaign:
                     if spent > COLD_S and tests:
                         break
                     tests.append(test)
-                outcome, by = copy.run(mutant, tests) if tests else ("survived", "no test runs it")
+                try:
+                    outcome, by = copy.run(mutant, tests) if tests else ("survived", "no test runs it")
+                except RuntimeError as problem:
+                    self.notes.append(str(problem))
+                    continue
                 self._note(group, mutant, outcome, by)
                 if number % 10 == 0:
                     self._progress(f"{group.name}: {number}/{len(mutants)} with an import of their own")

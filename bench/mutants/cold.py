@@ -29,6 +29,8 @@ class Copy:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="sm-"))
+        self._passing: set[tuple[str, ...]] = set()
+        """Tests that pass with the code as it is."""
 
     def __enter__(self) -> Self:
         shutil.copytree(ROOT / "src", self._folder / "src")
@@ -40,7 +42,16 @@ class Copy:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, mutant: Mutant | None, tests: Sequence[str]) -> tuple[str, str]:
-        """What becomes of a mutant, and by which test; without one, of the code as it is."""
+        """What becomes of a mutant, and by which test; without one, of the code as it is.
+
+        Raises:
+            RuntimeError: the tests fail without it, so they would say nothing of it.
+        """
+        if mutant is not None and tuple(tests) not in self._passing:
+            outcome, by = self.run(None, tests)
+            if outcome != "survived":
+                raise RuntimeError(f"fails without an edit: {by or ' '.join(tests)}")
+            self._passing.add(tuple(tests))
         file = self._folder / (mutant.file if mutant else "src/sessile/__init__.py")
         kept = file.read_text()
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
@@ -62,7 +73,9 @@ class Copy:
 
     def _python(self, *arguments: str) -> tuple[int, str]:
         """The status and what was printed; nothing is left of it, whatever it started."""
-        (self._folder / "tmp").mkdir(exist_ok=True)
+        for folder in (self._folder, self._folder / "tmp"):  # servers for tests may run as somebody else
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
         environment = {
             **os.environ,
             "PYTHONPATH": str(self._folder / "src"),
