@@ -34,7 +34,7 @@ SCORE_MIN: Final = 0.95
 GRACE_S: Final = 8.0
 """A test hangs when it takes this much longer than several times its usual time."""
 MOST_S: Final = 8.0
-"""The tests that one mutant is run against take no longer than this without it, the quickest first."""
+"""The tests of other files that one mutant is run against take no longer than this without it, the quickest first."""
 COLD_S: Final = 8.0
 """The same for one that needs an import of its own."""
 

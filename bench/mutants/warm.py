@@ -169,20 +169,21 @@ class Forker:
         if not mutant.path:
             return {"outcome": "cold"}
         key = (mutant.file, first_line(mutant.path[-1]))
-        mirror = self._mirrors[mutant.file]
-        chosen = [
-            (known[item.nodeid].seconds * (0.2 if item.nodeid.startswith(mirror) else 1.0), item)
+        near = [
+            item
             for item in items
             if item.nodeid in known and known[item.nodeid].passed and key in known[item.nodeid].runs
         ]
-        chosen.sort(key=lambda each: each[0])
-        some: list[pytest.Item] = []
+        near.sort(key=lambda item: known[item.nodeid].seconds)
+        mirror = self._mirrors[mutant.file]
+        some = [item for item in near if item.nodeid.startswith(mirror)]  # all of its own tests, whatever they take
         seconds = 0.0
-        for _, item in chosen:
+        for item in near:
             seconds += known[item.nodeid].seconds
-            if seconds > self._most_s and some:
+            if seconds > self._most_s:
                 break
-            some.append(item)
+            if item not in some:
+                some.append(item)
         if not some:
             return {"outcome": "cold" if key in self._imported else "survived", "by": "no test runs it"}
         began = time.monotonic()
@@ -212,17 +213,19 @@ class Forker:
             _in_child(work, writing)
         os.close(writing)
         said, begun, limits = "", 0, [limits_s[0], *limits_s]
-        while not said:
-            if not select.select([reading], [], [], limits[min(begun, len(limits) - 1)])[0]:
-                said = "-"
-                break
-            read = os.read(reading, 65536).decode()
-            begun += read.count(BEGUN)
-            said = read.lstrip(BEGUN) if read else "-the process ended"
-        os.close(reading)
-        with contextlib.suppress(ProcessLookupError):  # with all that it started
-            os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        try:
+            while not said:
+                if not select.select([reading], [], [], limits[min(begun, len(limits) - 1)])[0]:
+                    said = "-"
+                    break
+                read = os.read(reading, 65536).decode()
+                begun += read.count(BEGUN)
+                said = read.lstrip(BEGUN) if read else "-the process ended"
+        finally:
+            os.close(reading)
+            with contextlib.suppress(ProcessLookupError):  # with all that it started
+                os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         if said == "-":
             return "timeout", ""
         return ("killed", said[1:]) if said[1:] else ("survived", "")
@@ -244,6 +247,7 @@ def main() -> None:
     """Run one job."""
     job = json.loads(Path(sys.argv[1]).read_text())
     os.nice(5)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a fork that is under way is to go as well
     options = ["-q", "-p", "no:cacheprovider", f"--basetemp={job['folder']}/t"]
     sys.exit(int(pytest.main([*options, *job["tests"]], plugins=[Forker(job)])))
 
