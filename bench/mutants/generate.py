@@ -153,7 +153,10 @@ def _edit(source: Source, name: str, changed: str) -> Edit:
     text = source.text
     first = _alike(text, changed)
     last = _alike(text[first:][::-1], changed[first:][::-1])
-    return _as_edit(source, name, (first, len(text) - last), changed[first : len(changed) - last])
+    made = changed[first : len(changed) - last]
+    if name == "NumberReplacer" and not text[first - 1].isalnum():  # it puts a space before each number
+        made = made.lstrip()
+    return _as_edit(source, name, (first, len(text) - last), made)
 
 
 def _alike(one: str, other: str) -> int:

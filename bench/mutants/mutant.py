@@ -146,15 +146,17 @@ def handmade(path: Path = HERE / "handmade.toml") -> list[Mutant]:
 
 
 def _found(entry: dict[str, Any]) -> Mutant:
-    title, file, search = entry["name"], entry["file"], entry["search"]
+    title, search = entry["name"], entry["search"]
     # The layout is the formatter's: any white space stands for any other.
     pattern = r"\s+".join(map(re.escape, search.split()))
-    places = list(re.finditer(pattern, _text(file)))
+    files = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(entry["file"]))]
+    places = [(file, found) for file in files for found in re.finditer(pattern, _text(file))]
     if len(places) != 1:
-        raise ValueError(f"{title!r}: its text is found {len(places)} times in {file}: {search!r}")
+        raise ValueError(f"{title!r}: its text is found {len(places)} times in {entry['file']}: {search!r}")
     if not entry["tests"] or not all((ROOT / test.partition("::")[0]).is_file() for test in entry["tests"]):
         raise ValueError(f"{title!r} names a test file that is not there")
-    begin, end = places[0].span()
+    file, found = places[0]
+    begin, end = found.span()
     line = _text(file).count("\n", 0, begin) + 1
     return Mutant(file, HANDMADE, line, begin, end, entry["replace"], title, tuple(entry["tests"]))
 
