@@ -153,12 +153,19 @@ def _found(entry: dict[str, Any]) -> Mutant:
     places = [(file, found) for file in files for found in re.finditer(pattern, _text(file))]
     if len(places) != 1:
         raise ValueError(f"{title!r}: its text is found {len(places)} times in {entry['file']}: {search!r}")
-    if not entry["tests"] or not all((ROOT / test.partition("::")[0]).is_file() for test in entry["tests"]):
-        raise ValueError(f"{title!r} names a test file that is not there")
+    tests = [test for pattern in entry["tests"] for test in _tests(pattern)]
+    if not tests:
+        raise ValueError(f"{title!r} names test files that are not there: {entry['tests']}")
     file, found = places[0]
     begin, end = found.span()
     line = _text(file).count("\n", 0, begin) + 1
-    return Mutant(file, HANDMADE, line, begin, end, entry["replace"], title, tuple(entry["tests"]))
+    return Mutant(file, HANDMADE, line, begin, end, entry["replace"], title, tuple(tests))
+
+
+def _tests(pattern: str) -> list[str]:
+    """The files, each with the test that is named behind them."""
+    files, colons, name = pattern.partition("::")
+    return [f"{path.relative_to(ROOT)}{colons}{name}" for path in sorted(ROOT.glob(files))]
 
 
 @dataclass(frozen=True, slots=True)

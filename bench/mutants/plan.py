@@ -58,7 +58,7 @@ GROUPS: Final = (
                 *("node", "pulls", "pushes", "repair"),
             )
         ),
-        ("tests/replication/test_*.py",),
+        ("tests/replication/test_*.py", "bench/mutants/simulated.py"),
     ),
     Group(
         "stores",
@@ -105,8 +105,8 @@ def fingerprint(group: Group) -> str:
     """What results were found with: they are good as long as it stays the same."""
     sources = sorted((ROOT / "src").rglob("*.[pl][yu]*"))
     tests = sorted(path for path in (ROOT / "tests").rglob("*.py"))
-    near = [path for path in tests if path in group.files() or not path.name.startswith("test_")]
-    return _digest([path.read_bytes() for path in (*sources, *near) if path.suffix in {".py", ".lua"}])
+    near = {*group.files(), *(path for path in tests if not path.name.startswith("test_"))}
+    return _digest([path.read_bytes() for path in (*sources, *sorted(near)) if path.suffix in {".py", ".lua"}])
 
 
 def _digest(parts: list[bytes]) -> str:
