@@ -35,6 +35,8 @@ GRACE_S: Final = 8.0
 """A test hangs when it takes this much longer than several times its usual time."""
 MOST_S: Final = 8.0
 """The tests of other files that one mutant is run against take no longer than this without it, the quickest first."""
+WARM_SHARE: Final = 0.6
+"""Of a group's time, for those that need no import of their own."""
 COLD_S: Final = 8.0
 """The same for one that needs an import of its own."""
 
@@ -172,7 +174,9 @@ class Campaign:
         folder = Path(tempfile.mkdtemp(prefix="sm-"))
         folder.chmod(0o755)  # servers for tests may run as somebody else
         try:
-            cold = self._run_warm(group, mutants, until, folder)
+            began, is_any_cold = time.monotonic(), not all(each.path for each in mutants)
+            warm_until = began + (until - began) * WARM_SHARE if is_any_cold else until
+            cold = self._run_warm(group, mutants, warm_until, folder)
             if cold:
                 self._run_cold(group, cold, until)
         finally:
