@@ -99,6 +99,7 @@ class Campaign:
         self.handmade = Scores(HANDMADE)
         self.scores: list[Scores] = []
         self.notes: list[str] = []
+        self._prints: dict[str, str] = {}
 
     def run(self) -> None:
         """Do it. `ValueError`: a list has decayed. `CannotShow`: the tool cannot be had."""
@@ -144,12 +145,18 @@ class Campaign:
 
     def _of(self, group: Group) -> dict[str, str]:
         """What is known of a group with the source and the tests as they are."""
-        print_ = plan.fingerprint(group)
+        mark = self._fingerprint(group)
         kept = self._results.get(group.name, {})
-        if kept.get("fingerprint") != print_ and not self._options.only_survivors:
-            kept = {"fingerprint": print_}
+        if kept.get("fingerprint") != mark and not self._options.only_survivors:
+            kept = {"fingerprint": mark}
         self._results[group.name] = kept
         return kept
+
+    def _fingerprint(self, group: Group) -> str:
+        """As of the first time in this run: somebody may be working on the tree."""
+        if group.name not in self._prints:
+            self._prints[group.name] = plan.fingerprint(group)
+        return self._prints[group.name]
 
     def _last(self, mutant: Mutant) -> str:
         return next((kept[_id(mutant)] for kept in self._results.values() if _id(mutant) in kept), "")
@@ -278,7 +285,7 @@ class Campaign:
     def _baseline(self, group: Group) -> Path:
         """Where it is kept which test runs what."""
         CACHE.mkdir(parents=True, exist_ok=True)
-        now = CACHE / f"baseline-{group.name}-{plan.fingerprint(group)}"
+        now = CACHE / f"baseline-{group.name}-{self._fingerprint(group)}"
         for old in CACHE.glob(f"baseline-{group.name}-*"):
             if old != now:
                 old.unlink()
