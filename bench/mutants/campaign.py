@@ -181,9 +181,11 @@ class Campaign:
         folder = Path(tempfile.mkdtemp(prefix="sm-"))
         folder.chmod(0o755)  # servers for tests may run as somebody else
         try:
-            began, is_any_cold = time.monotonic(), not all(each.path for each in mutants)
-            warm_until = began + (until - began) * WARM_SHARE if is_any_cold else until
-            cold = self._run_warm(group, mutants, warm_until, folder)
+            began = time.monotonic()
+            warm = [each for each in mutants if each.path]
+            cold = [each for each in mutants if not each.path]
+            warm_until = began + (until - began) * WARM_SHARE if cold else until
+            cold = self._run_warm(group, warm, warm_until, folder) + cold
             if cold:
                 self._run_cold(group, cold, until)
         finally:

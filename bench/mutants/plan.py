@@ -54,6 +54,7 @@ GROUPS: Final = (
             f"replication.{name}"
             for name in (
                 *("placement", "wire", "directory", "dials", "peer", "seeding", "replica", "messages", "events"),
+                *("pulse", "touches"),
                 *("config", "context", "intake", "member", "membership", "links", "tombstones"),
                 *("node", "pulls", "pushes", "repair"),
             )

@@ -115,7 +115,7 @@ def test_forks_and_copies_find_what_the_tests_find(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(campaign, "GRACE_S", 2.0)
     falls = edit("self.outstanding_bytes += size", "pass")
     loops = edit("while self.outstanding and self.outstanding[0].number <= upto:", "while True:\n            continue")
-    stays = edit("self.last_sent_ms = now_ms", "self.last_sent_ms = now_ms + 0")
+    stays = edit("self.acked = upto", "self.acked = upto + 0")
     cold = edit("_USUAL_MS: Final = 2.0", "_USUAL_MS: Final = None")
     run = Campaign(Options(), lambda _: None, kept=tmp_path / "results.json")
     run._results["small"] = {}
