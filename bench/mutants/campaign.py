@@ -198,6 +198,7 @@ class Campaign:
         job = {
             "tests": [str(path.relative_to(ROOT)) for path in group.files()],
             "mutants": [each.as_data() for each in mutants],
+            "files": [_file(module) for module in group.modules],
             "mirrors": {each.file: _mirror(each) for each in mutants},
             "most_s": MOST_S,
             "grace_s": GRACE_S,

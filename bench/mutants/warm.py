@@ -78,7 +78,7 @@ class Forker:
         self._mirrors = job["mirrors"]
         self._baseline_kept = Path(job["baseline"])
         self._out = os.fdopen(job["out"], "w")
-        self._tracer = Tracer({each.file for each in self._mutants})
+        self._tracer = Tracer(set(job["files"]))  # all of the group: what is found out is kept for later runs
         self._imported: frozenset[Key] = frozenset()
         self._functions: dict[Key, list[FunctionType]] = {}
         self._failed = ""
