@@ -82,7 +82,9 @@ def test_records_of_peers_are_checked_and_put_on_our_clock() -> None:
     assert read is not None and (read.touched_ms, read.deadline_ms) == (150, 10_050)
     assert replica.read(b"nonsense", 0) is None
     assert replica.read(record.pack(), TIME_MAX_MS + 1) is None
-    assert replica.read(record.pack(), TIME_MAX_MS) is not None and replica.read(record.pack(), -TIME_MAX_MS) is not None
+    assert (
+        replica.read(record.pack(), TIME_MAX_MS) is not None and replica.read(record.pack(), -TIME_MAX_MS) is not None
+    )
     assert replica._counts["bad_records"] == 2
 
 
