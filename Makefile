@@ -20,7 +20,7 @@ TEST_PROGRAMS := postgres redis-server
 FULL_PROGRAMS := haproxy nginx wrk mariadbd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full test-compiled check fix bench show docs lock clean
+.PHONY: help demo test test-full test-compiled mutants check fix bench show docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test-full: $(READY)  ## the slow tests too: browser, gigabytes, long fuzzing
 test-compiled: $(READY)  ## the balancer's tests against the compiled balancer
 	@package=$$($(BIN)/python -m bench.environments) && \
 		PYTHONPATH=$$package $(BIN)/python -m pytest tests/balancer $(ARGS)
+
+mutants: $(READY)  ## small faults that the tests must notice (ARGS="--minutes 5 --only record"); 20 minutes
+	@sh scripts/apt.sh $(DEMO_PROGRAMS) || true
+	@$(BIN)/python -m bench.mutants $(ARGS)
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check .

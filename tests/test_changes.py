@@ -84,6 +84,8 @@ def test_a_running_sum_that_would_leave_its_bounds_is_folded() -> None:
     record, _ = make_record({"n": 7}).write(HERE, {}, {"n": TOTAL_MAX}, now_ms=0)
     values, increments = rebased(record, some_changes(increments={"n": 1}), lambda _: 7 + TOTAL_MAX + 1)
     assert (decoded(values), increments) == ({"n": TOTAL_MAX + 8}, {})
+    record, _ = make_record({"n": 7}).write(HERE, {}, {"n": TOTAL_MAX - 1}, now_ms=0)
+    assert rebased(record, some_changes(increments={"n": 1}), never) == ({}, {"n": 1}), "the bound itself is allowed"
 
 
 def carried(record: Record, changes: Changes, **seen: Any) -> dict[str, Any]:

@@ -235,6 +235,15 @@ def test_depth_is_bounded(kind: Any, per_level: int) -> None:
         encode(nested(DEPTH_MAX // per_level + 1, kind))
 
 
+@pytest.mark.parametrize("kind", [list, tuple, dict, frozenset, Cart])
+def test_depth_is_not_breadth(kind: Any) -> None:
+    """However many containers stand beside each other, they count as one level, and leave the bound where it was."""
+    siblings = [nested(2, kind) for _ in range(2 * DEPTH_MAX)]
+    assert alike(decode(encode(siblings)), siblings)
+    with pytest.raises(EncodeError, match="more than 32 containers"):
+        encode([*siblings, nested(DEPTH_MAX, kind)])
+
+
 def test_cycles_and_explosions_end() -> None:
     """A container that holds itself, and one that unfolds into 2 to the 30 items, are refused at once."""
     cycle: list[Any] = []
@@ -249,6 +258,23 @@ def test_cycles_and_explosions_end() -> None:
         bomb = [bomb, bomb]
     with pytest.raises(EncodeError, match="more than 1048576 items"):
         encode(bomb)
+
+
+def test_as_many_items_as_bytes_are_let_in() -> None:
+    """Each takes a byte at least: the bound on items is the one on bytes, and the size has the last word."""
+    with pytest.raises(EncodeError, match="over the limit of 1048576"):
+        encode([None] * VALUE_BYTES_MAX)
+    with pytest.raises(EncodeError, match="more than 1048576 items"):
+        encode([None] * (VALUE_BYTES_MAX + 1))
+
+
+def test_only_ints_beyond_64_bits_take_more_than_msgpack_does() -> None:
+    """Beside a long one each is looked at, and those that fit stay what they are; a long one takes no byte too many."""
+    fitting = [-(2**63), -(2**63) + 1, -(2**40), -1, 0, 2**64 - 1]
+    assert len(encode([2**64, *fitting])) == 1 + len(encode(2**64)) + sum(len(encode(each)) for each in fitting)
+    assert [len(encode(each)) for each in (-(2**63), 2**64 - 1)] == [9, 9]
+    assert [len(encode(each)) for each in (2**64, 2**71 - 1, 2**71, -(2**63) - 1)] == [12, 12, 13, 12]
+    assert decode(encode([2**64, *fitting])) == [2**64, *fitting]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from sessile.record import (
     COUNTER_MAX,
     ENDED,
     FIELDS_MAX,
+    REMOVED,
     TOTAL_MAX,
     WRITER_BITS,
     WRITERS_MAX,
+    Entry,
     Record,
     Stamp,
     merge,
@@ -88,6 +90,40 @@ def test_a_delta_from_before_a_later_assignment_does_not_take_it_back() -> None:
     assert after.heads == (Stamp(2, B), Stamp(3, C))
 
 
+@pytest.mark.parametrize("writer", [A, C])
+def test_increments_count_only_under_the_assignment_they_were_made_on(writer: int) -> None:
+    """Two assignments may have the same counter: which of the two is meant is a matter of the writer as well."""
+    base = born(a=b"1")
+    ours, theirs = wrote(base, B, n=b"\x05"), wrote(base, writer, n=b"\x64")
+    assert ours.fields["n"].counter == theirs.fields["n"].counter
+    counted, stamp = ours.write(B, {}, {"n": 1}, now_ms=0)
+    delta = Delta.of(counted, KEY, ours.heads, stamp, names=(), counted=["n"])
+    both = merge(ours, theirs)
+    outcome, after = apply(both, delta)
+    assert outcome is Outcome.APPLIED and after is not None
+    assert after.fields["n"] == (counted.fields["n"] if writer == A else both.fields["n"])
+    assert after.same_state(merge(both, counted))
+
+
+def test_a_first_increment_stands_under_no_assignment() -> None:
+    """To the byte: a store's scripts write the same."""
+    base = born(a=b"1")
+    counted, stamp = base.write(B, {}, {"n": 1}, now_ms=0)
+    _, after = apply(base, Delta.of(counted, KEY, base.heads, stamp, names=(), counted=["n"]))
+    assert after is not None
+    assert after.fields["n"] == Entry(0, 0, REMOVED, ((1, stamp.counter, 1),))
+    assert after.pack() == counted.pack()
+
+
+def test_without_a_time_a_write_is_a_touch_at_zero() -> None:
+    """Where times are kept apart from the record, as in a row of a database, they are left alone."""
+    base = born(a=b"1")
+    early = base.shift(-base.touched_ms - 10)
+    after, stamp = early.write(B, {"a": b"2"}, now_ms=-10)
+    _, applied = apply(early, Delta.of(after, KEY, early.heads, stamp, names=["a"], counted=()))
+    assert applied is not None and applied.touched_ms == 0
+
+
 # -- bytes -----------------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +178,10 @@ def test_a_delta_at_its_limits_is_let_in() -> None:
         forged(base=tuple(Stamp(1, n) for n in range(WRITERS_MAX))),
     ):
         assert Delta.parse(delta.pack()) == delta
+    small = forged(values={"a": bytes(70_000)})
+    longest = forged(values={"a": bytes(BYTES_MAX - len(small.pack()) + 70_000)})
+    assert len(longest.pack()) == BYTES_MAX
+    assert Delta.parse(longest.pack()) == longest
 
 
 def test_bytes_that_are_no_delta() -> None:

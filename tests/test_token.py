@@ -106,6 +106,22 @@ def test_an_ordinary_version_is_short() -> None:
     assert read_version(ring(), ID, ring().sign_version(identity(), ())) == ()
 
 
+@pytest.mark.parametrize(("counter", "size"), [(1, 1), (127, 1), (128, 2), (16_383, 2), (16_384, 3)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_seven_bits_of_a_counter_take_a_byte(counter: int, size: int, count: int) -> None:
+    """No byte too many, however many heads there are."""
+    heads = tuple(Stamp(counter, 5 + at) for at in range(count))
+    text = ring().sign_version(identity(), heads)
+    data = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    assert len(data) == 12 + count * (WRITER_BITS // 8 + size)
+
+
+def test_of_more_heads_than_are_ever_signed_only_so_many_are_read() -> None:
+    """Whatever another version of this package may sign: what a request holds is bounded."""
+    heads = tuple(Stamp(1, 5 + at) for at in range(HEADS_MAX + 1))
+    assert read_version(ring(), ID, ring().sign_version(identity(), heads)) == heads[:HEADS_MAX]
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +303,16 @@ def test_a_visitor_is_verified_once() -> None:
         assert reader.read(id_text, b"") == Visitor(identity())
         assert reader.read(id_text, second) == newest
     assert remembered(reader) == 1
+
+
+def test_what_was_just_signed_is_not_verified_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request of a browser that is given new values costs a look-up."""
+    keyring = ring()
+    id_text, version_text = keyring.sign_id(identity()), keyring.sign_version(identity(), HEAD)
+    keyring.remember(id_text, identity(), version_text, HEAD)
+    monkeypatch.setattr(keyring, "_id_macs", [])
+    monkeypatch.setattr(keyring, "_version_macs", [])
+    assert keyring.read(id_text, version_text) == Visitor(identity(), HEAD, version_text)
 
 
 def test_guesses_are_not_remembered() -> None:

@@ -393,9 +393,9 @@ class Engine:
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
         current = opened.record
-        written = None if visit.given is None else visit.given.record
-        is_as_opened = packed is not None and packed is visit.packed and (written is None or written is current)
-        if not is_as_opened or current.expires_ms() <= now_ms:
+        given = visit.given
+        is_behind = given is not None and given.record is not None and given.record is not current
+        if packed is None or packed is not visit.packed or is_behind or current.expires_ms() <= now_ms:
             current = self._current(visit, opened.key, current, packed, now_ms)
         if changes.verb is not Verb.KEEP:
             return self._rotate(session, changes, current, now_ms)

@@ -11,10 +11,13 @@ import pytest
 from sessile.backend import Acknowledged
 from sessile.clock import boot_clock_ms
 from sessile.engine import Engine
+from sessile.network.connection import Connection
 from sessile.network.runtime import STRANGERS_MAX, Runtime
 from sessile.replication.config import NodeConfig
-from sessile.replication.events import ChangePushed, Note, SessionTouched
+from sessile.replication.events import ChangePushed, Note, Send, SessionTouched
 from sessile.replication.member import Timings
+from sessile.replication.messages import Beat
+from sessile.replication.wire import encode
 from tests.fakes import SECRET, make_engine
 from tests.network.clusters import backend_of, cluster_of, free_ports, ran, until
 
@@ -116,6 +119,30 @@ def test_all_that_a_turn_sends_to_a_peer_leaves_in_one_write(monkeypatch: pytest
             monkeypatch.setattr(connection, "write", noted)
             await asyncio.gather(*(backend_of(engines[0]).pull(bytes([n]) * 16, None, ()) for n in range(100)))
             assert len(writes) <= 2 and sum(writes) > 2_000
+
+    ran(run())
+
+
+def test_whole_records_are_left_out_where_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of answers costs whoever asked another question, and not the link; what is sequenced always goes."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            runtime = runtime_of(engines[0])
+            (link,) = [peer.link for peer in runtime.node.peers.values()]
+            beat = encode(Beat(1))
+            written: list[int] = []
+            monkeypatch.setattr("sessile.network.runtime.SPARE_BYTES_MAX", 3 * len(beat))
+            monkeypatch.setattr(Connection, "write", lambda _, data: written.append(len(data)))
+            runtime._perform([*(Send(link, beat, is_spare=True) for _ in range(5)), Send(link, beat)])
+            runtime._flush()
+            assert sum(written) == 4 * len(beat)
+            assert runtime.node.counts["left_out"] == 2
+            monkeypatch.setattr(Connection, "waiting_bytes", 3 * len(beat))
+            runtime._perform([Send(link, beat, is_spare=True), Send(link, beat)])
+            runtime._flush()
+            assert sum(written) == 5 * len(beat)
+            monkeypatch.undo()
 
     ran(run())
 

@@ -67,6 +67,26 @@ def test_who_takes_over_lists() -> None:
     assert cluster.servers["a"].table.state(min(keys)) in {LIVE, None}
 
 
+def test_what_comes_and_goes_between_two_messages_is_told_as_it_is_then() -> None:
+    """Not both: in a long list, cut in pieces, the two could come in the wrong order."""
+    cluster, keys = filled()
+    here = [key for key in sorted(keys) if cluster.servers["a"].node.placement.is_first(key)]
+    server, back, fleeting = cluster.servers["a"], here[0], cluster.first_key("a", start=500)
+    record = cluster.held("a", back)
+    assert record is not None
+    cluster.seen.clear()
+    cluster.create("a", fleeting, x=1)
+    for key in (fleeting, back):
+        server.table.drop(key)
+        server.node.directory.look(key)
+    server.table.put(back, record)
+    server.node.directory.look(back)
+    cluster.run(300)
+    told = list(cluster.messages(Listed, "a"))
+    assert told and not any(fleeting in message.came or back in message.went for message in told)
+    assert back in cluster.servers["b"].node.directory
+
+
 def test_long_lists_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first piece begins the list anew, the others add to it."""
     monkeypatch.setattr("sessile.replication.directory.LISTED_KEYS", 2)

@@ -69,6 +69,14 @@ def test_how_long_acknowledgements_take_is_learned_slowly() -> None:
     assert peer.usual_ms == after - after / 8
 
 
+def test_of_several_that_are_acknowledged_together_the_last_one_counts() -> None:
+    """Those before it waited for the acknowledgement of all."""
+    peer, _ = peer_with(4)
+    before = peer.usual_ms
+    peer.take_acked(3, 43)
+    assert peer.usual_ms == before + (40 - before) / 8
+
+
 def test_a_peer_says_who_it_is() -> None:
     """For logs."""
     assert repr(peer_with(1)[0]) == "<Peer b on 1, 100 bytes outstanding>"

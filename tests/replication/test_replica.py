@@ -82,6 +82,9 @@ def test_records_of_peers_are_checked_and_put_on_our_clock() -> None:
     assert read is not None and (read.touched_ms, read.deadline_ms) == (150, 10_050)
     assert replica.read(b"nonsense", 0) is None
     assert replica.read(record.pack(), TIME_MAX_MS + 1) is None
+    assert (
+        replica.read(record.pack(), TIME_MAX_MS) is not None and replica.read(record.pack(), -TIME_MAX_MS) is not None
+    )
     assert replica._counts["bad_records"] == 2
 
 
@@ -107,6 +110,16 @@ def test_touches_only_move_forward_and_only_what_lives() -> None:
     replica.touch(KEY, 900)
     held = replica.get(KEY)
     assert held is not None and held.touched_ms == 700
+
+
+def test_a_touch_finds_room_in_a_full_table() -> None:
+    """A greater time may take a byte more."""
+    replica = make_replica()
+    replica.merge(KEY, make(a=1), 0)
+    replica.table._bytes_max = 1
+    replica.touch(KEY, 1 << 33)
+    held = replica.get(KEY)
+    assert held is not None and held.touched_ms == 1 << 33
 
 
 def test_tombstones_are_the_ended_ones() -> None:

@@ -198,3 +198,18 @@ def test_the_shortest_messages() -> None:
     assert encode(Goodbye()) == b"\x00\x00\x02\x91\x15"
     assert encode(Beat(0)) == b"\x00\x00\x03\x92\x03\x00"
     assert encode(Members(())) == b"\x00\x00\x03\x92\x02\x90"
+
+
+def test_a_long_frame_is_joined_once() -> None:
+    """It comes in hundreds of reads: memory that is copied grows with its length, and not with the square of it."""
+    payload = bytes(2**20)
+    frame = len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+    frames = Frames()
+    frames.feed(encode(Beat(1)) + frame[:1_024])
+    begun = frames._buffer
+    last = 2**20 - 1_024
+    for at in range(1_024, last, 1_024):
+        assert frames.feed(frame[at : at + 1_024]) == ()
+        assert frames._buffer is begun, "what came is added to, and not made anew"
+    assert frames.feed(frame[last:] + encode(Beat(2))) == (payload, encode(Beat(2))[LENGTH_BYTES:])
+    assert not frames._buffer

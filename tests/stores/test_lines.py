@@ -68,6 +68,40 @@ def test_whoever_waits_for_what_is_on_its_way_sends_nothing() -> None:
     asyncio.run(run())
 
 
+def test_idle_is_when_everything_has_arrived() -> None:
+    """Whoever stops waits for it, and for what was added meanwhile."""
+
+    async def run() -> None:
+        sent = Sent()
+        lines = Lines(sent.send)
+        lines.add(KEY, None, "one")
+        idle = asyncio.create_task(lines.idle())
+        await asyncio.sleep(0)
+        later = lines.add(KEY, None, "one")
+        await asyncio.sleep(0)
+        assert not idle.done()
+        sent.gate.set()
+        await idle
+        assert later.done() and len(lines) == 0
+
+    asyncio.run(run())
+
+
+def test_what_is_given_up_on_its_way_has_not_arrived() -> None:
+    """The server stops in the middle: whoever waits for a change is not told that it is confirmed."""
+
+    async def run() -> None:
+        sent = Sent()
+        lines = Lines(sent.send)
+        arrival = lines.add(KEY, None, "one")
+        await asyncio.sleep(0)
+        lines._moving[KEY].cancel()
+        assert await arrival is False
+        await lines.idle()
+
+    asyncio.run(run())
+
+
 def test_each_is_done_a_few_at_a_time() -> None:
     """Every one once, and never more than so many at once."""
 

@@ -24,6 +24,10 @@ def test_it_is_there_until_the_window_is_over() -> None:
     (key,) = keys(1)
     assert recent.get(key, 1_000) == b"\x01" * 100
     assert recent.get(key, 1_001) is None
+    noted(recent, 3, now_ms=1_000)
+    assert list(recent) == keys(1, 3), "a push at the last moment of the window leaves it there"
+    recent = Recent(window_ms=1_000, bytes_max=10 * SIZE)
+    noted(recent, 1)
     noted(recent, 2, now_ms=1_001)
     assert list(recent) == keys(2) and recent.held_bytes == SIZE
     assert recent.forgotten == 0, "its time was over"

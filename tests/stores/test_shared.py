@@ -372,6 +372,25 @@ def test_a_session_that_is_over_elsewhere_is_not_restored_from_an_old_copy() -> 
     ran(run())
 
 
+def test_a_session_that_is_known_to_be_over_is_not_served_in_an_outage() -> None:
+    """The channel told of the end, and then the store went away: what is held here is not what counts."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            one, other = servers.engines
+            tab = Tab(one)
+            await tab.ask(one, count)
+            thief = as_tab(tab)
+            await thief.look(other)
+            await tab.ask(one, lambda session: session.logout())
+            servers.store.fails = "away"
+            await Tab(other).ask(other, count)
+            assert servers.backend(1).status()["state"] == "away"
+            assert await thief.look(other) == {}
+
+    ran(run())
+
+
 def test_what_only_this_server_has_is_never_evicted() -> None:
     """The table is a cache: full, it lets go of what the store has, and of nothing else."""
 

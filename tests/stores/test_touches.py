@@ -93,3 +93,13 @@ def test_however_many_wait_a_call_takes_a_bounded_number(monkeypatch: pytest.Mon
     asyncio.run(touches.tell())
     assert [len(told) for told in store.told] == [4, 4, 2]
     assert {key for told in store.told for key in told} == {key_number(number) for number in range(2, 12)}
+
+
+def test_what_was_used_again_is_not_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes where too many wait is what was not used for longest."""
+    monkeypatch.setattr(module, "WAITING_MAX", 2)
+    clock, store, touches = make()
+    for number in (1, 2, 1, 3):
+        touches.note(key_number(number), clock())
+    asyncio.run(touches.tell())
+    assert [list(told) for told in store.told] == [[key_number(1), key_number(3)]]
