@@ -14,7 +14,7 @@ from bench.show import history
 from bench.show.history import CHECKS, HARM, OPERATIONS, PROMISES, cookies_of, judge_history
 from tests.bench.history.recorded import recorded
 
-GOOD = Verdict(Counter(), [], 9, 9, 9, 9, 0, 0, 0, 0)
+GOOD = Verdict(Counter(), [], 9, 9, 9, 9, 0, 0, 0)
 MADE = [Operation(number, Verb.READ, status=200) for number in range(OPERATIONS)]
 
 

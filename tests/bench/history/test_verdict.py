@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bench.history.verdict import Verdict
 
 HISTORY = recorded.recorded()
+QUIET_MS = 10_000
+"""The last looks at every session come this much later."""
 SET, COUNT, INCREMENT, READ, INCREMENT_2, COUNT_2, LOGIN, INCREMENT_3, SET_2, LOOK_BACK = range(10)
 READ_2, LOGOUT, REPLAY, BEGIN, READ_3 = range(10, 15)
 NOTHING: dict[str, Any] = {
@@ -211,6 +213,7 @@ def test_what_was_acknowledged_long_before_is_not_missing() -> None:
 def test_in_the_end_every_server_shows_everything() -> None:
     """A read with cookies of before may show less meanwhile, and not when all is quiet."""
     late = copy.deepcopy(HISTORY[READ])
+    late.sent_ms, late.answered_ms = late.sent_ms + QUIET_MS, late.answered_ms + QUIET_MS
     assert not recorded.judged([*HISTORY[:LOGIN], late]).findings
     assert recorded.judged(HISTORY[:LOGIN], [late]).findings["quiet"]
 
