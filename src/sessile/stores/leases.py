@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from sessile.forks import dropped_by
 from sessile.record import LIVE, Record
 from sessile.stores.base import Changed, ChannelDown, ChannelUp
 
@@ -39,6 +40,7 @@ class Watch:
         self.told: list[Heads] = []
 
 
+@dropped_by("Shared", "a child has no lease: the channel tells it of nothing yet")
 class Leases:
     """The leases of one server.
 

@@ -22,6 +22,7 @@ import msgspec
 
 from sessile.delta import Outcome
 from sessile.errors import RecordError, SettingsError, StoreError
+from sessile.forks import call_after_fork, keep_forever
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
@@ -110,6 +111,7 @@ class RedisStore:
         self._limits = (rotation_grace_ms, tombstone_keep_ms, self._channel)
         self._wait_ms = max(1, int(timeout_s * 1_000) - max(WAIT_SLACK_MS, int(timeout_s * 250)))
         self._servers: Servers | None = None
+        call_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.where}>"
@@ -137,6 +139,11 @@ class RedisStore:
         servers, self._servers = self._servers, None
         if servers is not None:
             await servers.close()
+
+    def _after_fork(self) -> None:
+        """The connections are the parent's (`Links` lets go of them); a child opens its own."""
+        servers, self._servers = self._servers, None
+        keep_forever(servers)
 
     async def fetch(self, key: SessionKey, have: Version | None) -> Fetched:
         reply = await self._fetch(self._prefix + key, have)

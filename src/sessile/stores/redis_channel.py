@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sessile.forks import dropped_by
 from sessile.record import Stamp
 from sessile.stores.base import Changed, ChannelDown, ChannelUp
 from sessile.stores.redis_links import LinkLost, drop, dropped_when_lost, reason_of, receive, send
@@ -70,6 +71,7 @@ async def listen(
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
+@dropped_by("Shared", "it keeps the task that listens for ever; the connection is one of those of Links")
 class _Subscription:
     """One connection that subscribed."""
 

@@ -22,7 +22,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StoreError
-from sessile.forks import call_after_fork
+from sessile.forks import call_after_fork, keep_forever
 from sessile.record import ENDED, LIVE, ROTATED, Record, merge
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.sql_engine import target_of
@@ -59,8 +59,6 @@ _REVISION_BITS: Final = 63
 _RACED: Final = {"23505", "42P07", "42710"}
 """What PostgreSQL says when two create the same: its key, the table, or its type is there already."""
 _RANDOM: Final = SystemRandom()
-_INHERITED: Final[list[object]] = []
-"""What a forked child must keep for ever."""
 
 
 class SqlStore:
@@ -142,9 +140,9 @@ class SqlStore:
                     await connections.engine.dispose()
 
     def _after_fork(self) -> None:
-        """The parent's connections are not ours to use, nor to close, not even by letting go of them."""
-        if self._connections is not None:
-            _INHERITED.append(self._connections)
+        """The parent's connections are not ours to use (`Inheritance` lets go of them); a child opens its own."""
+        keep_forever(self._connections)
+        self._writing = contextlib.nullcontext()
         self._forget()
 
     def _forget(self) -> None:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
+from sessile.stores.sql_forks import Inheritance
 from sessile.stores.sql_schema import dialect_of
 
 if TYPE_CHECKING:
@@ -108,7 +109,9 @@ def _sqlite(url: str) -> Target:
 
         address = URL.create("sqlite+aiosqlite", database=path)
         waits_s = BUSY_PART * timeout_s
-        connections = _connections(address, SQLITE_CONNECTIONS_MAX, connect_args={"timeout": waits_s})
+        # A forked child closes what it inherited, in a thread of its own.
+        connect_args = {"timeout": waits_s, "check_same_thread": False}
+        connections = _connections(address, SQLITE_CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
 
         @event.listens_for(connections.engine.sync_engine, "connect")
         def prepare(connection: Any, _: object) -> None:
@@ -146,6 +149,7 @@ def _postgresql(url: str) -> Target:
         return _connections(
             "postgresql+psycopg://",
             CONNECTIONS_MAX,
+            timeout_s,
             async_creator=Hosts(hosts, timeout_s).connect,
             use_native_hstore=False,
         )
@@ -250,7 +254,7 @@ def _mysql(url: str) -> Target:
             connect_args["ssl"] = ssl.create_default_context(cafile=parameters.get("ssl_ca"))
         if "unix_socket" in parameters:
             connect_args["unix_socket"] = parameters["unix_socket"]
-        return _connections(address, CONNECTIONS_MAX, connect_args=connect_args)
+        return _connections(address, CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
 
     return Target(
         "mysql", f"mysql://{address.host or ''}{port}/{address.database}", password, is_single=True, make=make
@@ -270,7 +274,7 @@ def _parameters(dialect: str, query: str, known: tuple[str, ...]) -> dict[str, s
     return parameters
 
 
-def _connections(address: Any, connections_max: int, **keywords: Any) -> Connections:
+def _connections(address: Any, connections_max: int, timeout_s: float, **keywords: Any) -> Connections:
     from sqlalchemy import event  # noqa: PLC0415  # an extra
     from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
@@ -291,6 +295,7 @@ def _connections(address: Any, connections_max: int, **keywords: Any) -> Connect
         hide_parameters=True,
         **keywords,
     )
+    Inheritance(engine, timeout_s)
     trusted_from_s = 0.0
 
     @event.listens_for(engine.sync_engine, "connect")
