@@ -84,6 +84,7 @@ class Service:
 
     async def stop(self) -> None:
         """End in good order."""
+        notice_fork()
         loop = self.loop
         if loop is None or loop.is_closed():
             return
@@ -95,6 +96,7 @@ class Service:
 
     def stop_in_thread(self) -> None:
         """The same for a program without a loop."""
+        notice_fork()  # a child that has used nothing comes here when it ends
         with self._portal_lock:
             portal, self._portal = self._portal, None
             atexit.unregister(self.stop_in_thread)
