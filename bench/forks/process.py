@@ -205,6 +205,7 @@ def started(child: Callable[[Any], None]) -> tuple[Any, Any]:
 
 
 def ended(process: Any, told: Told) -> Told:
+    """The same, once the child has ended."""
     if "silent" in told[0]:
         process.kill()
     process.join()
@@ -255,7 +256,7 @@ class Loops:
             before = [user.found.total() for user in users]
             process, reading = started(child)
             play.add(ended(process, await asyncio.to_thread(heard, reading)))
-            while any(user.found.total() - was < MEANWHILE for user, was in zip(users, before, strict=True)):
+            while any(user.found.total() - was < MEANWHILE for user, was in zip(users, before, strict=True)):  # noqa: ASYNC110
                 await asyncio.sleep(PAUSE_S)
             for user in awaited:
                 await self._visit(user)

@@ -48,7 +48,7 @@ def gunicorn(port: int, workers: int) -> list[str]:
 
 
 def uwsgi(port: int, workers: int) -> list[str]:
-    """uWSGI as it comes: the application is loaded once, and workers are forked by C, which tells Python nothing of it."""
+    """As uWSGI comes: the application is loaded once, and workers are forked by C, which tells Python nothing of it."""
     python = python_of("uwsgi")
     options = ["--master", "--processes", str(workers), "--enable-threads", "--max-requests", str(REQUESTS_EACH)]
     more = ["--min-worker-lifetime", "0", "--disable-logging", "--die-on-term", "--need-app"]
@@ -57,7 +57,7 @@ def uwsgi(port: int, workers: int) -> list[str]:
 
 
 def uwsgi_with_hooks(port: int, workers: int) -> list[str]:
-    """uWSGI that tells Python of its forks."""
+    """The same, telling Python of its forks."""
     return [*uwsgi(port, workers), "--py-call-uwsgi-fork-hooks"]
 
 

@@ -17,6 +17,7 @@ from bench.forks.users import Answer, cookies_in
 from sessile.asgi import SessionMiddleware as Asgi
 from sessile.engine import Engine
 from sessile.errors import SettingsError
+from sessile.service import Service
 from sessile.wsgi import SessionMiddleware as Wsgi
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Site:
         path, _, query = path.partition("?")
         sent: list[Any] = []
 
-        async def send(message: Any) -> None:  # noqa: RUF029  # as ASGI has it
+        async def send(message: Any) -> None:  # as ASGI has it
             sent.append(message)
 
         scope = {
@@ -141,7 +142,7 @@ class Site:
     def stop(self) -> None:
         """End it in a process without a loop."""
         for engine in self.engines:
-            if engine.backend is not None:
+            if isinstance(engine.backend, Service):
                 engine.backend.stop_in_thread()
             engine.close()
 

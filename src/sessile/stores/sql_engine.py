@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sessile.errors import SettingsError
+from sessile.forks import dropped_by
 from sessile.kinds import nearest
 from sessile.stores.sql_forks import Inheritance
 from sessile.stores.sql_schema import dialect_of
@@ -171,6 +172,7 @@ def _hosts(given: dict[str, str]) -> list[dict[str, str]]:
     ]
 
 
+@dropped_by("Inheritance", "it keeps none of the connections that it makes")
 class Hosts:
     """The hosts of a PostgreSQL database, one of which takes writes.
 
