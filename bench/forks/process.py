@@ -33,7 +33,8 @@ VISITS: Final = 5
 """Of each of a child's users, of whom half have been there before the fork."""
 MEANWHILE: Final = 5
 """So often each of the parent's users is served during a run, at the least."""
-CHILD_S: Final = 30.0
+CHILD_S: Final = 60.0
+VISIT_S: Final = 20.0
 PAUSE_S: Final = 0.001
 TRIES: Final = 100
 
@@ -233,10 +234,19 @@ class Loops:
         ask: one request.
         is_sticky: what `verdict` expects.
         run: runs a coroutine on a loop of its own.
+        visit_s: a visit that takes longer has failed.
     """
 
-    def __init__(self, ask: AskAsync, run: Callable[[Coroutine[Any, Any, Any]], Any], *, is_sticky: bool) -> None:
+    def __init__(
+        self,
+        ask: AskAsync,
+        run: Callable[[Coroutine[Any, Any, Any]], Any],
+        *,
+        is_sticky: bool,
+        visit_s: float = VISIT_S,
+    ) -> None:
         self._ask = ask
+        self._visit_s = visit_s
         self._run = run
         self._is_sticky = is_sticky
         self._is_over = False
@@ -281,7 +291,7 @@ class Loops:
 
     async def _visit(self, user: User) -> None:
         try:
-            async with asyncio.timeout(CHILD_S):
+            async with asyncio.timeout(self._visit_s):
                 answer = await self._ask(user.path(), user.cookie)
         except Exception as error:  # noqa: BLE001  # whatever it is, the visit failed
             answer = type_of_failure(error)

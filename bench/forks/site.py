@@ -52,6 +52,11 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def refusal(error: SettingsError) -> bytes:
+    """What is answered where the site cannot start."""
+    return json.dumps({"pid": os.getpid(), "refused": str(error)}).encode()
+
+
 def refusing(app: Any) -> Any:
     """The same WSGI application, with a refusal to start told in the answer."""
 
@@ -59,8 +64,8 @@ def refusing(app: Any) -> Any:
         try:
             found: Iterable[bytes] = app(environ, start_response)
         except SettingsError as error:
-            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
-            return [str(error).encode()]
+            start_response("500 Internal Server Error", [("Content-Type", "application/json")])
+            return [refusal(error)]
         return found
 
     return answer
@@ -121,7 +126,7 @@ class Site:
         try:
             await Asgi(asgi, engine=self._next())(scope, None, send)  # type: ignore[arg-type]  # it receives nothing
         except SettingsError as error:
-            return Answer(500, [], str(error))
+            return Answer(500, [], refusal(error).decode())
         headers = [(name.decode(), value.decode()) for name, value in sent[0]["headers"]]
         return Answer(sent[0]["status"], cookies_in(headers), sent[1]["body"].decode())
 
