@@ -33,7 +33,7 @@ VISITS: Final = 5
 """Of each of a child's users, of whom half have been there before the fork."""
 MEANWHILE: Final = 5
 """So often each of the parent's users is served during a run, at the least."""
-CHILD_S: Final = 60.0
+CHILD_S: Final = 30.0
 VISIT_S: Final = 20.0
 PAUSE_S: Final = 0.001
 TRIES: Final = 100

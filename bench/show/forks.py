@@ -47,8 +47,8 @@ PEERS: Final = {
 """Label -> what `bench.forks.peer` knows it by, and its environment."""
 NOTES: Final = [
     "each run is a fork; parent and child serve on with users who are known, and each answer is compared with who asked",
-    "multiprocessing: a third of the runs each under threads (WSGI), asyncio and uvloop (ASGI); children of children, forks in "
-    "a thread, and children that serve nobody are among them",
+    "multiprocessing: a third of the runs each under threads (WSGI), asyncio and uvloop (ASGI)",
+    "children of children, forks in a thread, and children that serve nobody are among them",
     "sticky: a session lives in one process; a process that has never seen it says so (unknown here), which is no failure",
     "clusters: a child of a member is none and says so (SettingsError, naming --workers 1); its parent and the link go on",
     "uWSGI as it comes forks in C while threads of Python run: a worker may begin with a lock that nobody will release",
@@ -83,9 +83,12 @@ def play(kind: str, strategy: str, runs: int) -> dict[str, Any]:
 def played(command: list[str]) -> dict[str, Any]:
     """What a process says that plays; `CannotShow` with the reason where it does not get that far."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."]), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        command, cwd=environments.ROOT, env=variables, capture_output=True, text=True, timeout=WITHIN_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=environments.ROOT, env=variables, capture_output=True, text=True, timeout=WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotShow(f"it did not end within {WITHIN_S:g} s") from None
     last = done.stdout.strip().splitlines()[-1:]
     if done.returncode or not last:
         raise CannotShow(f"it ended with status {done.returncode}: {' '.join(done.stderr.strip().splitlines()[-1:])}")

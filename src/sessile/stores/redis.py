@@ -22,7 +22,7 @@ import msgspec
 
 from sessile.delta import Outcome
 from sessile.errors import RecordError, SettingsError, StoreError
-from sessile.forks import call_after_fork, keep_forever
+from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
@@ -120,6 +120,7 @@ class RedisStore:
 
     async def open(self) -> None:
         """Connect, and see that the store is one that will do. What cannot be reached now may be later."""
+        notice_fork()
         if self._servers is None:
             self._servers = self._connect()
         replies, _ = await self._trip(None, [("INFO", "server"), ("INFO", "memory")])
@@ -224,6 +225,7 @@ class RedisStore:
 
     async def _bounded(self, ask: Callable[[Servers], Awaitable[_T]]) -> _T:
         """An answer in time, or a StoreError."""
+        notice_fork()
         servers = self._servers
         if servers is None:
             raise StoreError(f"{self.where} is not open")

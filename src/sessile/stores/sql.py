@@ -22,7 +22,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StoreError
-from sessile.forks import call_after_fork, keep_forever
+from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, ROTATED, Record, merge
 from sessile.stores.base import Fetched, FetchStatus, Pushed
 from sessile.stores.sql_engine import target_of
@@ -113,6 +113,7 @@ class SqlStore:
 
     async def open(self) -> None:
         """See that the database answers and has the table, or create it. An open store may be opened again."""
+        notice_fork()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._forget()
@@ -389,6 +390,7 @@ class SqlStore:
         raise AssertionError("the last time it answers or raises")
 
     def _engine(self) -> Engine:
+        notice_fork()
         if self._connections is None:
             raise StoreError(f"{self.where} is not open")
         return self._connections.engine.sync_engine

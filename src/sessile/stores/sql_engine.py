@@ -57,6 +57,8 @@ class Connections(NamedTuple):
     engine: AsyncEngine
     distrust: Callable[[], None]
     """A server that is silent on one of them is so on all: none that is there now is used again."""
+    inheritance: Inheritance
+    """What a forked child lets go of."""
 
 
 class Target(NamedTuple):
@@ -297,7 +299,6 @@ def _connections(address: Any, connections_max: int, timeout_s: float, **keyword
         hide_parameters=True,
         **keywords,
     )
-    Inheritance(engine, timeout_s)
     trusted_from_s = 0.0
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -318,4 +319,4 @@ def _connections(address: Any, connections_max: int, timeout_s: float, **keyword
         nonlocal trusted_from_s
         trusted_from_s = time.monotonic()
 
-    return Connections(engine, distrust)
+    return Connections(engine, distrust, Inheritance(engine, timeout_s))
