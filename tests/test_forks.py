@@ -212,12 +212,13 @@ def test_a_child_that_closes_a_tls_connection_does_not_end_it(is_cut: bool) -> N
     async def run() -> bytes:
         contexts = tls.contexts([b"a secret of the tests"], "x", "y")
         came: asyncio.Queue[bytes] = asyncio.Queue()
+        served: list[asyncio.StreamWriter] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.append(writer)
             while data := await reader.read(100):
                 came.put_nowait(data)
             came.put_nowait(b"")
-            writer.close()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.server)
         port = server.sockets[0].getsockname()[1]
@@ -236,7 +237,8 @@ def test_a_child_that_closes_a_tls_connection_does_not_end_it(is_cut: bool) -> N
             writer.write(b"after")
             return await asyncio.wait_for(came.get(), DEADLINE_S if is_cut else 3.0)
         finally:
-            writer.transport.abort()
+            for each in (writer, *served):
+                each.transport.abort()
             server.close()
 
     try:

@@ -33,6 +33,7 @@ PROGRAMS = ("redis-server",)
 RUNS: Final = 50
 PEER_RUNS: Final = 10
 WITHIN_S: Final = 600.0
+STORE_S: Final = 10.0
 LOOPS: Final = ("threads", "asyncio", "uvloop")
 """How a process serves that forks by `multiprocessing`; the runs are shared out among them."""
 MULTIPROCESSING: Final = "multiprocessing"
@@ -64,10 +65,18 @@ def where(strategy: str) -> AbstractContextManager[str]:
     return _STORES[strategy]()
 
 
+def settled(url: str, strategy: str) -> str:
+    """The URL with this show's settings: fifty processes that all connect at once may keep a store busy for a second."""
+    if strategy not in _STORES or strategy == "sticky":
+        return url
+    more = f"store_timeout={STORE_S:g}s" + ("&cache=checked" if strategy.endswith("cache=checked") else "")
+    return f"{url}{'&' if '?' in url else '?'}{more}"
+
+
 def play(kind: str, strategy: str, runs: int) -> dict[str, Any]:
     """So many runs of one kind; what came of them."""
     with where(strategy) as given:
-        url = f"{given}?cache=checked" if strategy.endswith("cache=checked") else given
+        url = settled(given, strategy)
         if kind != MULTIPROCESSING:
             return play_server(kind, url, runs)
         total: dict[str, Any] = {"found": Counter(), "why": [], "runs": 0, "disturbed": []}
