@@ -121,7 +121,8 @@ class Server:
 
     def stop(self) -> None:
         """It, and what it has forked; uWSGI itself would wait a second for each worker."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

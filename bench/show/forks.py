@@ -67,7 +67,7 @@ def where(strategy: str) -> AbstractContextManager[str]:
 
 def settled(url: str, strategy: str) -> str:
     """The URL with this show's settings: fifty processes that all connect at once may keep a store busy for a second."""
-    if strategy not in _STORES or strategy == "sticky":
+    if strategy == "sticky" or strategy in CLUSTERS:
         return url
     more = f"store_timeout={STORE_S:g}s" + ("&cache=checked" if strategy.endswith("cache=checked") else "")
     return f"{url}{'&' if '?' in url else '?'}{more}"

@@ -105,10 +105,11 @@ def test_a_process_that_shares_a_connection_is_found_out() -> None:
             found = ours.recv(1000).decode()
         return Answer(200, [f"sid={name}"], f'{{"pid": {os.getpid()}, "user": "{found}"}}')
 
-    found = Threads(ask, is_sticky=False).play(2).found
+    plays = (Threads(ask, is_sticky=False).play(2).found for _ in range(20))
+    is_found = any(found[WRONG] + found[FAILED] for found in plays)
     theirs.close()
     ours.close()
-    assert found[WRONG] + found[FAILED] > 0
+    assert is_found
 
 
 @pytest.mark.parametrize(
