@@ -33,7 +33,7 @@ LATE: Final = "late"
 """The field that a long request writes in the end."""
 RELEASED_S: Final = 120.0
 OTHERS_AT_ONCE: Final = 500
-JSON: Final = [("Content-Type", "application/json")]
+JSON: Final = ("Content-Type", "application/json")
 
 Given = "Mapping[str, str]"
 
@@ -261,7 +261,7 @@ class WsgiApp:
         session, path = environ["sessile.session"], environ["PATH_INFO"]
         if path == "/stream":
             telling(self._bench.name, session)
-            start_response("200 OK", JSON)
+            start_response("200 OK", [JSON])
             return self._stream(session)
         if path == "/long":
             telling(self._bench.name, session)
@@ -272,7 +272,7 @@ class WsgiApp:
             DEEDS[path](session, given_by(environ["QUERY_STRING"]))
             body = b"" if session.new else telling(self._bench.name, session)
         try:
-            start_response("200 OK", JSON)
+            start_response("200 OK", [JSON])
         except SessionConflict:
             self._bench.is_refused += path == "/long"
             raise
@@ -303,5 +303,5 @@ class WsgiBench:
         if not path.startswith(PATH):
             return self._app(environ, start_response)  # type: ignore[no-any-return]  # whatever application it is
         told = asyncio.run(self._bench.answer(path, environ["QUERY_STRING"]))
-        start_response("200 OK", JSON)
+        start_response("200 OK", [JSON])
         return [json.dumps(told).encode()]

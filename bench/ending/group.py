@@ -107,7 +107,11 @@ class Group:
 
     @property
     def is_cluster(self) -> bool:
-        return self.url.partition(":")[0] in CLUSTERS
+        return self.scheme in CLUSTERS
+
+    @property
+    def scheme(self) -> str:
+        return self.url.partition(":")[0]
 
     @property
     def is_alone(self) -> bool:
@@ -140,24 +144,30 @@ class Group:
         if not self.is_cluster:
             return {"url": self.url}
         return {
-            "url": f"{self.url.partition(':')[0]}://",
+            "url": f"{self.scheme}://",
             "members": ",".join(self.addresses),
             "me": self.addresses[self.hosts.index(host)],
         }
 
     async def until_ready(self, hosts: Sequence[Host] = ()) -> None:
         """Wait until these, or all, answer and have whom they need; `CannotShow` if that does not come."""
-        for host in hosts or self.hosts:
+        hosts = hosts or self.hosts
+        await asyncio.gather(*(within(START_S, lambda host=host: self._is_begun(host)) for host in hosts))  # type: ignore[misc]
+        for host in hosts:
             if not await within(START_S, lambda host=host: self._is_ready(host)):  # type: ignore[misc]
-                raise CannotShow(f"server {host.name} on {self.url} is not ready: {host.last_words()}")
+                raise CannotShow(f"server {host.name} on {self.scheme}:// is not ready: {host.last_words()}")
+
+    async def _is_begun(self, host: Host) -> bool:
+        """Whether it answers; the first request starts what a server without lifespan needs."""
+        if host.child is None or not host.child.is_alive:
+            raise CannotShow(f"server {host.name} on {self.scheme}:// did not start: {host.last_words()}")
+        browser = Browser(host.port)
+        status, _ = await browser.ask("GET", "/look")
+        browser.close()
+        return status > 0
 
     async def _is_ready(self, host: Host) -> bool:
-        if host.child is None or not host.child.is_alive:
-            raise CannotShow(f"server {host.name} on {self.url} did not start: {host.last_words()}")
-        browser = Browser(host.port)
-        status, _ = await browser.ask("GET", "/look")  # the first request starts what a server without lifespan needs
-        browser.close()
-        told = await host.ask("state") if status else {}
+        told = await host.ask("state")
         if not told:
             return False
         host.pid = told["pid"]

@@ -102,8 +102,8 @@ class Scale:
 
     def settings(self, strategy: Strategy) -> dict[str, str]:
         """The durations, and what belongs to the strategy."""
-        scaled = {name: f"{seconds / self.factor}s" for name, seconds in DEFAULTS_S.items()}
-        window = {"failover_window": f"{FAILOVER_WINDOW_S / self.factor}s"} if strategy.is_store else {}
+        scaled = {name: f"{seconds * 1000 / self.factor:.0f}ms" for name, seconds in DEFAULTS_S.items()}
+        window = {"failover_window": f"{FAILOVER_WINDOW_S * 1000 / self.factor:.0f}ms"} if strategy.is_store else {}
         return {**scaled, **window, **strategy.settings}
 
 
@@ -189,7 +189,7 @@ async def _long_requests(stage: Stage, users: Sequence[User], tasks: asyncio.Tas
     talks = []
     for place, user in enumerate(users):
         host = hosts[place % len(hosts)]
-        if place % 3 == 2 and stage.servers.kind != "wsgi":
+        if place % 3 == 2 and stage.servers.kind != "gunicorn":
             talks.append(await Talk.begin(host.port, user.old))
         else:
             path = "/stream" if place % 3 == 1 else "/long"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.ending.group import Host
 
-__all__ = ["Tally", "User", "ask", "began", "in_turn", "logged_out", "see_all", "try_all"]
+__all__ = ["VERSION", "Tally", "User", "ask", "began", "in_turn", "logged_out", "see_all", "try_all"]
 
 AT_ONCE: Final = 16
 WRONGS_TOLD: Final = 3
