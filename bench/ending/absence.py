@@ -32,6 +32,8 @@ ROUNDS: Final = 2
 """So often old cookies are tried when the server goes on, beside those that waited in its sockets."""
 ACCEPTED: Final = 2
 """Connections of each user that the server has accepted before; one more is new."""
+LOOKS: Final = 3
+"""Requests of each user to a busy server, sent as soon as the logout was answered."""
 BUSY_AT_ONCE: Final = 4
 
 
@@ -77,7 +79,7 @@ async def _stop_once(servers: Group, stop_s: float, count: int) -> Absence:
     began_s = time.monotonic()
     victim.pause()
     try:
-        asking = [asyncio.create_task(_leave(user, others[place % len(others)], victim, found, tabs[user.name]))
+        asking = [asyncio.create_task(_leave(user, others[place % len(others)], victim, found, [*tabs[user.name], None]))
                   for place, user in enumerate(leaving)]  # fmt: skip
         asking += [asyncio.create_task(_look(user, victim, found.living)) for user in staying]
         await asyncio.sleep(max(0.0, began_s + stop_s - time.monotonic()))
@@ -100,7 +102,10 @@ async def busy(strategy: Strategy, kind: str, *, users: int, threads: int) -> Ab
         staying = await began(servers.hosts, [f"staying-{number}" for number in range(users // 4)], seen=[victim])
         await victim.ask(f"busy?threads={threads}")
         await in_turn(
-            [_leave(user, others[place % len(others)], victim, found) for place, user in enumerate(leaving)],
+            [
+                _leave(user, others[place % len(others)], victim, found, [None] * LOOKS)
+                for place, user in enumerate(leaving)
+            ],
             at_once=BUSY_AT_ONCE,
         )
         await in_turn([_look(user, victim, found.living) for user in staying], at_once=BUSY_AT_ONCE)
@@ -115,13 +120,13 @@ async def _known(host: Host, user: User) -> Browser:
     return browser
 
 
-async def _leave(user: User, where: Host, victim: Host, found: Absence, tabs: Sequence[Browser] = ()) -> None:
+async def _leave(user: User, where: Host, victim: Host, found: Absence, tabs: Sequence[Browser | None]) -> None:
     """Log out, and ask the other server at once, with what somebody kept."""
     await logged_out([user], [where], found.old)
     if not user.ended_s:
         found.refused_ends += 1
         return
-    looks = [_look(user, victim, found.old, tab) for tab in (*tabs, None)]
+    looks = [_look(user, victim, found.old, tab) for tab in tabs]
     await asyncio.gather(*looks)
 
 
