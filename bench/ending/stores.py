@@ -1,7 +1,7 @@
 """The stores of the promises about ended sessions: real ones, and what can be done to each while servers use it.
 
 Each strategy is a name, the settings that belong to it and, where it has a store, the store: its URL, and `stop` and `go_on`, between
-which nobody is answered. A `Relay` stands between one server and a store and can be cut.
+which nothing is taken. A `Relay` stands between one server and a store and can be cut.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Store(Protocol):
     """0 for a file."""
 
     def stop(self) -> None:
-        """Answer nobody from now on."""
+        """Take nothing from now on."""
         ...
 
     def go_on(self) -> None:
-        """Answer again, with all that was there."""
+        """Answer as before, with all that was there."""
         ...
 
 
@@ -88,7 +88,7 @@ class Sql:
 
 
 class File:
-    """An SQLite file; while it is stopped, somebody holds its lock."""
+    """An SQLite file; while it is stopped, somebody holds its lock: nobody writes, though reads go on (its journal is a WAL)."""
 
     port = 0
 

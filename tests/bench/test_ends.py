@@ -1,0 +1,95 @@
+"""What `make show NAME=ends` counts, and that it would notice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.ending import plays
+from bench.ending.plays import LIVING, Scale
+from bench.ending.stores import STRATEGIES
+from bench.ending.visits import Tally
+from bench.show import CannotShow, Figure, ends
+from bench.show.ends import CASES, SQL, Case, Row, judge
+from sessile.settings import Settings
+
+GOOD = Tally(asked=12, ended=4)
+SHOWN = Tally(asked=8)
+
+
+def holds(figures: list[Figure]) -> bool:
+    return all(figure.holds for figure in figures if figure.holds is not None)
+
+
+@pytest.mark.parametrize(
+    ("tallies", "is_fine"),
+    [
+        ({"logout": GOOD, LIVING: SHOWN}, True),
+        ({"logout": replace(GOOD, refused=12), LIVING: SHOWN}, True),
+        ({"logout": replace(GOOD, opened=1, users_opened={"ann"}), LIVING: SHOWN}, False),
+        ({"logout": replace(GOOD, failed=1), LIVING: SHOWN}, False),
+        ({"logout": replace(GOOD, ended=0), LIVING: SHOWN}, False),
+        ({"logout": GOOD, LIVING: replace(SHOWN, failed=1)}, False),
+        ({"logout": GOOD}, False),
+    ],
+)
+def test_one_answer_is_enough_to_break_the_promise(tallies: dict[str, Tally], is_fine: bool) -> None:  # noqa: FBT001
+    """An ended session that is shown, an answer that is none, no logout at all, a session that should go on and does not."""
+    good = Row("no fault", "sticky", {"logout": GOOD})
+    assert holds(judge([good, Row("no fault", "sqlite", tallies)])) is is_fine
+
+
+def test_every_strategy_is_played_without_a_fault_and_with_one() -> None:
+    """No store or strategy is left out; each scale keeps the ratios of the durations as they are by default."""
+    assert {name for case in CASES for name in case.strategies if case.play is plays.calm} == set(ends.ALL)
+    faulty = {name for case in CASES for name in case.strategies if case.play is not plays.calm}
+    assert faulty >= set(ends.ALL) - {"sticky", "redis off"}
+    defaults = Settings.load(secret="x" * 32)
+    for scale in {case.scale_on(name) for case in CASES for name in case.strategies}:
+        told = scale.settings(STRATEGIES["sqlite"])
+        url = {"url": "sqlite:////tmp/x", "secret": "x" * 32}
+        scaled = Settings.load(**{name: value for name, value in told.items() if name != "cache"}, **url)  # type: ignore[arg-type]
+        for name in plays.DEFAULTS_S:
+            assert getattr(scaled, name) == pytest.approx(getattr(defaults, name) / scale.factor, abs=0.001)
+        assert scale.forgotten_s < scaled.idle_timeout, "copies may still lie somewhere when ends are forgotten"
+
+
+def test_a_case_that_cannot_be_played_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts neither way, and is named with its reason."""
+
+    async def refuse(*_: object) -> dict[str, Tally]:
+        raise CannotShow("there is none here")
+
+    monkeypatch.setattr(ends, "CASES", (Case("odd", refuse, ("sticky",)),))
+    monkeypatch.setattr(ends, "peer_figure", lambda _: "peer: NOT RUN")
+    said: list[str] = []
+    shown = ends.run(said.append)
+    assert not shown.holds
+    assert "odd, sticky: NOT RUN: there is none here" in shown.notes
+    assert said == ["1 of 1: odd, sticky: there is none here"]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Scale:
+    """Ends are forgotten as early as settings allow, while sessions last."""
+    monkeypatch.setitem(plays.DEFAULTS_S, "tombstone_keep", 120.0)
+    monkeypatch.setattr(ends, "peer_figure", lambda _: "peer: NOT RUN")
+    return Scale(factor=50, users=3)
+
+
+@pytest.mark.needs("redis-server")
+def test_the_promise_holds_for_a_few_sessions(monkeypatch: pytest.MonkeyPatch, short: Scale) -> None:
+    """The whole of it on real processes, smaller: nothing fails, a server has no room, a channel is not heard."""
+    monkeypatch.setattr(ends, "SQL", replace(SQL, factor=short.factor, swept_s=short.swept_s))
+    cases = (
+        Case("no fault", plays.calm, ("all-to-all", "sqlite"), short),
+        Case("server full", plays.full, ("primary-backup",), short),
+        Case("Redis", plays.unheard, ("redis leased",), short),
+    )
+    monkeypatch.setattr(ends, "CASES", cases)
+    said: list[str] = []
+    shown = ends.run(said.append)
+    assert shown.holds, ([figure for figure in shown.figures if figure.holds is False], shown.notes)
+    assert len(said) == 4
+    assert sum(figure.holds is not None for figure in shown.figures) == 2 * 4 + 2 + 3
