@@ -74,7 +74,7 @@ OTHERS_AT_ONCE: Final = 2_000
 class Scale:
     """How much shorter than by default sessions and ends last, and how many users there are of each kind."""
 
-    factor: float = 100.0
+    factor: float = 50.0
     users: int = 12
     others: int = 100_001
     swept_s: float = SWEPT_S
