@@ -16,7 +16,7 @@ from bench.ending.absence import STOPS_S, Absence, busy, stopped
 from bench.ending.server import KINDS
 from bench.ending.stores import STRATEGIES
 from bench.ending.visits import Tally
-from bench.show import CannotShow, Figure, Progress, Shown
+from bench.show import Figure, Progress, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -47,7 +47,8 @@ class Row:
     is_busy: bool
     found: dict[float, Absence] = field(default_factory=dict)
     """By how long it was stopped; 0 where it was busy."""
-    not_run: str = ""
+    broke: str = ""
+    """Why it was not played to its end."""
 
     @property
     def name(self) -> str:
@@ -78,10 +79,10 @@ async def play_all(progress: Progress) -> list[Row]:
         async with room:
             try:
                 row.found = await playing
-            except CannotShow as problem:
-                row.not_run = str(problem)
+            except Exception as error:  # noqa: BLE001  # one play that breaks counts, and is not to end the others
+                row.broke = f"{type(error).__name__}: {error}"
         old = row.old()
-        progress(f"{row.name}: {row.not_run or f'{old.opened} of {old.asked} answers showed a session that had ended'}")
+        progress(f"{row.name}: {row.broke or f'{old.opened} of {old.asked} answers showed a session that had ended'}")
 
     async def busy_once(strategy: str, kind: str) -> dict[float, Absence]:
         return {0.0: await busy(STRATEGIES[strategy], kind, users=BUSY_USERS, threads=BUSY_THREADS)}
@@ -149,7 +150,7 @@ def run(progress: Progress) -> Shown:
     rows = asyncio.run(play_all(progress))
     notes = [
         *NOTES,
-        *(f"{row.name}: NOT RUN: {row.not_run}" for row in rows if row.not_run),
+        *(f"{row.name}: not played to its end: {row.broke}" for row in rows if row.broke),
         *(f"{row.name}: {by_stop(row)}" for row in rows if row.old().opened),
         *(f"{row.name}: {row.old().wrongs[0]}" for row in rows if row.old().wrongs),
     ]

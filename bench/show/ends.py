@@ -9,11 +9,13 @@ is out of memory, or is not heard.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 from bench import environments
@@ -21,8 +23,10 @@ from bench.ending import plays
 from bench.ending.plays import LIVING, SQL_SWEPT_S, Scale
 from bench.ending.stores import STRATEGIES, Strategy
 from bench.ending.visits import Tally
+from bench.namespaces import namespaces
 from bench.redis_server import redis_server
 from bench.show import CannotShow, Figure, Progress, Shown
+from tests.conftest import SEARCHED
 
 SUMMARY = "After a logout that was answered its cookies open nothing, on no server, whatever failed and however long ago it was."
 PROGRAMS = ("redis-server",)
@@ -69,7 +73,7 @@ class Case:
 CASES: Final = (
     Case("100 001 other ends", plays.many_others, ("redis leased", "redis checked", "all-to-all")),
     Case("no fault", plays.calm, ALL),
-    Case("no fault, WSGI", partial(plays.calm, kind="gunicorn"), SHARED, Scale(users=WSGI_USERS)),
+    Case("no fault, WSGI", functools.partial(plays.calm, kind="gunicorn"), SHARED, Scale(users=WSGI_USERS)),
     Case("restart", plays.restarted, (*SHARED, "postgresql")),
     Case("server stopped", plays.paused, (*SHARED, "postgresql")),
     Case("cluster cut in two", plays.parted, CLUSTERS),
@@ -81,12 +85,12 @@ CASES: Final = (
     ),
     Case(
         "cut off from the store",
-        partial(plays.apart, is_own=True),
+        functools.partial(plays.apart, is_own=True),
         ("redis leased", "redis checked", "postgresql"),
     ),
     Case(
         "cut off from the store",
-        partial(plays.apart, is_own=False),
+        functools.partial(plays.apart, is_own=False),
         ("redis leased", "redis checked", "postgresql"),
     ),
     Case("Redis", plays.unheard, ("redis leased", "redis checked")),
@@ -102,6 +106,9 @@ class Row:
     strategy: str
     tallies: dict[str, Tally]
     not_run: str = ""
+    """Why it was not played, where this machine lacks something."""
+    broke: str = ""
+    """Why it was not played to its end."""
 
 
 async def play_all(cases: tuple[Case, ...], progress: Progress) -> list[Row]:
@@ -112,21 +119,37 @@ async def play_all(cases: tuple[Case, ...], progress: Progress) -> list[Row]:
 
     async def one(case: Case, name: str) -> Row:
         nonlocal done
-        row = Row(case.name, name, {})
-        async with room:
-            try:
-                if case.play is plays.parted:  # one network at a time
-                    async with cut:
-                        row.tallies = await case.play(STRATEGIES[name], case.scale_on(name))
-                else:
+        row = Row(case.name, name, {}, lacking(case, name))
+        if not row.not_run:
+            async with room, cut if case.play is plays.parted else contextlib.nullcontext():
+                try:
                     row.tallies = await case.play(STRATEGIES[name], case.scale_on(name))
-            except CannotShow as problem:
-                row.not_run = str(problem)
+                except Exception as error:  # noqa: BLE001  # one play that breaks counts, and is not to end the others
+                    row.broke = f"{type(error).__name__}: {error}"
         done += 1
-        progress(f"{done} of {len(wanted)}: {case.name}, {name}: {row.not_run or in_words(row.tallies)}")
+        progress(f"{done} of {len(wanted)}: {case.name}, {name}: {row.not_run or row.broke or in_words(row.tallies)}")
         return row
 
     return list(await asyncio.gather(*(one(case, name) for case, name in wanted)))
+
+
+def lacking(case: Case, name: str) -> str:
+    """What this machine lacks for the case, in words."""
+    if name == "postgresql" and shutil.which("postgres", path=SEARCHED) is None:
+        return "postgres is not installed; try: sh scripts/apt.sh postgres"
+    if case.play is plays.parted:
+        return networks_lacking()
+    return ""
+
+
+@functools.cache
+def networks_lacking() -> str:
+    """Why this machine makes no network namespaces."""
+    try:
+        with namespaces(2):
+            return ""
+    except CannotShow as problem:
+        return str(problem)
 
 
 def in_words(tallies: dict[str, Tally]) -> str:
@@ -146,10 +169,12 @@ def judge(rows: list[Row]) -> list[Figure]:
             opened = len(tally.users_opened)
             name = f"{row.case}, {row.strategy}: {kind}, sessions opened of {tally.ended}"
             figures.append(Figure(name, opened, "", "= 0", tally.ended > 0 and not opened))
+    broken = sum(bool(row.broke) for row in rows)
     living = [row.tallies[LIVING] for row in rows if LIVING in row.tallies]
     missing = sum(tally.failed for tally in living)
     return [
         *figures,
+        Figure("cases that were not played to their end", broken, "", "= 0", not broken),
         Figure("answered ends, all together", total.ended),
         Figure("answers to old cookies", total.asked),
         Figure("of them, 503", total.refused),
@@ -194,6 +219,7 @@ def run(progress: Progress) -> Shown:
             if LIVING in row.tallies and row.tallies[LIVING].failed
         ),
         *(f"{row.case}, {row.strategy}: NOT RUN: {row.not_run}" for row in rows if row.not_run),
+        *(f"{row.case}, {row.strategy}: not played to its end: {row.broke}" for row in rows if row.broke),
         *(
             f"{row.case}, {row.strategy}: {each.wrongs[0]}"
             for row in rows

@@ -55,19 +55,35 @@ def test_every_strategy_is_played_without_a_fault_and_with_one() -> None:
         assert scale.forgotten_s < scaled.idle_timeout, "copies may still lie somewhere when ends are forgotten"
 
 
-def test_a_case_that_cannot_be_played_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It counts neither way, and is named with its reason."""
+@pytest.mark.parametrize("error", [CannotShow("a server did not start"), AssertionError("it does not answer")])
+def test_a_case_that_is_not_played_to_its_end_counts(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """It is named with the reason, and the others are played."""
 
     async def refuse(*_: object) -> dict[str, Tally]:
-        raise CannotShow("there is none here")
+        raise error
 
-    monkeypatch.setattr(ends, "CASES", (Case("odd", refuse, ("sticky",)),))
+    async def play(*_: object) -> dict[str, Tally]:
+        return {"logout": GOOD, LIVING: SHOWN}
+
+    monkeypatch.setattr(ends, "CASES", (Case("odd", refuse, ("sticky",)), Case("even", play, ("sticky",))))
     monkeypatch.setattr(ends, "peer_figure", lambda _: "peer: NOT RUN")
     said: list[str] = []
     shown = ends.run(said.append)
-    assert not shown.holds
-    assert "odd, sticky: NOT RUN: there is none here" in shown.notes
-    assert said == ["1 of 1: odd, sticky: there is none here"]
+    assert [figure.name for figure in shown.figures if figure.holds is False] == [
+        "cases that were not played to their end"
+    ]
+    assert f"odd, sticky: not played to its end: {type(error).__name__}: {error}" in shown.notes
+    assert len(said) == 2
+
+
+def test_what_this_machine_lacks_counts_neither_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and how to have it."""
+    monkeypatch.setattr(ends, "CASES", (Case("cut", plays.parted, ("all-to-all",)),))
+    monkeypatch.setattr(ends, "networks_lacking", lambda: "it needs root")
+    monkeypatch.setattr(ends, "peer_figure", lambda _: "peer: NOT RUN")
+    shown = ends.run(lambda _: None)
+    assert "cut, all-to-all: NOT RUN: it needs root" in shown.notes
+    assert not shown.holds, "nothing was judged"
 
 
 @pytest.fixture
@@ -92,4 +108,4 @@ def test_the_promise_holds_for_a_few_sessions(monkeypatch: pytest.MonkeyPatch, s
     shown = ends.run(said.append)
     assert shown.holds, ([figure for figure in shown.figures if figure.holds is False], shown.notes)
     assert len(said) == 4
-    assert sum(figure.holds is not None for figure in shown.figures) == 2 * 4 + 2 + 3
+    assert sum(figure.holds is not None for figure in shown.figures) == 2 * 4 + 2 + 4
