@@ -29,7 +29,7 @@ STOPS_S: Final = (0.3, 0.6, 1.0, 2.0, 4.0, 10.0)
 ACCEPTED_S: Final = 0.1
 """A connection is accepted within this time."""
 ROUNDS: Final = 2
-"""So often old cookies are tried when the server goes on, beside those that waited in its sockets."""
+"""How often old cookies are tried when the server goes on, beside the requests that waited in its sockets."""
 ACCEPTED: Final = 2
 """Connections of each user that the server has accepted before; one more is new."""
 LOOKS: Final = 3
@@ -46,7 +46,7 @@ class Absence:
     living: Tally = field(default_factory=Tally)
     """Cookies of sessions that go on; `opened` counts those that were shown, as they should be."""
     refused_ends: int = 0
-    """Logouts that were not answered with 200: nobody was promised anything."""
+    """Logouts that were not answered with 200: these sessions are not judged."""
 
 
 @contextlib.asynccontextmanager
@@ -121,7 +121,7 @@ async def _known(host: Host, user: User) -> Browser:
 
 
 async def _leave(user: User, where: Host, victim: Host, found: Absence, tabs: Sequence[Browser | None]) -> None:
-    """Log out, and ask the other server at once, with what somebody kept."""
+    """Log out, and then send the old cookies to the other server at once."""
     await logged_out([user], [where], found.old)
     if not user.ended_s:
         found.refused_ends += 1

@@ -146,9 +146,9 @@ class Bench:
             number = number * 1_103_515_245 % 2_147_483_647
 
     async def _end_others(self, count: int) -> None:
-        """End sessions that nobody else of this promise knows, and say so to every member."""
+        """End sessions of other users, and send their ends to every member."""
         backend = self.engine.backend
-        assert backend is not None, "who is alone tells nobody"
+        assert backend is not None, "only a server with others has ends to send"
         settings = self.engine.settings
         for first in range(0, count, OTHERS_AT_ONCE):
             now_ms = self.engine.clock_ms()
@@ -165,7 +165,7 @@ class Bench:
 
 
 def ended_record(now_ms: int, idle_ms: int, absolute_ms: int) -> Record:
-    """A session of somebody that began and ended now."""
+    """A session that began and ended now."""
     born = Record.create(now_ms=now_ms, idle_ms=idle_ms, deadline_ms=now_ms + absolute_ms, subject="")
     return born.write(int.from_bytes(os.urandom(6), "big") or 1, {"n": b"\x01"}, now_ms=now_ms)[0].end(ENDED, now_ms)
 

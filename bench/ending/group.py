@@ -136,7 +136,7 @@ class Group:
         settings = {**self.settings, **self._where(host), **host.settings}
         plan = Plan(host.name, self.kind, host.listener.fileno(), os.getpid(), settings)
         assert process.stdin is not None, "asked for above"
-        with contextlib.suppress(ConnectionError):  # it ended already; whoever waits for it is told
+        with contextlib.suppress(ConnectionError):  # it ended already; `until_ready` reports that
             process.stdin.write(msgspec.json.encode(plan) + b"\n")
             await process.stdin.drain()
 

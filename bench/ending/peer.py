@@ -15,7 +15,7 @@ __all__ = ["count"]
 
 
 def count(name: str, redis_port: int, times: int) -> int:
-    """So often the session was back."""
+    """How often the session was back."""
     site = site_of(name, redis_port)
     return sum(slow_writer_after_logout(site) == "RESURRECTED" for _ in range(times))
 

@@ -56,7 +56,7 @@ FAILOVER_WINDOW_S: Final = 60.0
 SWEPT_S: Final = 2.5
 """A server lets go of what it need not remember any more within this time: its wheel turns by the second, and so does its sweeper."""
 SQL_SWEPT_S: Final = 16.0
-"""So long it takes until rows of an SQL store that are out of time have been deleted."""
+"""Rows of an SQL store whose time has passed are deleted within this time."""
 REPLICATED_S: Final = 0.3
 SETTLE_S: Final = 60.0
 FULL: Final = 30
@@ -89,7 +89,7 @@ class Scale:
 
     @property
     def forgotten_s(self) -> float:
-        """So long after an end no server remembers it any more that remembers ends for `tombstone_keep`."""
+        """When this time has passed since an end, a server that remembers ends for `tombstone_keep` has forgotten it."""
         return self.keep_s + self.swept_s
 
     @property
@@ -149,7 +149,7 @@ async def staged(
 
 
 def names(kind: str, count: int) -> list[str]:
-    """What users are called: nobody else is."""
+    """The names of users; each name is used once."""
     return [f"{kind}-{number}" for number in range(count)]
 
 
@@ -323,7 +323,7 @@ async def unheard(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 @contextlib.asynccontextmanager
 async def _deaf(store: Store | None) -> AsyncIterator[None]:
-    """Nobody hears the channel of a Redis meanwhile."""
+    """No server hears the channel of a Redis inside this block."""
     assert isinstance(store, Redis), "others have no channel"
 
     async def kill() -> None:
@@ -341,7 +341,7 @@ async def _deaf(store: Store | None) -> AsyncIterator[None]:
 
 
 async def away(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """The store answers nobody for longer than `tombstone_keep`; users log out meanwhile at one server, and are seen at the other."""
+    """The store is stopped for longer than `tombstone_keep`; users log out meanwhile at one server, and are seen at the other."""
     async with staged(strategy, scale) as stage:
         assert stage.store is not None, "only a store goes away"
         tally = stage.tally("store away")
@@ -387,7 +387,7 @@ async def _judged_when_back(stage: Stage, users: Sequence[User], tally: Tally) -
 
 
 async def pressed(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """A Redis whose memory is full lets go of what lasts least; and nobody heard of the logouts."""
+    """A Redis whose memory is full evicts what expires first, and no server heard of the logouts on its channel."""
     async with staged(strategy, scale) as stage:
         tally = stage.tally("memory full")
         store = stage.store
@@ -421,7 +421,7 @@ async def _fill(stage: Stage, scale: Scale, strategy: Strategy) -> None:
 
 
 async def many_others(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """So many sessions of others end that no server remembers all of them."""
+    """More sessions of other users end than a server used to remember."""
     async with staged(strategy, scale) as stage:
         tally = stage.tally("many others")
         users = await began(stage.hosts, names("many", scale.users), seen=stage.hosts)

@@ -88,7 +88,7 @@ class Sql:
 
 
 class File:
-    """An SQLite file; while it is stopped, somebody holds its lock: nobody writes, though reads go on (its journal is a WAL)."""
+    """An SQLite file; while it is stopped, another connection holds the write lock; reads go on, since its journal is a WAL."""
 
     port = 0
 

@@ -1,4 +1,4 @@
-"""Users whose sessions end, and whoever kept their cookies: what an old cookie opens after an end that was answered.
+"""Users whose sessions end, and their old cookies: what these open after an end that was answered.
 
 An answer is wrong if its request was sent after the answer to the end had been received, and it shows the session, by its key
 or by what was in it. A 503 is no showing; it is counted apart, as is a connection that breaks.
@@ -81,13 +81,13 @@ class User:
     cookies: Cookies = field(default_factory=dict)
     """As the user's own browser has them."""
     old: Cookies = field(default_factory=dict)
-    """As they were before the end, kept by somebody."""
+    """As they were before the end, as a thief would have kept them."""
     key: str = ""
     ended_s: float = 0.0
     """When the answer to the end had been received; 0 while the session lives."""
 
     def keep(self) -> None:
-        """Somebody keeps the cookies."""
+        """Keep a copy of the cookies, as a thief would."""
         self.old = dict(self.cookies)
 
     def is_shown_by(self, told: dict[str, Any]) -> bool:
@@ -112,7 +112,7 @@ async def ask(
 
 
 async def began(hosts: Sequence[Host], names: Iterable[str], *, seen: Sequence[Host]) -> list[User]:
-    """Users who logged in, one at each server in turn, and were then seen at all of these; somebody keeps their cookies."""
+    """Users who logged in, one at each server in turn, and were then seen at all of these; a copy of their cookies is kept."""
     users = [User(name) for name in names]
 
     async def begin(place: int, user: User) -> None:
@@ -134,7 +134,7 @@ async def began(hosts: Sequence[Host], names: Iterable[str], *, seen: Sequence[H
 
 
 async def logged_out(users: Sequence[User], hosts: Sequence[Host], tally: Tally, path: str = "/logout") -> None:
-    """End these sessions, each at one of the servers; whoever is not answered has not ended, and is not judged."""
+    """End these sessions, each at one of the servers; a session whose end is not answered is not judged."""
 
     async def end(place: int, user: User) -> None:
         status, _ = await ask(hosts[place % len(hosts)], path, user.cookies)

@@ -31,7 +31,7 @@ BUSY_THREADS: Final = 8
 USERS: Final = 16
 BUSY_USERS: Final = 40
 AT_ONCE: Final = 5
-"""So many groups of servers are stopped beside each other."""
+"""How many groups of servers are played at a time."""
 BUSY_AT_ONCE: Final = 2
 ANSWERS_MIN: Final = 2_000
 REFUSED_MAX: Final = 0.02
@@ -111,7 +111,7 @@ async def play_all(progress: Progress) -> list[Row]:
 
 
 def judge(rows: list[Row]) -> list[Figure]:
-    """Nobody is shown what had ended; whoever goes on is."""
+    """No ended session is shown; each living one is."""
     figures = []
     for row in rows:
         old = row.old()

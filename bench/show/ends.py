@@ -1,6 +1,6 @@
 """`ends`: a session that has ended stays ended, on every strategy and store, whatever fails meanwhile and however long ago it was.
 
-Users log in at real servers, are seen at all of them, and log out at one; somebody kept their cookies, and tries them at every
+Users log in at real servers, are seen at all of them, and log out at one; their old cookies are tried at every
 server, right after and long after: when each server that remembers ends for `tombstone_keep` has forgotten them, and copies of the
 session may still lie somewhere. Meanwhile nothing fails, or a server ends, is stopped, is cut off, has no room; the store is away,
 is out of memory, or is not heard.
@@ -32,7 +32,7 @@ SUMMARY = "After a logout that was answered its cookies open nothing, on no serv
 PROGRAMS = ("redis-server",)
 
 AT_ONCE: Final = 8
-"""So many plays run beside each other: they mostly wait."""
+"""How many plays run at a time: they mostly wait."""
 ALL: Final = (
     "sticky",
     "all-to-all",

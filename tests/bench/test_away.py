@@ -41,7 +41,7 @@ def test_one_answer_is_enough_to_break_the_promise(found: Absence, is_fine: bool
 
 
 def test_a_stop_without_a_logout_shows_nothing() -> None:
-    """Each time that a server was stopped, somebody must have been logged out."""
+    """At each stop, at least one logout must have been answered."""
     found = {1.0: GOOD, 2.0: Absence(Tally(), LIVING)}
     assert not holds(judge([Row("sqlite", "threads", is_busy=False, found=found)]))
 

@@ -1,4 +1,4 @@
-"""What the promises about ended sessions share: whoever kept old cookies, servers of every kind, relays and WebSockets."""
+"""What the promises about ended sessions share: old cookies, servers of every kind, relays and WebSockets."""
 
 from __future__ import annotations
 
