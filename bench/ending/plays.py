@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -84,6 +83,10 @@ class Scale:
         return DEFAULTS_S["tombstone_keep"] / self.factor
 
     @property
+    def idle_s(self) -> float:
+        return DEFAULTS_S["idle_timeout"] / self.factor
+
+    @property
     def grace_s(self) -> float:
         return DEFAULTS_S["rotation_grace"] / self.factor
 
@@ -113,6 +116,7 @@ class Stage:
 
     servers: Group
     store: Store | None
+    idle_s: float
     relay: Relay | None = None
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -121,7 +125,7 @@ class Stage:
         return self.servers.hosts
 
     def tally(self, kind: str) -> Tally:
-        return self.tallies.setdefault(kind, Tally())
+        return self.tallies.setdefault(kind, Tally(idle_s=self.idle_s))
 
 
 @contextlib.asynccontextmanager
@@ -145,7 +149,7 @@ async def staged(
         servers = await stack.enter_async_context(
             group(url, 3 if strategy.is_cluster else 2, kind=kind, settings=scale.settings(strategy), own=own)
         )
-        yield Stage(servers, store, relay)
+        yield Stage(servers, store, scale.idle_s, relay)
 
 
 def names(kind: str, count: int) -> list[str]:
@@ -160,19 +164,26 @@ async def calm(strategy: Strategy, scale: Scale, *, kind: str = "asyncio") -> di
     """No fault: logouts and logins, long requests that write afterwards, writes that race with the logout."""
     async with staged(strategy, scale, kind=kind) as stage:
         hosts, count = stage.hosts, scale.users
-        begin = functools.partial(began, hosts, seen=hosts)
-        tried, unseen, rotated, long, racing, living = [
-            await begin(names(each, count)) for each in ("tried", "unseen", "rotated", "long", "racing", "living")
-        ]
+
+        async def begin(what: str) -> list[User]:
+            return await began(hosts, names(what, count), seen=hosts)
+
+        long = await begin("long")
         async with asyncio.TaskGroup() as tasks, _long_requests(stage, long, tasks):
-            await logged_out([*tried, *unseen], hosts, stage.tally("logout"))
-            await logged_out(rotated, hosts, stage.tally("login"), "/login?user=again")
             await logged_out(long, hosts[::-1], stage.tally("long request"))
-            await in_turn([_race(user, hosts, stage.tally("racing writes")) for user in racing], at_once=4)
+            tried = await begin("tried")
+            await logged_out(tried, hosts, stage.tally("logout"))
             await try_all(tried, hosts, stage.tally("logout"), "at once")
+            rotated = await begin("rotated")
+            await logged_out(rotated, hosts, stage.tally("login"), "/login?user=again")
+            racing = await begin("racing")
+            await in_turn([_race(user, hosts, stage.tally("racing writes")) for user in racing], at_once=4)
             await try_all(racing, hosts, stage.tally("racing writes"), "at once")
             await asyncio.sleep(scale.grace_s + REPLICATED_S)
             await try_all(rotated, hosts, stage.tally("login"), "after the grace")
+            unseen = await begin("unseen")
+            await logged_out(unseen, hosts, stage.tally("logout"))
+            living = await begin("living")
             await asyncio.sleep(scale.forgotten_s)
         await try_all(long, hosts, stage.tally("long request"), "after its last write")
         for users, what in ((unseen, "logout"), (tried, "logout"), (rotated, "login"), (racing, "racing writes")):
@@ -268,7 +279,7 @@ async def parted(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
         async with group(
             f"{strategy.scheme}://", 3, settings=settings, namespaces=spaces.names, addresses=spaces.addresses
         ) as servers:
-            stage = Stage(servers, None)
+            stage = Stage(servers, None, scale.idle_s)
             small = await began(stage.hosts, names("small", scale.users), seen=stage.hosts)
             large = await began(stage.hosts, names("large", scale.users), seen=stage.hosts)
             spaces.cut([(0, 1), (1, 0), (0, 2), (2, 0)])
@@ -373,6 +384,8 @@ async def _looked_at(users: Sequence[User], host: Host, seconds: float) -> None:
     """The old cookies stay in use where the end cannot be known yet: that is allowed, and keeps the copies alive."""
     for _ in range(2):
         await asyncio.sleep(seconds / 2)
+        for user in users:
+            user.used_s = time.monotonic()
         await in_turn([ask(host, "/look", dict(user.old)) for user in users])
 
 

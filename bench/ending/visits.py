@@ -7,6 +7,7 @@ or by what was in it. A 503 is no showing; it is counted apart, as is a connecti
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,11 +47,16 @@ class Tally:
     """Sessions that were shown at least once."""
     wrongs: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    idle_s: float = math.inf
+    """How long a session lasts that is not used."""
+    overdue: int = 0
+    """Answers to requests that came so late that the session had run out of time anyway: they show nothing."""
 
     def note(self, user: User, status: int, told: Any, about: str) -> None:
         """One answer to cookies of a session that has ended."""
         self.asked += 1
         self.statuses[status] += 1
+        self.overdue += time.monotonic() - user.used_s > self.idle_s
         if status == 503:
             self.refused += 1
         elif status != 200 or not isinstance(told, dict):
@@ -71,6 +77,7 @@ class Tally:
         self.users_opened |= other.users_opened
         self.wrongs = (self.wrongs + other.wrongs)[:WRONGS_TOLD]
         self.statuses += other.statuses
+        self.overdue += other.overdue
 
 
 @dataclass
@@ -83,6 +90,8 @@ class User:
     old: Cookies = field(default_factory=dict)
     """As they were before the end, as a thief would have kept them."""
     key: str = ""
+    used_s: float = math.inf
+    """When a request that uses the session was last sent before its end, as far as it matters."""
     ended_s: float = 0.0
     """When the answer to the end had been received; 0 while the session lives."""
 
@@ -124,6 +133,7 @@ async def began(hosts: Sequence[Host], names: Iterable[str], *, seen: Sequence[H
             )
         user.key = told["key"]
         for host in seen:
+            user.used_s = time.monotonic()
             status, told = await ask(host, "/look", user.cookies)
             if status != 200 or told["key"] != user.key:
                 raise CannotShow(f"{host.name} did not show a living session: {status} {told}; {host.last_words()}")

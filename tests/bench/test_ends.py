@@ -29,13 +29,14 @@ def holds(figures: list[Figure]) -> bool:
         ({"logout": replace(GOOD, refused=12), LIVING: SHOWN}, True),
         ({"logout": replace(GOOD, opened=1, users_opened={"ann"}), LIVING: SHOWN}, False),
         ({"logout": replace(GOOD, failed=1), LIVING: SHOWN}, False),
+        ({"logout": replace(GOOD, overdue=1), LIVING: SHOWN}, False),
         ({"logout": replace(GOOD, ended=0), LIVING: SHOWN}, False),
         ({"logout": GOOD, LIVING: replace(SHOWN, failed=1)}, False),
         ({"logout": GOOD}, False),
     ],
 )
 def test_one_answer_is_enough_to_break_the_promise(tallies: dict[str, Tally], is_fine: bool) -> None:  # noqa: FBT001
-    """An ended session that is shown, an answer that is none, no logout at all, a session that should go on and does not."""
+    """An ended session that is shown, an answer that is none or comes too late, no logout at all, a session that should go on and does not."""
     good = Row("no fault", "sticky", {"logout": GOOD})
     assert holds(judge([good, Row("no fault", "sqlite", tallies)])) is is_fine
 
@@ -108,4 +109,4 @@ def test_the_promise_holds_for_a_few_sessions(monkeypatch: pytest.MonkeyPatch, s
     shown = ends.run(said.append)
     assert shown.holds, ([figure for figure in shown.figures if figure.holds is False], shown.notes)
     assert len(said) == 4
-    assert sum(figure.holds is not None for figure in shown.figures) == 2 * 4 + 2 + 4
+    assert sum(figure.holds is not None for figure in shown.figures) == 2 * 4 + 2 + 5
