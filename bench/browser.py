@@ -47,6 +47,11 @@ class Browser:
             self.close()
             return 0, None
 
+    async def connect(self) -> None:
+        """Open the connection now: the next request finds it open, and the server knows of it."""
+        self._link = await asyncio.open_connection(HOST, self.port)
+        self._idle_since_s = time.monotonic()
+
     def close(self) -> None:
         if self._link is not None:
             self._link[1].transport.abort()

@@ -55,9 +55,8 @@ _LIVING: list[Any] = []
 """What nobody else would keep from being collected."""
 
 
-def main() -> int:
-    """Play all hazards once."""
-    name, redis_port = sys.argv[1], int(sys.argv[2])
+def site_of(name: str, redis_port: int) -> Site:
+    """The peer of this name, as hazards are played on it."""
     kind, module_name, store = PEERS[name]
     module = importlib.import_module(f"bench.races.{module_name}")
     app = module.build(store, redis_port)
@@ -68,8 +67,12 @@ def main() -> int:
         server = AsgiServer(app, loop)
     else:
         server = WsgiServer(app)
-    records = module.records if store == "db" else lambda: records_in(redis_port)
-    print(json.dumps(play_all(Site([server], records))), flush=True)
+    return Site([server], module.records if store == "db" else lambda: records_in(redis_port))
+
+
+def main() -> int:
+    """Play all hazards once."""
+    print(json.dumps(play_all(site_of(sys.argv[1], int(sys.argv[2])))), flush=True)
     return 0
 
 
