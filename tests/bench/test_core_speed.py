@@ -25,7 +25,8 @@ def test_changes_arrive_and_are_answered() -> None:
 
 def test_reads_ask_nobody() -> None:
     """A holder's own copy answers."""
-    assert core_speed.reads(Pair().holder, 200) > 0
+    pair = Pair()
+    assert core_speed.reads(pair.holder, pair.now_ms, 200) > 0
 
 
 @pytest.mark.parametrize(

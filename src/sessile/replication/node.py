@@ -131,7 +131,7 @@ class Node:
 
     def has_stopped(self, now_ms: int) -> bool:
         """Whether this node has not beaten for longer than its lease; any thread may ask."""
-        return self._pulse.has_stopped(now_ms)
+        return now_ms >= self._pulse.ends_ms
 
     @property
     def end_timeout_ms(self) -> int:
@@ -182,11 +182,9 @@ class Node:
         """What is to be done about what happened."""
         context = self._context
         context.now_ms = now_ms = max(now_ms, context.now_ms)
-        if self._pulse.has_stopped(now_ms):  # before anything else: a beat would hide it, an answer would be too sure
+        if now_ms >= self._pulse.ends_ms:  # before anything else: a beat would hide it, an answer would be too sure
             self._was_away()
         match event:
-            case Woken():
-                self._read_ms, self._woken_ms = self._woken_ms, now_ms
             case FramesReceived():
                 self._receive(event)
             case ChangePushed():
@@ -211,6 +209,8 @@ class Node:
                 self._membership.find(event.addresses, now_ms)
             case StopAsked():
                 self._stop(event.ticket)
+            case Woken():
+                self._read_ms, self._woken_ms = self._woken_ms, now_ms
         context.ring()
         self._look_around()
         self._settle_in()

@@ -35,14 +35,16 @@ __all__ = ["Pulse"]
 class Pulse:
     """The lease of one node. Other threads read `sure_until_ms`; whoever runs the node writes."""
 
-    __slots__ = ("_is_trusted", "_lease_ms", "beaten_ms", "sure_until_ms")
+    __slots__ = ("_is_trusted", "_lease_ms", "beaten_ms", "ends_ms", "sure_until_ms")
 
     def __init__(self, timings: Timings, now_ms: int) -> None:
         self._lease_ms = timings.lease_ms
         self._is_trusted = True
         self.beaten_ms = now_ms
         """When this node last beat."""
-        self.sure_until_ms = now_ms + self._lease_ms
+        self.ends_ms = now_ms + self._lease_ms
+        """From this time on others may have answered logouts without this node."""
+        self.sure_until_ms = self.ends_ms
         """Before this time copies may be served without asking; 0 while this node may have missed ends."""
 
     @property
@@ -50,15 +52,12 @@ class Pulse:
         """Whether this node knows of every end that it was away for."""
         return self._is_trusted
 
-    def has_stopped(self, now_ms: int) -> bool:
-        """Whether others may have answered logouts without this node."""
-        return now_ms >= self.beaten_ms + self._lease_ms
-
     def beat(self, now_ms: int) -> None:
         """A beat to every peer is about to leave."""
         self.beaten_ms = now_ms
+        self.ends_ms = now_ms + self._lease_ms
         if self._is_trusted:
-            self.sure_until_ms = now_ms + self._lease_ms
+            self.sure_until_ms = self.ends_ms
 
     def distrust(self) -> None:
         """This node was away, or has left: it is certain of nothing."""
@@ -68,4 +67,4 @@ class Pulse:
     def trust(self) -> None:
         """It has been told what ended."""
         self._is_trusted = True
-        self.sure_until_ms = self.beaten_ms + self._lease_ms
+        self.sure_until_ms = self.ends_ms
