@@ -365,7 +365,9 @@ class Settings:
     beat: float = field(
         default=0.25,
         metadata=_about(
-            kinds.duration("10ms", "1m"), "How often a server with nothing to say to another is heard.", CLUSTERS
+            kinds.duration("10ms", "1m"),
+            "How often each server is heard by every other one; more often where `suspect_after` leaves little room.",
+            CLUSTERS,
         ),
     )
     suspect_after: float = field(

@@ -89,7 +89,7 @@ class Members(Struct, array_like=True, frozen=True, tag=2):
 
 
 class Beat(Struct, array_like=True, frozen=True, tag=3):
-    """Here I am. Sent when nothing else was for a while."""
+    """Here I am. Sent at every beat, whatever else was: the sender's lease counts from it."""
 
     view: int
     """A number that changes with the sender's placement, for the curious."""
