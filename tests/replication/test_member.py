@@ -75,12 +75,30 @@ def test_there_is_nothing_to_forgive() -> None:
         {"dead_after_ms": 600_000},
         {"return_ms": 0},
         {"return_ms": 1_001},
+        {"suspect_after_ms": 4, "beat_ms": 1},
     ],
 )
 def test_timings_are_in_order(wrong: dict[str, int]) -> None:
     """A beat comes before suspicion, suspicion before death, and death before forgetting: checked at construction."""
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         Timings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("beat_ms", "suspect_after_ms", "lease_ms", "beat_every_ms"),
+    [
+        (250, 500, 450, 250),
+        (400, 500, 450, 250),
+        (10, 500, 450, 10),
+        (10, 11, 9, 5),
+        (1, 5, 3, 1),
+        (490, 5_000, 4_500, 490),
+    ],
+)
+def test_beats_leave_room_in_the_lease(beat_ms: int, suspect_after_ms: int, lease_ms: int, beat_every_ms: int) -> None:
+    """A lease is shorter than others wait, and a beat comes early enough in it that a loop may be late."""
+    timings = Timings(beat_ms=beat_ms, suspect_after_ms=suspect_after_ms, dead_after_ms=10_000)
+    assert (timings.lease_ms, timings.beat_every_ms) == (lease_ms, beat_every_ms)
 
 
 def test_a_member_shows_itself() -> None:

@@ -449,3 +449,18 @@ def test_who_remembers_an_end_tells_a_newcomer_that_asks() -> None:
     cluster.run(100)
     answer = cluster.asked("d", key).record
     assert answer is not None and answer.state == ENDED
+
+
+def test_a_link_that_was_not_asked_over_makes_no_difference() -> None:
+    """The question goes on to wait for whom it asked."""
+    cluster, key, backup, proxy = with_session(hedge_ms=200)
+    cluster.cut(proxy, "a")
+    ticket = cluster.pull(proxy, key)
+    (question,) = cluster.servers[proxy].node._pulls._questions.values()
+    asked = list(question.asked)
+    cluster.close(proxy, backup)
+    assert question.asked[: len(asked)] == asked
+    cluster.heal()
+    cluster.run(50)
+    answer = cluster.answer(proxy, ticket)
+    assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}

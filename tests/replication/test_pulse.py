@@ -141,6 +141,7 @@ def test_a_silent_member_is_waited_for_until_its_lease_is_over_however_short_ack
     cluster.servers["b"].is_stopped = True
     ticket = cluster.end("a", key)
     node = cluster.servers["b"].node
+    assert node.end_timeout_ms == 1_000
     while cluster.answer("a", ticket) is None:
         cluster.run(1)
     assert cluster.answer("a", ticket) is Acknowledged.YES

@@ -538,3 +538,14 @@ def test_a_change_that_is_sent_late_is_told_under_its_own_tag() -> None:
         mine, theirs = cluster.held("a", each), cluster.held("c", each)
         assert mine is not None and theirs is not None
         assert theirs.version == mine.version
+
+
+def test_a_session_that_is_gone_when_another_one_is_to_be_sent_it_is_sent_to_nobody() -> None:
+    """The holder takes long, and the session has left the table meanwhile."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    cluster.servers[cluster.servers["a"].node.placement.others(key)[0]].is_stopped = True
+    cluster.create("a", key, x=1)
+    cluster.servers["a"].table.drop(key)
+    cluster.run(100)
+    assert cluster.servers["a"].node.counts["second_targets"] == 0

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sessile.backend import PullStatus
+from sessile.ends import Ends
 from sessile.errors import WireError
-from sessile.record import ENDED
+from sessile.record import ENDED, Record
 from sessile.replication.events import Woken
 from sessile.replication.messages import TombstonesAsked, TombstonesTold, Whole
 from tests.replication.cluster import Cluster
@@ -209,3 +210,23 @@ def test_what_a_second_absence_asks_reaches_back_to_the_first() -> None:
     cluster.run(5)
     ago_ms = [message.ago_ms for message in cluster.messages(TombstonesAsked, "b", "a")]
     assert len(ago_ms) == 2 and 600 <= ago_ms[0] < 900 and 1_300 <= ago_ms[1] < 1_600
+
+
+def test_what_ended_lately_is_told_also_where_its_tombstone_has_gone() -> None:
+    """Too many ended at once, or the server started over: the end that it remembers is told, and nothing else."""
+    cluster = Cluster("ab", strategy="all-to-all")
+    keys = [cluster.first_key("a", start=100 * number) for number in range(3)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(20)
+    for key in keys:
+        cluster.end("a", key)
+    cluster.run(20_000)
+    table = cluster.servers["a"].table
+    table.drop(keys[0])
+    table.drop(keys[1])
+    table.ends = Ends(bytes_max=10_000)
+    table.note_ended(keys[0], cluster.now_ms + 1_000_000)
+    told = list(cluster.servers["a"].node._tombstones._learned_since(0))
+    assert sorted(key for key, _ in told) == sorted([keys[0], keys[2]])
+    assert all(Record.unpack(data).state == ENDED for _, data in told)

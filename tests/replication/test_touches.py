@@ -9,6 +9,7 @@ import pytest
 from sessile.backend import Acknowledged
 from sessile.replication.events import SessionTouched
 from sessile.replication.messages import Offered, Touched
+from sessile.replication.peer import Peer
 from tests.replication.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -127,3 +128,14 @@ def test_a_member_that_becomes_a_holder_hears_of_uses_that_it_was_not_told_of() 
     cluster.kill(other)
     cluster.run(1_000)
     assert unused_ms(cluster, third, key) <= cluster.now_ms - used_ms + 10
+
+
+def test_a_pass_over_another_link_has_told_nothing() -> None:
+    """The link was lost and another one came while the pass went over the copies."""
+    cluster, _ = shared("ab")
+    touches = cluster.servers["a"].node._touches
+    before_ms = touches.since_ms("b")
+    touches.told(Peer("b", 99, 0), cluster.now_ms)
+    assert touches.since_ms("b") == before_ms
+    touches.told(cluster.servers["a"].node.peers["b"], cluster.now_ms)
+    assert touches.since_ms("b") > before_ms

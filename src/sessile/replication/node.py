@@ -30,7 +30,6 @@ from sessile.replication.events import (
     PullAsked,
     SessionTouched,
     StopAsked,
-    Woken,
 )
 from sessile.replication.intake import DENIALS, Intake
 from sessile.replication.links import Links
@@ -209,7 +208,7 @@ class Node:
                 self._membership.find(event.addresses, now_ms)
             case StopAsked():
                 self._stop(event.ticket)
-            case Woken():
+            case _:  # Woken
                 self._read_ms, self._woken_ms = self._woken_ms, now_ms
         context.ring()
         self._look_around()

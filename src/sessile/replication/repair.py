@@ -207,11 +207,8 @@ class Repair:
         self._context.alarm(WALK_PAUSE_MS, self._walk)
 
     def _tell_touches(self, going: _Pass) -> None:
-        for name, items in going.touched.items():
-            peer = self._context.peers.get(name)
-            if peer is not None:
-                self._touches.tell(peer, items)
-        going.touched = {}
+        for peer in going.peers:  # what goes over a link that was lost meanwhile goes nowhere
+            self._touches.tell(peer, going.touched.pop(peer.name, []))
 
     def _visit(self, going: _Pass, key: SessionKey) -> None:
         context = self._context

@@ -109,13 +109,13 @@ class Tombstones:
         return self._learned_since(since_ms)
 
     def _learned_since(self, since_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
-        table = self._context.replica.table
+        context = self._context
         for learned_ms, key in reversed(self._recent):
             if learned_ms < since_ms:
                 return
-            packed = table.get(key)
-            if packed is not None and table.state(key) != LIVE:
-                yield key, packed
+            record = context.replica.get(key) or context.replica.table.remembered(key, context.now_ms)
+            if record is not None and record.state != LIVE:  # or it has started over since
+                yield key, record.pack()
 
     def take_told(self, peer: Peer, message: TombstonesTold) -> None:
         """Take over what ended."""
@@ -130,8 +130,8 @@ class Tombstones:
             if record.state == LIVE:
                 raise WireError(f"{peer.name} tells of an end that is none")
             merged = context.replica.merge(key, record, context.now_ms)
-            if merged is not None:
-                self._changed(key, merged)
+            assert merged is not None, "an end always finds room"
+            self._changed(key, merged)
         if message.is_last:
             self.told.add(peer.name)
         if message.is_last and message.number == self._absences:
