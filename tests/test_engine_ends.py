@@ -69,20 +69,3 @@ def test_a_copy_that_comes_after_the_end_is_not_believed() -> None:
     scene = ended_long_ago()
     merged = scene.engine._merge_in(scene.key, scene.backend.records[scene.key])
     assert merged.state == ENDED and scene.engine.table.has_ended(scene.key)
-
-
-def test_a_request_that_outlasts_a_start_anew_writes_nothing() -> None:
-    """This server dropped its table, since it may have missed ends: what its open requests hold is as old."""
-    _, engine = make_pair(FakeBackend(is_holder=lambda _: False))
-    browser = settled(engine, a=1)
-    early, late = browser.open(), browser.open()
-    for session in (early, late):
-        assert session["a"] == 1
-    engine.table.drop(browser.key)
-    early["b"] = 2
-    browser.finish(early)
-    engine.table.drop(browser.key)
-    engine.draw_writer()
-    late["c"] = 3
-    with pytest.raises(SessionEnded):
-        engine.commit(late)

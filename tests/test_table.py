@@ -332,6 +332,30 @@ def test_a_tombstone_that_somebody_has_still_to_learn_of_stays() -> None:
     assert table.state(key(1)) is None and table.has_ended(key(1))
 
 
+def test_tombstones_stay_beyond_their_time_while_somebody_is_out_of_reach() -> None:
+    """Until the session's own deadline at the latest, and as long as there is room."""
+    table, is_apart = make(), True
+    table.keeps_tombstones = lambda: is_apart
+    for number in (1, 2):
+        table.put(key(number), live().end(ENDED, 0))
+    sweep_out(table, KEEP_MS + SLOT_MS)
+    assert table.tombstones == 2
+    table._bytes_max = 0
+    table._bound_tombstones()
+    assert table.tombstones == 0 and table.has_ended(key(1))
+    table._bytes_max = 10**6
+    table.put(key(3), live().end(ENDED, 0))
+    sweep_out(table, 2 * KEEP_MS)
+    assert table.state(key(3)) == ENDED
+    is_apart = False
+    sweep_out(table, 4 * KEEP_MS)
+    assert table.state(key(3)) is None and table.has_ended(key(3))
+    is_apart = True
+    table.put(key(4), live().end(ENDED, 0))
+    sweep_out(table, ABSOLUTE_MS + KEEP_MS)
+    assert table.state(key(4)) is None
+
+
 def test_an_end_outlives_every_copy() -> None:
     """Long after its tombstone has gone, no copy is let in until the session's own deadline; then the end goes too."""
     table = make()

@@ -108,8 +108,6 @@ class Engine:
         self.is_draining = False
         """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
         self._writer = 0
-        self._generation = 0
-        """How often this server started over with an empty table."""
         self._lost: set[SessionKey] = set()
         """Sessions that may come back without some of what was written to them under the present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
@@ -158,7 +156,6 @@ class Engine:
         with self.lock:
             found = self.table.find(key)
             is_over = found is None and key in self.table.ends
-        visit.generation = self._generation
         if is_over:
             return
         visit.pulled = held = None if found is None else found[1]
@@ -261,7 +258,6 @@ class Engine:
     def draw_writer(self) -> None:
         """Write under a new tag: this server starts over, and what it wrote under the present one may come back."""
         self._renew_writer()
-        self._generation += 1
         self._given.clear()
 
     def sweep(self) -> bool:
@@ -412,7 +408,7 @@ class Engine:
         if packed is None:
             if self.backend is None or opened.expires_ms() <= now_ms:
                 raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
-            if key in self.table.ends or visit.generation != self._generation:
+            if key in self.table.ends:
                 raise SessionEnded("the session was ended while it was in use: what was changed was not stored")
             if visit.given is None:
                 self._renew_writer()  # the copy that left may have a later write of ours: no stamp is given twice

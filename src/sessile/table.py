@@ -90,6 +90,9 @@ class Table:
         """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
         self.may_forget: Callable[[SessionKey], bool] | None = None
         """Where this is set, a tombstone stays in full until it may be forgotten: somebody has still to learn of the end."""
+        self.keeps_tombstones: Callable[[], bool] | None = None
+        """Asked at each sweep: whether tombstones stay beyond their time, as long as there is room for them."""
+        self._is_keeping = False
         self.ends = Ends(bytes_max=round(bytes_max * ENDS_SHARE))
         """Sessions that ended and have no tombstone any more."""
         self._sessions_max = sessions_max
@@ -283,6 +286,7 @@ class Table:
         """
         self._collect_due(now_ms)
         self.ends.sweep(now_ms)
+        self._is_keeping = self.keeps_tombstones is not None and self.keeps_tombstones()
         for _ in range(min(at_most, len(self._due))):
             self._settle(self._due.pop(), now_ms)
         return bool(self._due)
@@ -339,6 +343,12 @@ class Table:
             else:
                 self._ended.move_to_end(oldest)
 
+    def _must_keep(self, key: SessionKey, record: Record, now_ms: int) -> bool:
+        """Whether a tombstone whose time is over stays all the same."""
+        if self.may_forget is not None and not self.may_forget(key):
+            return True
+        return self._is_keeping and record.deadline_ms > now_ms
+
     def _candidate(self) -> SessionKey | None:
         """The next one to be looked at, each in its turn; None if there is none."""
         while self._records:
@@ -393,7 +403,7 @@ class Table:
             self._schedule(key, due_ms)
         elif record.state == ROTATED:
             self.put(key, record.end(ENDED, now_ms))
-        elif record.state == ENDED and self.may_forget is not None and not self.may_forget(key):
+        elif record.state == ENDED and self._must_keep(key, record, now_ms):
             self._schedule(key, now_ms + self._tombstone_keep_ms)
         else:
             if record.state == LIVE:

@@ -51,8 +51,6 @@ class Visit:
     """Why the session cannot be told, where that is so."""
     packed: bytes | None = None
     """The table's bytes that the session was opened from."""
-    generation: int = 0
-    """How often this server had started over when other holders were asked."""
     given: Given | None = None
     """What this process wrote to the session since others were asked; the table need not hold it any more."""
     has_ended: bool = False

@@ -102,8 +102,9 @@ class Cluster:
     # -- servers -----------------------------------------------------------------------------------------------------
 
     def start(self, name: str, *, incarnation: int = 1) -> Server:
-        table = Table(sessions_max=10_000, bytes_max=2**30, rotation_grace_ms=10_000, tombstone_keep_ms=600_000)
         config = NodeConfig(name=name, host=f"host-{name}", incarnation=incarnation, **self.config)
+        keep_ms = config.tombstone_keep_ms
+        table = Table(sessions_max=10_000, bytes_max=2**30, rotation_grace_ms=10_000, tombstone_keep_ms=keep_ms)
         node = Node(config, table, rng=Random(name), now_ms=self.now_ms)
         writer = sum(name.encode()) * 1_000 + incarnation
         server = self.servers[name] = Server(name, node, table, writer)

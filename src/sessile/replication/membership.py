@@ -301,6 +301,12 @@ class Membership:
             self._dials.is_refused(address) for address in self._strangers()
         )
 
+    def is_whole(self) -> bool:
+        """Whether nobody is out of reach that may come back: every member is linked or has left, and every address is known."""
+        return all(
+            member.link is not None or member.standing is Standing.LEFT for member in self._members.values()
+        ) and not any(self._strangers())
+
     def has_quorum(self) -> bool:
         """Whether this node reaches at least half of all that are not gone for certain, itself included.
 

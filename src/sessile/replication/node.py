@@ -87,6 +87,9 @@ class Node:
         self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
         self._pushes = Pushes(context, self._drop)
         table.may_forget = self._may_forget
+        table.keeps_tombstones = lambda: (
+            not self._membership.is_whole()
+        )  # who comes back has still to learn of the ends
         self._touches = Touches(context)
         self._repair = Repair(
             context,
@@ -103,6 +106,7 @@ class Node:
         """When this node was woken last. By then, all that arrived before the time it was woken before has been handled."""
         self._stopping: int | None = None
         self._born_ms = now_ms
+        """When this node began, or started over."""
         self._has_left = False
         """Whether it has said goodbye to somebody."""
         self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
@@ -126,7 +130,7 @@ class Node:
     @property
     def is_trusting(self) -> bool:
         """Whether copies that are held here may be believed where nobody else can be asked."""
-        return self._pulse.is_trusted
+        return self._pulse.is_trusted and self._context.is_settled_in
 
     def has_stopped(self, now_ms: int) -> bool:
         """Whether this node has not beaten for longer than its lease; any thread may ask."""
@@ -281,10 +285,16 @@ class Node:
         self._pushes.restarted(name)
 
     def start_over(self, side: tuple[str, ...]) -> None:
-        """Drop everything and greet everybody anew, as after a restart: what these hold is what counts."""
+        """Drop every live session and greet everybody anew, as after a restart: what these hold is what counts.
+
+        What ended here has ended all the same: the others are told when they greet.
+        """
         context = self._context
         context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
+        context.is_settled_in = False  # what a request that is still open writes now may have ended on the other side
+        self._born_ms = context.now_ms
+        self._tombstones.told.clear()
         self._pulls.clear()
         context.do(DrawWriter())
         self._links.is_fresh = True

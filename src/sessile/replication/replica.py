@@ -98,18 +98,18 @@ class Replica:
         if held is not None and held.state == LIVE and touched_ms > held.touched_ms:
             self.table.put(key, held.touch(touched_ms), is_touch=True)
 
-    def tombstones(self, now_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
-        """The ended sessions that are still to be remembered."""
+    def tombstones(self) -> Iterator[tuple[SessionKey, bytes]]:
+        """The tombstones that are held, those among them that are kept beyond their time for members out of reach."""
         for key in self.table.ended():
             packed = self.table.get(key)
             assert packed is not None, "nobody works on the table meanwhile"
-            if not self.table.is_over(Record.unpack(packed), now_ms):
-                yield key, packed
+            yield key, packed
 
     def clear(self) -> None:
-        """Hold nothing."""
+        """Hold no live session. Tombstones stay: that a session has ended is true whatever else may have been missed."""
         for key in self.table:
-            self.table.drop(key)
+            if self.table.state(key) == LIVE:
+                self.table.drop(key)
 
 
 def digest_of(key: SessionKey, record: Record) -> int:

@@ -105,7 +105,7 @@ class Tombstones:
         overlap_ms = max(OVERLAP_MS, 2 * context.config.ack_timeout_ms)
         since_ms = context.now_ms - ago_ms - overlap_ms
         if ago_ms < 0 or since_ms < self._recent_since_ms:
-            return context.replica.tombstones(context.now_ms)
+            return context.replica.tombstones()
         return self._learned_since(since_ms)
 
     def _learned_since(self, since_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
