@@ -153,6 +153,6 @@ def test_the_lock_is_fresh_after_a_fork() -> None:
     """A thread of the parent may have held it."""
     bench = Bench(secret=None)
     with bench.credentials._lock:
-        bench.credentials.after_fork()
+        bench.credentials._after_fork()
         bench.credentials.draw_secret(None, is_alone=True)
     assert bench.draws == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessile import forks
 from sessile.engine import Engine
 from sessile.errors import SessionEnded
 from sessile.record import Record
@@ -281,14 +283,14 @@ def test_one_of_many_logouts_and_writes_is_the_last() -> None:
 # -- fork --------------------------------------------------------------------------------------------------------------
 
 
-def in_a_child(work: Callable[[], bytes]) -> bytes:
+def in_a_child(work: Callable[[], bytes], fork: Callable[[], int] = os.fork) -> bytes:
     """What `work` returns in a forked process; nothing, of one that is stuck."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
         )  # Python 3.12 warns of a fork beside threads: that is the test
-        pid = os.fork()
+        pid = fork()
     if pid == 0:
         try:
             os.write(writing, work())
@@ -330,8 +332,9 @@ def test_a_child_goes_on_with_the_sessions_of_its_parent() -> None:
     assert browser.look() == {"n": 1}
 
 
-def test_a_child_has_a_lock_of_its_own() -> None:
-    """A fork while another thread holds the lock does not leave the child waiting for ever."""
+def test_a_child_has_a_lock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork by the very thread that holds the lock waits in vain, and does not leave the child waiting for ever."""
+    monkeypatch.setattr(forks, "HOLD_S", 0.01)
     browser = settled(Engine(secret=SECRET), n=1)
     engine = browser.engine
 
@@ -344,17 +347,63 @@ def test_a_child_has_a_lock_of_its_own() -> None:
         assert in_a_child(work) == b"done"
 
 
+def test_a_table_is_copied_between_two_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork waits for the thread that is changing the table, and that thread goes on afterwards."""
+    monkeypatch.setattr(forks, "HOLD_S", DEADLINE_S)
+    engine = Engine(secret=SECRET)
+    is_changing, may_go_on = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    def change() -> None:
+        with engine.lock:
+            is_changing.set()
+            may_go_on.wait(DEADLINE_S)
+            steps.append("changed")
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    is_changing.wait(DEADLINE_S)
+    threading.Timer(0.05, may_go_on.set).start()
+    assert in_a_child(lambda: repr(steps).encode()) == b"['changed']"
+    changing.join()
+    assert not engine.lock.locked()
+
+
+def test_a_child_is_not_about_to_stop() -> None:
+    """Its parent is: that is no news of the child, which serves for as long as it wants."""
+    engine = Engine(secret=SECRET)
+    engine.is_draining = True
+    assert in_a_child(lambda: b"%d" % engine.is_draining) == b"0"
+    assert engine.is_draining
+
+
+def test_a_fork_that_bypasses_python_is_noticed() -> None:
+    """As uWSGI's do: the child still writes under its own tag, whatever it inherited."""
+    engine = Engine(secret=SECRET)
+    before = engine.writer
+
+    def work() -> bytes:
+        with FakeBrowser(engine).request() as session:
+            session["n"] = 1
+        return b"%d" % (engine.writer != before)
+
+    assert in_a_child(work, fork=ctypes.PyDLL(None).fork) == b"1"
+    assert engine.writer == before
+
+
 def has_a_sweeper(engine: Engine) -> bool:
     """Whether the engine's own thread runs; other engines that are still in memory have theirs."""
     return engine._sweeper is not None and engine._sweeper._thread.is_alive()
 
 
 def test_a_child_sweeps() -> None:
-    """The thread of the parent is not in the child: where there are sessions, another one is started."""
+    """The thread of the parent is not in the child: where there are sessions, its first request starts another one."""
     engine = Engine(secret=SECRET)
     settled(engine, n=1)
 
     def work() -> bytes:
+        assert not has_a_sweeper(engine), "a child that serves nobody has no thread"
+        engine.open((), is_https=False)
         engine.clock_ms = lambda: 10**15
         deadline = time.monotonic() + DEADLINE_S
         while len(engine.table) and time.monotonic() < deadline:

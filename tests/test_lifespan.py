@@ -14,6 +14,7 @@ from sessile.errors import SettingsError
 from sessile.lifespan import drain_on_sigterm
 from tests.asgi_client import answer
 from tests.fakes import FakeBackend, make_engine
+from tests.forked import in_a_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,3 +188,23 @@ def test_while_it_drains_every_answer_closes_its_connection() -> None:
         asyncio.run(SessionMiddleware(app, engine=engine)(dict(scope), None, send))  # type: ignore[arg-type]
     heads = [message["headers"] for message in sent if message["type"] == "http.response.start"]
     assert heads == [[(b"x", b"y")], [(b"x", b"y"), (b"connection", b"close")]]
+
+
+def test_sigterm_ends_a_forked_child_as_its_server_would_have_it(stops: list[float]) -> None:
+    """The child has the handler, and no loop that would ever call the server's own."""
+
+    async def run() -> str:
+        engine = with_grace(60.0)
+        drain_on_sigterm(engine)
+
+        def work() -> tuple[bool, bool]:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except RuntimeError:  # the server's own, as this test has it, looks for a loop
+                return True, engine.is_draining
+            return False, engine.is_draining
+
+        return in_a_child(work)
+
+    assert asyncio.run(run()) == "(True, False)"
+    assert not stops

@@ -11,9 +11,10 @@ import pytest
 
 from sessile.errors import SettingsError
 from sessile.service import Service, running_loop
+from tests.forked import bypassing_python, in_a_child
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
 class Counted(Service):
@@ -152,3 +153,21 @@ def test_the_running_loop_is_that_of_this_thread() -> None:
 
     assert running_loop() is None
     assert asyncio.run(run())
+
+
+@pytest.mark.parametrize("fork", [os.fork, bypassing_python], ids=["by Python", "in C"])
+def test_a_child_that_has_used_nothing_ends_without_a_word_to_its_parents_loop(fork: Callable[[], int]) -> None:
+    """What is called when a program ends finds nothing to stop there; and so is anything else that is asked."""
+    service = Counted()
+    service.start_in_thread()
+    assert in_a_child(service.stop_in_thread, fork) == "None"
+    assert in_a_child(lambda: (service.is_running, asyncio.run(asked(service))), fork) == "(False, None)"
+
+    def starts() -> list[str]:
+        service.start_in_thread()
+        return service.steps
+
+    assert in_a_child(starts, fork) == "['began', 'forgotten', 'began']"
+    assert service.is_running
+    service.stop_in_thread()
+    assert service.steps == ["began", "ended"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.cookies import CookiePolicy, Presented
 from sessile.errors import SettingsError
+from sessile.forks import call_after_fork
 from sessile.record import ENDED, LIVE, ROTATED, Stamp
 from sessile.token import ID_BYTES, Identity, Keyring, Visitor, key_of
 
@@ -72,6 +73,7 @@ class Credentials:
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self.keyring = self._keyring_of(settings.secrets) if settings.secrets else None
+        call_after_fork(self._after_fork)
 
     def draw_secret(self, server: str | None, *, is_alone: bool) -> None:
         """Do without a secret: one server that only this machine reaches may draw one; any other must be given one.
@@ -150,7 +152,7 @@ class Credentials:
         if any(stamp.writer != writer for stamp in visitor.seen):
             self.warn_once("unknown-here", _UNKNOWN_HERE)
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """A thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 

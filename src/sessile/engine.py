@@ -34,7 +34,7 @@ from sessile.errors import (
     SessionUnavailable,
     SettingsError,
 )
-from sessile.forks import call_after_fork
+from sessile.forks import call_after_fork, notice_fork, taken
 from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
 from sessile.session import Limits, Opened, Session
 from sessile.settings import Settings
@@ -117,8 +117,10 @@ class Engine:
         self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
+        self._is_unswept = False
+        """Whether this process was forked with sessions that its first request is to have swept."""
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
-        call_after_fork(self._after_fork)
+        call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
 
@@ -133,6 +135,10 @@ class Engine:
         Raises:
             SettingsError: no secret is set, and the server is reachable from outside this machine.
         """
+        notice_fork()
+        if self._is_unswept:
+            self._is_unswept = False
+            self._start_sweeper()
         if self._credentials.keyring is None:
             host = server if server is None or isinstance(server, str) else server[0]
             self._credentials.draw_secret(host, is_alone=self.backend is None)
@@ -555,12 +561,15 @@ class Engine:
         """A new id; with other servers, one of which this server is the first holder."""
         return self._credentials.draw_identity(None if self.backend is None else self.backend.is_first_holder)
 
+    def _before_fork(self) -> Callable[[], None] | None:
+        """The table is copied between two changes. It is held for microseconds, unless this thread is in one."""
+        return taken(self.lock)
+
     def _after_fork(self) -> None:
-        """What must not be shared with the parent process: its tag, its thread, and a lock it may have held."""
-        self.lock = threading.Lock()
+        """What must not be shared with the parent process: its tag, its thread, its lock, and that it is about to stop."""
+        self.lock, self._sweeper = threading.Lock(), None
         self._renew_writer()
-        self._credentials.after_fork()
-        self._sweeper = Sweeper(self) if len(self.table) and self._sweeps else None
+        self.is_draining, self._is_unswept = False, bool(len(self.table))
 
 
 _NOTHING: Final = Opened()

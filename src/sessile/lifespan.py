@@ -9,6 +9,7 @@ ASGI lifespan protocol 2.0: https://asgi.readthedocs.io/en/latest/specs/lifespan
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
 def drain_on_sigterm(engine: Engine) -> None:
     """Let SIGTERM mark the engine as draining, and reach the server's own handler `drain_grace` later.
 
-    A second SIGTERM reaches it at once. Does nothing outside the main thread, or where the server has no handler in Python.
+    A second SIGTERM reaches it at once, as does the first one in a forked child, which has the handler and no such loop. Does nothing outside the main thread, or where the server has no handler in Python.
     """
     grace_s = engine.settings.drain_grace
     if not grace_s or threading.current_thread() is not threading.main_thread():
@@ -90,14 +91,14 @@ def drain_on_sigterm(engine: Engine) -> None:
     servers_own = signal.getsignal(signal.SIGTERM)
     if not callable(servers_own):
         return
-    loop = asyncio.get_running_loop()
+    loop, pid = asyncio.get_running_loop(), os.getpid()
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, servers_own)
         servers_own(number, frame)
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
-        if engine.is_draining or loop.is_closed():
+        if engine.is_draining or loop.is_closed() or os.getpid() != pid:
             stop(number, frame)
             return
         engine.is_draining = True

@@ -9,6 +9,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from sessile.forks import dropped_by
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
@@ -19,6 +21,7 @@ T = TypeVar("T")
 CLOSE_S: Final = 2.0
 
 
+@dropped_by("Service", "it keeps the loop for ever, and has another portal when it is started anew")
 class Portal:
     """A running loop in a thread."""
 

@@ -12,7 +12,7 @@ import atexit
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sessile.forks import call_after_fork
+from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.portal import Portal
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ class Service:
         """The loop it ran on was closed: let go of what is left."""
 
     def forget(self) -> None:
-        """This is a forked child: everything belongs to the parent."""
+        """This is a forked child: everything belongs to the parent. What was there is kept from being finalised."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, on a loop that still runs."""
+        """Whether it was started, in this process, on a loop that still runs."""
+        notice_fork()
         return self.loop is not None and not self.loop.is_closed()
 
     async def start(self) -> None:
@@ -83,6 +84,7 @@ class Service:
 
     async def stop(self) -> None:
         """End in good order."""
+        notice_fork()
         loop = self.loop
         if loop is None or loop.is_closed():
             return
@@ -94,6 +96,7 @@ class Service:
 
     def stop_in_thread(self) -> None:
         """The same for a program without a loop."""
+        notice_fork()  # a child that has used nothing comes here when it ends
         with self._portal_lock:
             portal, self._portal = self._portal, None
             atexit.unregister(self.stop_in_thread)
@@ -119,6 +122,9 @@ class Service:
             return None
 
     def _after_fork(self) -> None:
+        if self.loop is not None or self._starting is not None or self._portal is not None:
+            keep_forever(dict(vars(self)))
+        atexit.unregister(self.stop_in_thread)
         self.loop = self._starting = self._portal = None
         self._portal_lock = threading.Lock()
         self.forget()

@@ -10,6 +10,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
+from sessile.forks import dropped_by
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,6 +25,7 @@ class _Sweepable(Protocol):
         """Do a bounded part of the work; returns whether there is more to do at once."""
 
 
+@dropped_by("Engine", "it starts another one when there is something to sweep")
 class Sweeper:
     """Calls `sweep` of what it is given, every second and again at once while there is more to do."""
 

@@ -13,6 +13,7 @@ from sessile.blocking import run_blocking
 from sessile.engine import Engine
 from sessile.errors import SettingsError
 from tests.fakes import SECRET, FakeBrowser
+from tests.forked import Child
 from tests.network.clusters import Tab, backend_of, cluster_of, engines_of, free_ports, kill, ran, until
 
 if TYPE_CHECKING:
@@ -378,5 +379,42 @@ def test_an_ended_session_is_no_copy() -> None:
             await until(lambda: all(each.table.tombstones == 1 for each in engines))
             told = [backend_of(each).status() for each in engines]
             assert [(each["primary"], each["backup"], each["other"]) for each in told] == [(0, 0, 0)] * 3
+
+    ran(run())
+
+
+def test_a_forked_child_of_a_member_is_none_and_disturbs_no_link() -> None:
+    """It says so in one clear error, whoever asks; the members go on, and see one of them end though its child lives."""
+
+    def work(engine: Engine, tab: Tab) -> list[str]:
+        async def serve() -> list[str]:
+            said = []
+            for ask in (tab.ask(engine, count), backend_of(engine).start()):
+                try:
+                    await ask
+                except SettingsError as error:
+                    said.append(str(error))
+            return said
+
+        return asyncio.run(serve())
+
+    async def run() -> None:
+        async with cluster_of(2, tls="secret") as engines:
+            first, second = engines
+            tab = Tab(first)
+            assert await tab.ask(first, count) == 1
+            child = Child(lambda: work(first, tab))
+            try:
+                said = await asyncio.to_thread(child.said)
+                assert said.count("--workers 1") == 2 and "is its parent's" in said and "cannot be had" in said
+                assert [await tab.ask(engines[number % 2], count) for number in range(10)] == list(range(2, 12))
+                assert backend_of(second).status()["linked"] == 1
+                assert not backend_of(second).node.counts["absences"] + backend_of(second).node.counts["refutations"]
+                await kill(first)
+                await until(
+                    lambda: backend_of(second).status()["linked"] == 0, within_s=0.45
+                )  # by its end, not its silence
+            finally:
+                child.end()
 
     ran(run())

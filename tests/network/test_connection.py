@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from sessile.network.connection import WAITING_BYTES_MAX, Connection
 from sessile.replication.wire import HELLO_BYTES_MAX
+from tests.forked import Child
 
 
 class Transport(asyncio.Transport):
@@ -150,3 +152,32 @@ def test_what_came_before_the_end_is_told_before_it() -> None:
 
     assert asyncio.run(run(hangs_up=False)) == [1, 2, 7]
     assert asyncio.run(run(hangs_up=True)) == [1]
+
+
+def test_a_forked_child_has_no_part_in_a_connection() -> None:
+    """It cannot write to it, and the other side sees the parent close it though the child lives."""
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        connection = Connection(Ends())
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=ours)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+
+        def work() -> bool:
+            connection.write(b"from the child")
+            connection.hang_up(asyncio.new_event_loop())
+            connection.abort()
+            return connection.is_open
+
+        child = Child(work)
+        try:
+            assert await asyncio.to_thread(child.said) == "False"
+            connection.write(b"from the parent")
+            assert await reader.read(100) == b"from the parent"
+            connection.abort()
+            assert await asyncio.wait_for(reader.read(100), 20) == b""
+        finally:
+            child.end()
+            writer.close()
+
+    asyncio.run(run())

@@ -12,6 +12,7 @@ import pytest
 from sessile.network import door as doors
 from sessile.network import tls
 from sessile.network.door import UNPROVEN_MAX, Door
+from tests.forked import Child
 from tests.network.clusters import until
 
 if TYPE_CHECKING:
@@ -128,3 +129,36 @@ def test_a_process_without_sockets_goes_on_later(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(0.05)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("make_loop", LOOPS)
+def test_a_forked_child_holds_neither_the_port_nor_who_stands_in_the_door(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """When the parent closes them they are closed, however long the child lives; until then the parent goes on."""
+
+    async def run() -> None:
+        contexts = tls.contexts([b"a secret that is long enough"], "sessile", "a:1")
+        door, port, inside = opened(contexts.server)
+        silent, silent_writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(door._unproven) == 1)
+        child = Child(lambda: (len(door._unproven), door._accepting))
+        try:
+            assert await asyncio.to_thread(child.said) == "(0, None)"
+            _, member = await asyncio.open_connection("127.0.0.1", port, ssl=contexts.client, server_hostname="")
+            await until(lambda: len(inside) == 1)
+            await door.close()
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(silent.read(), 20) == b""
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+        finally:
+            child.end()
+        for writer in (member, silent_writer):
+            writer.transport.abort()
+        for transport in inside:
+            transport.abort()  # type: ignore[attr-defined]  # each is one that writes
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(run())

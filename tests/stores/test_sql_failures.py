@@ -16,7 +16,6 @@ import pytest
 
 from sessile.delta import Outcome
 from sessile.errors import StoreError
-from sessile.stores import sql
 from sessile.stores.base import FetchStatus
 from sessile.stores.sql import LETTING_GO_S, SqlStore
 from tests.stores.postgres import PASSWORD, Postgres, own_postgres, unused_port
@@ -266,22 +265,21 @@ def test_a_process_that_is_killed_loses_nothing_it_was_told(tmp_path: Path) -> N
     ran(body)
 
 
-def test_a_forked_child_has_connections_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It uses none of its parent's, and closes none."""
-    inherited: list[Connections] = []
-    monkeypatch.setattr(sql, "_INHERITED", inherited)
+def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
+    """It uses none of its parent's, and closes none but by its own half."""
 
     async def body() -> None:
         store = store_at(f"sqlite:///{tmp_path / 'x.db'}")
         await store.open()
         key, record = fresh_key(), new(a=b"1")
         await store.merge(key, record, "one")
+        parents = store._connections
         store._after_fork()
+        assert parents is not None
         with fails("is not open"):
             await store.fetch(key, None)
         async with opened(store):
             assert (await store.fetch(key, None)).status is FetchStatus.RECORD
-        (parents,) = inherited
         async with parents.engine.connect() as connection:
             assert (await connection.exec_driver_sql("SELECT count(*) FROM sessile_sessions")).scalar() == 1
         await parents.engine.dispose()

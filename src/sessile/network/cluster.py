@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from sessile.addresses import Address, split
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
@@ -150,7 +150,9 @@ class Cluster(Holding, Service):
             self._runtime = None
 
     def forget(self) -> None:
-        """The node stays the parent's: a child that wants one starts its own."""
+        """The node stays the parent's: a child that wants one starts its own, and says nothing by what this one knew."""
+        if self._runtime is not None:
+            self.node = cast("Node", _ParentsNode())
         self._runtime = self._discovering = None
 
     # -- what is told ------------------------------------------------------------------------------------------------
@@ -213,6 +215,16 @@ class Cluster(Holding, Service):
                 "directory": len(node.directory) if self._settings.directory == "keys" else None,
                 "counts": dict(sorted(node.counts.items())),
             }
+
+
+class _ParentsNode:
+    """What a forked child has of its parent's node."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise SettingsError(
+            "this process was forked from a member of the cluster and is none: the node's port is its parent's; run one "
+            "worker for each server (--workers 1), start what serves before it forks, or give every process a me= of its own"
+        )
 
 
 def _names(node: Node) -> list[str]:

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from sessile.errors import WireError
+from sessile.forks import call_after_fork, cut_off_transport, keep_forever
 from sessile.replication.wire import LENGTH_BYTES, Frames
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[bytes] = deque()
         """Frames that came and had no turn yet; nothing is read meanwhile."""
         self._transport: asyncio.Transport | None = None
+        call_after_fork(self._after_fork)
 
     @property
     def is_open(self) -> bool:
@@ -148,3 +150,10 @@ class Connection(asyncio.Protocol):
         """Close now."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _after_fork(self) -> None:
+        """The parent speaks over it. As long as the child had it open, too, the peer could not see the parent end."""
+        if self._transport is not None:
+            cut_off_transport(self._transport)
+            keep_forever(self._transport)
+            self._transport = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.addresses import DNS, Address, split
 from sessile.errors import SettingsError
+from sessile.forks import dropped_by
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ async def resolve_name(name: str) -> list[str]:
     return [host for host in hosts if "%" not in host]  # a link-local one means something else on every machine
 
 
+@dropped_by("Cluster", "it keeps the task in which this runs for ever, and makes another one")
 class Discovery:
     """Turns `members` into addresses, and keeps on doing so.
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.forks import call_after_fork, cut_off, keep_forever
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class Door:
         self._listener = listener
         self._make = make
         self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": PROVE_S}
-        self._unproven: dict[asyncio.Task[None], None] = {}
+        self._unproven: dict[asyncio.Task[None], socket.socket] = {}
         self._accepting: asyncio.Task[None] | None = None
+        call_after_fork(self._after_fork)
 
     def open(self) -> None:
         """Let them come."""
@@ -66,10 +68,17 @@ class Door:
             if len(self._unproven) >= UNPROVEN_MAX:
                 next(iter(self._unproven)).cancel()
             task = loop.create_task(self._take(came))
-            self._unproven[task] = None
+            self._unproven[task] = came
             task.add_done_callback(lambda done: self._unproven.pop(done, None))
             await asyncio.sleep(0)  # let it begin: from then on it owns the socket
 
     async def _take(self, came: socket.socket) -> None:
         with contextlib.suppress(OSError):  # a handshake that fails, by TLS or by time, is one, too
             await asyncio.get_running_loop().connect_accepted_socket(self._make, came, **self._tls)
+
+    def _after_fork(self) -> None:
+        """The port is the parent's, and so is who stands in the door."""
+        for held in (self._listener, *self._unproven.values()):
+            cut_off(held.fileno())
+        keep_forever(self._accepting, self._unproven)
+        self._unproven, self._accepting = {}, None

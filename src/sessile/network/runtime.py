@@ -12,6 +12,7 @@ import logging
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.forks import dropped_by
 from sessile.network.connection import Connection
 from sessile.network.door import Door
 from sessile.network.tls import ALPN
@@ -69,6 +70,7 @@ _WARNED: Final = frozenset({"refused", "record refused", "protocol error", "star
 """What somebody should look at; other notes are for who wants to know more."""
 
 
+@dropped_by("Cluster", "its sockets are those of Door and Connection, which are registered")
 class Runtime:
     """One node, running.
 

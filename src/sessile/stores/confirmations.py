@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
+from sessile.forks import dropped_by
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Confirmations", "Expected"]
 
 
+@dropped_by("Shared", "a child waits for no end that its parent made")
 class Expected:
     """What was heard of one end so far."""
 

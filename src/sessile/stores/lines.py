@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from sessile.forks import dropped_by
 from sessile.record import Record
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ AT_ONCE: Final = 8
 """So many sessions are brought to, or compared with, a store at once that is back: the servers are no herd."""
 
 
+@dropped_by("Lines", "it is in one of them")
 class _Line:
     """One session's changes that wait, and who waits for them."""
 
@@ -39,6 +41,7 @@ class _Line:
         self.arrival: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
 
 
+@dropped_by("Shared", "what is on its way is the parent's to bring")
 class Lines:
     """The lines of all sessions.
 

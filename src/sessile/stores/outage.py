@@ -12,6 +12,8 @@ import contextlib
 from random import SystemRandom
 from typing import Final
 
+from sessile.forks import dropped_by
+
 __all__ = ["PATIENCE_S", "Outage", "probe_in_s"]
 
 FAILOVER_S: Final = 5.0
@@ -25,6 +27,7 @@ PATIENCE_S: Final = FAILOVER_S + SETTLE_S
 """Nothing is waited for longer."""
 
 
+@dropped_by("Shared", "there is no outage in a child that has asked for nothing")
 class Outage:
     """The present outage, if there is one, and what is left of the last."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from sessile.forks import dropped_by
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Questions"]
 
 
+@dropped_by("Shared", "the questions are the parent's, and so are their answers")
 class Questions:
     """The questions under way.
 

@@ -25,6 +25,7 @@ import msgspec
 
 from sessile.delta import Outcome
 from sessile.errors import RecordError, SettingsError, StoredRecordError, StoreError
+from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.leases import LEASE_MS
@@ -104,6 +105,7 @@ class RedisStore:
         self._limits = (rotation_grace_ms, tombstone_keep_ms, self._channel)
         self._wait_ms = max(1, int(timeout_s * 1_000) - max(WAIT_SLACK_MS, int(timeout_s * 250)))
         self._servers: Servers | None = None
+        call_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.where}>"
@@ -112,6 +114,7 @@ class RedisStore:
 
     async def open(self) -> None:
         """Connect, and see that the store is one that will do. What cannot be reached now may be later."""
+        notice_fork()
         if self._servers is None:
             self._servers = self._connect()
         replies = (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies
@@ -132,6 +135,11 @@ class RedisStore:
         servers, self._servers = self._servers, None
         if servers is not None:
             await servers.close()
+
+    def _after_fork(self) -> None:
+        """The connections are the parent's (`Links` lets go of them); a child opens its own."""
+        keep_forever(self._servers, self._listener)
+        self._servers = self._listener = None
 
     async def fetch(self, key: SessionKey, have: Version | None) -> Fetched:
         said = await self._fetch(key, have)
@@ -272,6 +280,7 @@ class RedisStore:
 
     async def _bounded(self, ask: Callable[[Servers], Awaitable[_T]]) -> _T:
         """An answer in time, or a StoreError."""
+        notice_fork()
         servers = self._servers
         if servers is None:
             raise StoreError(f"{self.where} is not open")

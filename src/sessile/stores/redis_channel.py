@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from sessile.clock import boot_clock_ms
+from sessile.forks import dropped_by
 from sessile.record import LIVE, Stamp
 from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
 from sessile.stores.leases import LEASE_MS
@@ -62,6 +63,7 @@ _to_us: Final = msgspec.msgpack.Decoder(int | tuple[bytes, bytes]).decode
 """A beat, as the moment at which it was sent, or who has heard of which session's end."""
 
 
+@dropped_by("RedisStore", "a child listens under a name and at an inbox of its own")
 class Listener:
     """One server's ear at the channel.
 
@@ -252,6 +254,7 @@ class _Pulse:
             self._told(Pulse(boot_clock_ms() - pulse_ms))
 
 
+@dropped_by("Listener", "its connection is one of those of Links")
 class _Subscription:
     """One connection that subscribed, to one primary.
 

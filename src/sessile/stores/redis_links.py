@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
+from sessile.forks import call_after_fork, cut_off_transport, keep_forever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -121,8 +124,13 @@ class Links:
         """How many replicas it had when it was last asked."""
         self._make = make
         self._must_be_primary = must_be_primary
+        self._pid = os.getpid()
+        """Whose connections these are, whatever becomes of the hook below: nobody else says a word over them."""
+        self._made: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Every connection, those under way and those that were given away included."""
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(LINKS_MAX)
+        call_after_fork(self._after_fork)
         self._asked_s = 0.0
         self._since_s = time.monotonic()
         self.replicas_seen_s = replicas_seen_s
@@ -139,8 +147,9 @@ class Links:
                 else: it is closed, with all that were free beside it.
 
         Raises:
-            LinkLost: no connection worked, a fresh one included.
+            LinkLost: no connection worked, a fresh one included; or these are another process's.
         """
+        self._check_process()
         async with self._room:
             while self._free:
                 try:
@@ -155,7 +164,9 @@ class Links:
         Raises:
             LinkLost: it was refused, or the server is no primary.
         """
+        self._check_process()
         connection = self._make()
+        self._made.add(connection)
         connection.socket_timeout = None  # a trip is bounded as a whole; a bound of each write costs a task
         async with dropped_when_lost(connection):
             await connection.connect()
@@ -220,10 +231,29 @@ class Links:
         if self.replicas:
             self.replicas_seen_s = self._asked_s
 
+    def _check_process(self) -> None:
+        """Raises LinkLost where this process was forked from the one that made the connections."""
+        if self._pid != os.getpid():
+            self._after_fork()
+            raise LinkLost("was reached by the process that this one was forked from")
+
+    def _after_fork(self) -> None:
+        """Not a byte goes over the parent's connections, no QUIT and no TLS alert, and none is kept open."""
+        for connection in list(self._made):
+            cut_off_transport(_transport_of(connection))
+        keep_forever(*self._made, self._room)
+        self._made, self._free, self.is_closed = weakref.WeakSet(), [], True
+
     async def _drop_free(self) -> None:
         free, self._free = self._free, []
         for connection in free:
             await drop(connection)
+
+
+def _transport_of(connection: Any) -> Any:
+    """What a connection of redis-py sends by, while it is connected."""
+    writer = getattr(connection, "_writer", None)
+    return None if writer is None or writer.transport.is_closing() else writer.transport
 
 
 async def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from sessile.forks import dropped_by
 from sessile.stores.redis_links import UNWAITED, Answer, Check, LinkLost, Links, Wait, code_of, info_of, reason_of
 from sessile.tasks import end_tasks
 
@@ -88,6 +89,7 @@ class Servers(Protocol):
         """Close every connection."""
 
 
+@dropped_by("RedisStore", "a child connects anew")
 class Single:
     """One server.
 
@@ -230,6 +232,7 @@ class Sentinels(Single):
         return int(said[b"config-epoch"]), (address[0].decode(), int(address[1])), int(said[b"num-slaves"])
 
 
+@dropped_by("RedisStore", "a child connects anew")
 class Cluster:
     """A cluster's primaries, by slot.
 

@@ -23,7 +23,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StoredRecordError, StoreError
-from sessile.forks import call_after_fork
+from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.sql_engine import target_of
@@ -60,8 +60,6 @@ _REVISION_BITS: Final = 63
 _RACED: Final = {"23505", "42P07", "42710"}
 """What PostgreSQL says when two create the same: its key, the table, or its type is there already."""
 _RANDOM: Final = SystemRandom()
-_INHERITED: Final[list[object]] = []
-"""What a forked child must keep for ever."""
 
 
 class SqlStore:
@@ -118,6 +116,7 @@ class SqlStore:
 
     async def open(self) -> None:
         """See that the database answers and has the table, or create it. An open store may be opened again."""
+        notice_fork()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._forget()
@@ -145,9 +144,9 @@ class SqlStore:
                     await connections.engine.dispose()
 
     def _after_fork(self) -> None:
-        """The parent's connections are not ours to use, nor to close, not even by letting go of them."""
-        if self._connections is not None:
-            _INHERITED.append(self._connections)
+        """The parent's connections are not ours to use (`Inheritance` lets go of them); a child opens its own."""
+        keep_forever(self._connections)
+        self._writing = contextlib.nullcontext()
         self._forget()
 
     def _forget(self) -> None:
@@ -401,6 +400,7 @@ class SqlStore:
         raise StoreError(f"{self.where} answers another question")
 
     def _engine(self) -> Engine:
+        notice_fork()
         if self._connections is None:
             raise StoreError(f"{self.where} is not open")
         return self._connections.engine.sync_engine

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sessile.errors import SettingsError
+from sessile.forks import dropped_by
 from sessile.kinds import nearest
+from sessile.stores.sql_forks import Inheritance
 from sessile.stores.sql_schema import dialect_of
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Connections(NamedTuple):
     engine: AsyncEngine
     distrust: Callable[[], None]
     """A server that is silent on one of them is so on all: none that is there now is used again."""
+    inheritance: Inheritance
+    """What a forked child lets go of."""
 
 
 class Target(NamedTuple):
@@ -108,7 +112,9 @@ def _sqlite(url: str) -> Target:
 
         address = URL.create("sqlite+aiosqlite", database=path)
         waits_s = BUSY_PART * timeout_s
-        connections = _connections(address, SQLITE_CONNECTIONS_MAX, connect_args={"timeout": waits_s})
+        # A forked child closes what it inherited, in a thread of its own.
+        connect_args = {"timeout": waits_s, "check_same_thread": False}
+        connections = _connections(address, SQLITE_CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
 
         @event.listens_for(connections.engine.sync_engine, "connect")
         def prepare(connection: Any, _: object) -> None:
@@ -146,6 +152,7 @@ def _postgresql(url: str) -> Target:
         return _connections(
             "postgresql+psycopg://",
             CONNECTIONS_MAX,
+            timeout_s,
             async_creator=Hosts(hosts, timeout_s).connect,
             use_native_hstore=False,
         )
@@ -167,6 +174,7 @@ def _hosts(given: dict[str, str]) -> list[dict[str, str]]:
     ]
 
 
+@dropped_by("Inheritance", "it keeps none of the connections that it makes")
 class Hosts:
     """The hosts of a PostgreSQL database, one of which takes writes.
 
@@ -250,7 +258,7 @@ def _mysql(url: str) -> Target:
             connect_args["ssl"] = ssl.create_default_context(cafile=parameters.get("ssl_ca"))
         if "unix_socket" in parameters:
             connect_args["unix_socket"] = parameters["unix_socket"]
-        return _connections(address, CONNECTIONS_MAX, connect_args=connect_args)
+        return _connections(address, CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
 
     return Target(
         "mysql", f"mysql://{address.host or ''}{port}/{address.database}", password, is_single=True, make=make
@@ -270,7 +278,7 @@ def _parameters(dialect: str, query: str, known: tuple[str, ...]) -> dict[str, s
     return parameters
 
 
-def _connections(address: Any, connections_max: int, **keywords: Any) -> Connections:
+def _connections(address: Any, connections_max: int, timeout_s: float, **keywords: Any) -> Connections:
     from sqlalchemy import event  # noqa: PLC0415  # an extra
     from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
@@ -311,4 +319,4 @@ def _connections(address: Any, connections_max: int, **keywords: Any) -> Connect
         nonlocal trusted_from_s
         trusted_from_s = time.monotonic()
 
-    return Connections(engine, distrust)
+    return Connections(engine, distrust, Inheritance(engine, timeout_s))
