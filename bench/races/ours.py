@@ -59,7 +59,7 @@ def _postgres() -> Iterator[str]:
         raise CannotShow("postgres is not installed; try: sh scripts/apt.sh postgres")
     with tempfile.TemporaryDirectory(prefix="sessile-races-") as folder:
         Path(folder).chmod(0o755)
-        server = Postgres(Path(folder) / "server")
+        server = Postgres(Path(folder) / "server", max_connections="400")
         server.start()
         try:
             server.query(schema_sql("postgresql://"))
