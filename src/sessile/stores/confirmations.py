@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Confirmations", "Expected"]
 
 
-@dropped_by("Shared", "it belongs to a request of the parent that waits; a child has no such requests")
+@dropped_by("Shared", "a child waits for no end that its parent made")
 class Expected:
     """What was heard of one end so far."""
 

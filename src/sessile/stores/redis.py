@@ -138,9 +138,8 @@ class RedisStore:
 
     def _after_fork(self) -> None:
         """The connections are the parent's (`Links` lets go of them); a child opens its own."""
-        servers, self._servers = self._servers, None
-        self._listener = None  # with it a child would confirm ends, and hold leases, in the name of its parent
-        keep_forever(servers)
+        keep_forever(self._servers, self._listener)
+        self._servers = self._listener = None
 
     async def fetch(self, key: SessionKey, have: Version | None) -> Fetched:
         said = await self._fetch(key, have)

@@ -63,7 +63,7 @@ _to_us: Final = msgspec.msgpack.Decoder(int | tuple[bytes, bytes]).decode
 """A beat, as the moment at which it was sent, or who has heard of which session's end."""
 
 
-@dropped_by("Shared", "it keeps the task that listens for ever; the connections are some of those of Links")
+@dropped_by("RedisStore", "a child listens under a name and at an inbox of its own")
 class Listener:
     """One server's ear at the channel.
 
@@ -254,7 +254,7 @@ class _Pulse:
             self._told(Pulse(boot_clock_ms() - pulse_ms))
 
 
-@dropped_by("Shared", "it keeps the task that listens for ever; the connection is one of those of Links")
+@dropped_by("Listener", "its connection is one of those of Links")
 class _Subscription:
     """One connection that subscribed, to one primary.
 
