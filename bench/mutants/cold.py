@@ -59,7 +59,9 @@ class Copy:
         if mutant:
             file.write_text(mutant.apply())
         try:
-            status, said = self._python("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests)
+            status, said = self._python(
+                "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", *tests
+            )
         finally:
             file.write_text(kept)
         if status == PASSED:

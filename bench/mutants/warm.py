@@ -248,7 +248,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     os.nice(5)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a fork that is under way is to go as well
-    options = ["-q", "-p", "no:cacheprovider", f"--basetemp={job['folder']}/t"]
+    options = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", f"--basetemp={job['folder']}/t"]
     sys.exit(int(pytest.main([*options, *job["tests"]], plugins=[Forker(job)])))
 
 
