@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessile.delta import Addition, Delta, Outcome, apply
-from sessile.record import LIVE, NEVER, REMOVED, TOTAL_MAX, Entry, Record, merge
+from sessile.record import ENDED, LIVE, NEVER, REMOVED, ROTATED, TOTAL_MAX, Entry, Record, merge
 from sessile.stores.base import FetchStatus
 from tests.record_model import A, B, C, Network, networks
-from tests.stores.rig import IDLE_MS, LIFE_MS, Rig, fresh_key, in_place, new, same, write
+from tests.stores.rig import GRACE_MS, IDLE_MS, LIFE_MS, Rig, fresh_key, in_place, new, same, write
 
 __all__ = ["ContentConformance"]
 
@@ -134,6 +134,30 @@ class ContentConformance:
         joined = merge(since, other)
         assert len(joined.heads) == 2 and pushed.outcome is Outcome.APPLIED and same(pushed.rest, joined)
         assert same(await rig.held(key), joined)
+
+    @in_place
+    async def test_a_write_on_a_later_write_of_a_writer_needs_the_record(self, rig: Rig) -> None:
+        """The store knows the writer of its base, and not the write: nothing is changed until that is there as well."""
+        key, base = fresh_key(), new(a=b"1")
+        missed, earlier = write(base, key, A, a=b"missed")
+        after, delta = write(missed, key, B, b=b"2")
+        await rig.store.merge(key, base, "one")
+        assert (await rig.store.apply(delta, "one")).outcome is Outcome.NEED
+        assert same(await rig.held(key), base)
+        for one in (earlier, delta):
+            assert (await rig.store.apply(one, "one")).outcome is Outcome.APPLIED
+        assert same(await rig.held(key), after)
+
+    @in_place
+    async def test_a_rotated_session_that_arrives_late_has_no_fields(self, rig: Rig) -> None:
+        """Its grace was over before the store heard of it, however it hears."""
+        for is_known in (False, True):
+            key, record = fresh_key(), new(a=b"1")
+            if is_known:
+                await rig.store.merge(key, record, "one")
+            await rig.store.merge(key, record.end(ROTATED, -GRACE_MS - 1_000), "one")
+            held = await rig.held(key)
+            assert (held.state, held.fields) == (ENDED, {})
 
     @in_place
     async def test_the_base_of_a_count_may_be_gone(self, rig: Rig) -> None:
