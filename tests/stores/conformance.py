@@ -239,6 +239,24 @@ class StoreConformance(ContentConformance, EndsConformance):
         assert -SLOP_MS < (await rig.held(kept)).touched_ms < 0
 
     @in_place
+    async def test_a_touch_puts_off_no_deadline(self, rig: Rig) -> None:
+        """A session that is used all the time ends when it must."""
+        key = fresh_key()
+        await rig.store.merge(key, new(life_ms=600, a=b"1").shift(-100), "one")
+        await rig.store.touch({key: 0})
+        await rig.place.pass_time(600)
+        await rig.until_gone(key)
+
+    @in_place
+    async def test_a_touch_of_what_is_over_is_none(self, rig: Rig) -> None:
+        """The end is remembered for as long as without it."""
+        key, record = fresh_key(), new(idle_ms=300, a=b"1").shift(-100)
+        await rig.store.merge(key, record.end(ENDED, 0), "one")
+        await rig.store.touch({key: 0})
+        await rig.place.pass_time(500)
+        assert (await rig.held(key)).state == ENDED
+
+    @in_place
     async def test_a_tombstone_is_kept_and_then_forgotten(self, rig: Rig) -> None:
         """It outlives the session's own limits, and goes `tombstone_keep` after its deadline."""
         brief = await rig.another(tombstone_keep_ms=1_000, rotation_grace_ms=0)

@@ -122,6 +122,17 @@ class ContentConformance:
         held = await rig.held(key)
         assert same(held, merge(high, added)) and (held.fields["n"].value, held.fields["n"].added) == (b"\x02", 0)
 
+    @pytest.mark.parametrize("is_lower_first", [False, True])
+    @in_place
+    async def test_of_two_assignments_at_once_the_higher_writer_s_stands(self, rig: Rig, is_lower_first: bool) -> None:  # noqa: FBT001
+        """In whole records, whichever comes first."""
+        key, base = fresh_key(), new(n=b"\x05")
+        low, high = (write(base, key, writer, n=value)[0] for writer, value in ((B, b"\x01"), (C, b"\x02")))
+        for one in (low, high) if is_lower_first else (high, low):
+            await rig.store.merge(key, one, "one")
+        held = await rig.held(key)
+        assert same(held, merge(low, high)) and held.fields["n"].value == b"\x02"
+
     @in_place
     async def test_a_write_supersedes_what_it_was_made_on_and_no_more(self, rig: Rig) -> None:
         """The writer of its base has written since: that later write stays a head beside the new one."""
