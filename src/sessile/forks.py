@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Release = Callable[[], None]
+    Method = tuple[weakref.ref[Any], Callable[[Any], Any]]
+    """An object, held weakly, and one of its functions. A `weakref.WeakMethod` complains when a process ends."""
 
 __all__ = ["call_after_fork", "cut_off", "cut_off_transport", "dropped_by", "keep_forever", "notice_fork", "taken"]
 
@@ -44,23 +46,23 @@ class _Registry:
         self.pid = os.getpid()
         """The process in which everything registered here is at home."""
         self._numbers = itertools.count()
-        self._after: dict[int, weakref.WeakMethod[Callable[[], None]]] = {}
-        self._before: dict[int, weakref.WeakMethod[Callable[[], Release | None]]] = {}
+        self._after: dict[int, Method] = {}
+        self._before: dict[int, Method] = {}
         self._noticing = threading.Lock()
         self._held = threading.local()
 
     def register(self, after: Callable[[], None], before: Callable[[], Release | None] | None) -> None:
         number = next(self._numbers)
-        self._after[number] = weakref.WeakMethod(after, lambda _: self._after.pop(number, None))
+        self._after[number] = _weak(after, lambda _: self._after.pop(number, None))
         if before is not None:
-            self._before[number] = weakref.WeakMethod(before, lambda _: self._before.pop(number, None))
+            self._before[number] = _weak(before, lambda _: self._before.pop(number, None))
 
     def hold(self) -> None:
         """Before a fork: keep other threads from what is copied, as far as it can be had soon."""
         self._held.releases = releases = []
-        for find in list(self._before.values()):
-            before = find()
-            release = None if before is None else before()
+        for find, before in list(self._before.values()):
+            owner = find()
+            release = None if owner is None else before(owner)
             if release is not None:
                 releases.append(release)
 
@@ -83,11 +85,11 @@ class _Registry:
 
     def _forget(self) -> None:
         failures: list[Exception] = []
-        for find in list(self._after.values()):
-            after = find()
+        for find, after in list(self._after.values()):
+            owner = find()
             try:
-                if after is not None:
-                    after()
+                if owner is not None:
+                    after(owner)
             except Exception as error:  # noqa: BLE001  # the others must forget all the same
                 failures.append(error)
         self.pid = os.getpid()
@@ -98,6 +100,11 @@ class _Registry:
     def size(self) -> int:
         """How many methods are called in a child."""
         return len(self._after)
+
+
+def _weak(method: Callable[[], Any], gone: Callable[[weakref.ref[Any]], object]) -> Method:
+    bound: Any = method
+    return weakref.ref(bound.__self__, gone), bound.__func__
 
 
 _registry: Final = _Registry()

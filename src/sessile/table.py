@@ -309,7 +309,7 @@ class Table:
                 "raise it, add servers, or shorten idle_timeout"
             )
         limit = self._bytes_max if is_new else self._bytes_max * GROWTH
-        if self.live_bytes + size > limit:
+        if self.held_bytes + size > limit and self.live_bytes + size > limit:
             raise SessionLimit(
                 f"this server holds {self.live_bytes} bytes of sessions; bytes_max is {self._bytes_max}: "
                 "raise it, add servers, or shorten idle_timeout"
