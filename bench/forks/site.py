@@ -131,14 +131,16 @@ class Site:
         return Answer(sent[0]["status"], cookies_in(headers), sent[1]["body"].decode())
 
     def disturbed(self) -> list[str]:
-        """What a member of a cluster noticed that it should not have."""
+        """What a member of a cluster noticed that it should not have; that its own loop was late is the machine's business."""
         found = []
         for engine in self.engines if self.is_cluster else ():
             assert engine.backend is not None, "a cluster's engine has one"
             status = engine.backend.status()
             counts = status.get("counts", {})
             found += [
-                f"{name}: {counts[name]}" for name in ("absences", "protocol_errors", "refutations") if counts.get(name)
+                f"{name}: {counts[name]}"
+                for name in ("name_clashes", "protocol_errors", "refutations")
+                if counts.get(name)
             ]
             found += [f"{name} is {state}" for name, state in status.get("members", {}).items() if state != "alive"]
             found += [] if status.get("linked") == len(self.engines) - 1 else [f"linked to {status.get('linked')}"]

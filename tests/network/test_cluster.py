@@ -409,7 +409,8 @@ def test_a_forked_child_of_a_member_is_none_and_disturbs_no_link() -> None:
                 assert said.count("--workers 1") == 2 and "is its parent's" in said and "cannot be had" in said
                 assert [await tab.ask(engines[number % 2], count) for number in range(10)] == list(range(2, 12))
                 assert backend_of(second).status()["linked"] == 1
-                assert not backend_of(second).node.counts["absences"] + backend_of(second).node.counts["refutations"]
+                counts = backend_of(second).node.counts
+                assert not counts["protocol_errors"] + counts["refutations"] + counts["name_clashes"]
                 await kill(first)
                 await until(
                     lambda: backend_of(second).status()["linked"] == 0, within_s=0.45
