@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Acknowledged
+from sessile.record import LIVE
 from sessile.replication.config import NodeConfig
 from sessile.simulation.asking import Pull, Push
-from sessile.simulation.checkers.scene import Checker
+from sessile.simulation.checkers.scene import Checker, record_of
 
 if TYPE_CHECKING:
     from sessile.backend import Pulled
@@ -50,13 +51,18 @@ class Bounds(Checker):
         """Whether nobody else has room."""
         return all(self.scene.is_small(other.place) for other in self.scene.living() if other is not process)
 
+    def _waits_for_an_end(self, process: Process, request: Request, question: Push) -> bool:
+        """Whether an end is among what is waited for, made by this request or by another: that may take longer."""
+        record = record_of(process, question.key)
+        return request.ended is not None or (record is not None and record.state != LIVE)
+
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         scene = self.scene
         process = request.process
         assert process is not None, "who waits is served"
         took_ms = scene.now_ms - self._asked_ms.pop(request)
         limit_s = scene.settings.pull_timeout if isinstance(question, Pull) else scene.settings.ack_timeout
-        if isinstance(question, Push) and request.ended is not None:  # those who stopped just now are waited for longer
+        if isinstance(question, Push) and self._waits_for_an_end(process, request, question):
             limit_s = max(limit_s, END_TIMEOUT_MS / 1_000)
         if took_ms > round(limit_s * 1_000) + SLACK_MS and scene.smooth_for_ms(process.place) > took_ms:
             self.find(f"{request} waited {took_ms} ms for {type(question).__name__}, {result}")
