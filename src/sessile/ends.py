@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sessile.token import SessionKey
 
-__all__ = ["END_BYTES", "MARGIN_MS", "Ends"]
+__all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends", "mark_of"]
 
 END_BYTES: Final = 12
 MARGIN_MS: Final = 60_000
@@ -28,6 +31,9 @@ SHARDS: Final = 256
 SHARD_MIN: Final = 64
 """A shard may always hold this many: 200 KB in all, however little memory sessions may use."""
 _SECOND_MAX: Final = 2**32 - 1
+_PLACE: Final = Struct(">BQ")
+MARK: Final = Struct(">BQI")
+"""An end as it travels: the first byte of its key, the last eight, and for how many seconds it is to be remembered."""
 
 
 class Ends:
@@ -71,9 +77,10 @@ class Ends:
             key: the session's key.
             until_ms: its deadline, on the clock by which `sweep` is called.
         """
-        marks, until_s = self._marks[key[0]], self._until_s[key[0]]
-        second = min(max((until_ms + MARGIN_MS) // 1000 + 1, 0), _SECOND_MAX)
-        mark = _mark(key)
+        self._enter(key[0], _mark(key), min(max((until_ms + MARGIN_MS) // 1000 + 1, 0), _SECOND_MAX))
+
+    def _enter(self, shard: int, mark: int, second: int) -> None:
+        marks, until_s = self._marks[shard], self._until_s[shard]
         place = bisect_left(marks, mark)
         if place < len(marks) and marks[place] == mark:
             until_s[place] = max(until_s[place], second)
@@ -82,13 +89,35 @@ class Ends:
         until_s.insert(place, second)
         self._count += 1
         if len(marks) > self._shard_max:
-            self._thin_out(key[0])
+            self._thin_out(shard)
 
     def until_ms(self, key: SessionKey) -> int | None:
         """Until when the end of this session is remembered; None if none is."""
         marks, mark = self._marks[key[0]], _mark(key)
         place = bisect_left(marks, mark)
         return self._until_s[key[0]][place] * 1000 if place < len(marks) and marks[place] == mark else None
+
+    def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
+        """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
+        now_s = now_ms // 1000
+        entries: list[bytes] = []
+        for shard in range(SHARDS):
+            for mark, second in zip(self._marks[shard], self._until_s[shard], strict=True):
+                if second > now_s:
+                    entries.append(MARK.pack(shard, mark, second - now_s))
+            while len(entries) >= batch:
+                yield b"".join(entries[:batch])
+                del entries[:batch]
+        if entries:
+            yield b"".join(entries)
+
+    def take(self, told: bytes, now_ms: int) -> set[bytes]:
+        """Remember what another server does, its times counted from now; returns what `mark_of` gives of each."""
+        taken = set()
+        for shard, mark, left_s in MARK.iter_unpack(told):
+            self._enter(shard, mark, min(now_ms // 1000 + left_s, _SECOND_MAX))
+            taken.add(_PLACE.pack(shard, mark))
+        return taken
 
     def sweep(self, now_ms: int) -> None:
         """Drop what does not matter any more, of one shard."""
@@ -110,6 +139,11 @@ class Ends:
         self._count -= len(marks) - len(places)
         self._marks[shard] = array("Q", [marks[place] for place in places])
         self._until_s[shard] = array("I", [until_s[place] for place in places])
+
+
+def mark_of(key: SessionKey) -> bytes:
+    """What is remembered of a key, as `Ends.take` gives it."""
+    return key[:1] + key[-8:]
 
 
 def _mark(key: SessionKey) -> int:

@@ -305,7 +305,7 @@ class Engine:
         if found is not None:
             visit.packed, record = found
             return self._serve(visit, visitor, key, record, len(found[0]))
-        if visit.pulled is not None:
+        if visit.pulled is not None and key not in self.table.ends:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
         self.counts["unknown_here"] += 1
         if self.backend is None:

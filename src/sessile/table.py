@@ -18,12 +18,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sessile.ends import Ends
+from sessile.ends import Ends, mark_of
 from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
 from sessile.record import ENDED, LIVE, ROTATED, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from sessile.token import SessionKey
 
@@ -174,6 +174,21 @@ class Table:
         """Remember an end of which no record came. A copy that is held stays; whoever opens it asks `key in ends`."""
         self.ends.add(key, until_ms)
 
+    def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
+        """End every live session that is held and whose end another server remembers; returns their tombstones.
+
+        Args:
+            marks: what `Ends.take` gave.
+            now_ms: the time.
+        """
+        ended = []
+        for key, packed in list(self._records.items()) if marks else ():
+            if packed[_STATE_AT] == LIVE and mark_of(key) in marks:
+                record = Record.unpack(packed).end(ENDED, now_ms)
+                self.put(key, record)
+                ended.append((key, record))
+        return ended
+
     def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
         """A copy that came from elsewhere, as it may be held: ended, if it is remembered that the session has."""
         if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
@@ -251,6 +266,8 @@ class Table:
         if not is_tombstone:
             if old is None and key in self.ends:
                 raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
+            if was_tombstone:
+                raise SessionEnded("the session has ended: what is left of it was not stored")
             if (grown > 0 and not is_touch) or old is None:
                 self._check_room(grown, is_new=old is None)
         self._records[key] = packed
@@ -258,12 +275,10 @@ class Table:
         self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone
         if is_tombstone:
             self._ended[key] = None
-        elif was_tombstone:
-            del self._ended[key]
         self._keep_hot(key, (packed, record))
         self._schedule(key, self.due_ms(record))
         if is_tombstone:
-            self._bound_tombstones()
+            self._bound_tombstones(key)
         return packed
 
     def drop(self, key: SessionKey) -> None:
@@ -331,13 +346,18 @@ class Table:
             else:
                 self._hot.pop(key, None)
 
-    def _bound_tombstones(self) -> None:
-        """Let the oldest tombstones go if there are too many, looking at a bounded number of those that must stay."""
+    def _bound_tombstones(self, latest: SessionKey = b"") -> None:
+        """Let the oldest tombstones go if there are too many, looking at a bounded number of those that must stay.
+
+        The one that has just come is never among them: others have still to be told of it.
+        """
         limit = self._bytes_max * TOMBSTONES_SHARE
         for _ in range(EVICTION_LOOKS):
             if self._tombstone_bytes + ENTRY_BYTES * len(self._ended) <= limit:
                 return
             oldest = next(iter(self._ended))
+            if oldest == latest:
+                return
             if self.may_forget is None or self.may_forget(oldest):
                 self.drop(oldest)
             else:

@@ -176,6 +176,8 @@ class Runtime:
         with owner.lock:
             now_ms = owner.clock_ms()
             effects = self.node.handle(event, now_ms)
+            if DrawWriter() in effects:  # before any thread writes to the table that was just emptied
+                owner.draw_writer()
             due_ms = self.node.next_wakeup(now_ms)
         if effects:
             self._perform(effects)
@@ -250,7 +252,7 @@ class Runtime:
                 if connection is not None:
                     connection.hang_up(self.loop)
             case DrawWriter():
-                self._owner.draw_writer()
+                """Done, while the table was locked."""
             case Note():
                 level = logging.WARNING if effect.event in _WARNED else logging.DEBUG
                 about = " ".join(f"{name}={value}" for name, value in effect.about.items())

@@ -217,6 +217,8 @@ class TombstonesTold(Struct, array_like=True, frozen=True, tag=18):
     is_last: bool
     number: int = 0
     """The number of the question."""
+    marks: bytes = b""
+    """Ends of which the sender has no tombstone any more, `ends.MARK` each: for who is told everything."""
 
 
 class Listed(Struct, array_like=True, frozen=True, tag=19):

@@ -36,7 +36,7 @@ class Peer:
     """A node with which a link is up and greetings are exchanged."""
 
     __slots__ = (
-        "acked", "is_fresh", "is_overflowed", "link", "name", "outstanding", "outstanding_bytes", "received",
+        "acked", "away_ms", "is_fresh", "is_overflowed", "link", "name", "outstanding", "outstanding_bytes", "received",
         "received_acked", "repairing", "sent", "usual_ms", "writer",
     )  # fmt: skip
 
@@ -45,6 +45,8 @@ class Peer:
         self.link = link
         self.writer = writer
         """The tag in the stamps of what it writes."""
+        self.away_ms = -1
+        """For how long its process had not been heard when it greeted; -1 if it never was."""
         self.is_fresh = False
         """It greeted for the first time, and holds nothing yet."""
         self.sent = self.acked = 0

@@ -16,6 +16,7 @@ from sessile.errors import WireError
 from sessile.record import LIVE, Record, merge
 from sessile.replication.events import Answer
 from sessile.replication.messages import Answered, Pull
+from sessile.replication.replica import KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,15 +339,17 @@ class Pulls:
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def take_pull(self, peer: Peer, message: Pull) -> None:
-        """Answer what this node holds beyond what the asker has."""
+        """Answer what this node holds beyond what the asker has. Raises WireError where no session is named."""
         context = self._context
+        if len(message.key) != KEY_BYTES:
+            raise WireError(f"a question is about a key of {KEY_BYTES} bytes, not {len(message.key)}")
         now_ms = context.now_ms
         record = context.replica.get(message.key) or context.replica.table.remembered(message.key, now_ms)
         if record is None and message.key in self._kept:  # better than nothing, for one who has asked the holders
             record = Record.unpack(self._kept[message.key])
         if record is None:
             status, data = (NONE if self.is_trusting else NOT_SURE), b""
-        elif record.state == LIVE and not self.is_trusting:
+        elif record.state == LIVE and not (self.is_trusting and context.is_settled_in):
             status, data = NOT_SURE, b""
         else:
             have = message.have or {}

@@ -276,6 +276,9 @@ class Pushes:
         return push.refused.issuperset(name for name in placement.names if name != placement.me)
 
     def _remember(self, push: _Push) -> None:
+        for older in list(self._open.get(push.key, ())):
+            if self._is_hopeless(older):  # whoever takes this one has the other as well
+                self._forget(older)
         self._open.setdefault(push.key, []).append(push)
         self._open_count += 1
         if self._open_count > OPEN_MAX:

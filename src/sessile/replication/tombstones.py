@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from sessile.ends import MARK
 from sessile.errors import WireError
 from sessile.record import LIVE
 from sessile.replication.messages import TombstonesAsked, TombstonesTold
@@ -33,8 +34,13 @@ PATIENCE_MS: Final = 2_000
 """Who has not told in so long is not waited for: it is gone, or on the other side of a partition."""
 RECENT_MAX: Final = 10_000
 """At most this many ends are listed by when they were learned."""
-OVERLAP_MS: Final = 10_000
-"""How much longer ago than the absence began ends are told: one may have been on its way when it began."""
+BATCH_MARKS: Final = 5_000
+"""Ends without tombstones in one message: 64 KB."""
+MARKS_MAX: Final = 100_000
+"""After this many of them the table is looked through."""
+OVERLAP_MS: Final = 30_000
+"""How much longer ago than the absence began ends are told: one may have been on its way when it began, or only at another
+member, from which two passes of repair bring it."""
 
 
 class Tombstones:
@@ -55,6 +61,8 @@ class Tombstones:
         self._recent: deque[tuple[int, SessionKey]] = deque()
         """The ends that were made or learned here since `_recent_since_ms`, and when."""
         self._recent_since_ms = context.now_ms
+        self._marks: set[bytes] = set()
+        """Ends that were told without tombstones, and that no copy here was held against yet."""
 
     def was_away(self, since_ms: int) -> None:
         """This node may have missed ends since then."""
@@ -71,8 +79,11 @@ class Tombstones:
         self._check()
 
     def greeted(self, peer: Peer) -> None:
-        """A link is there: ask, since one side may know of ends that the other does not."""
-        self._context.send(peer, TombstonesAsked(self._absences))
+        """A link is there: ask, since one side may know of ends that the other does not.
+
+        Of a peer whose process is new to this one everything is asked for, or else what it may have learned since the last link.
+        """
+        self._context.send(peer, TombstonesAsked(self._absences, peer.away_ms))
 
     def learned(self, key: SessionKey) -> None:
         """A session ended here, or its end was learned."""
@@ -89,9 +100,12 @@ class Tombstones:
         """Tell what ended, as far as it is remembered here."""
         context = self._context
         number = message.number
+        is_all, ends = self._asked_for(message.ago_ms)
+        for marks in context.replica.table.ends.told(context.now_ms, batch=BATCH_MARKS) if is_all else ():
+            context.send(peer, TombstonesTold(context.now_ms, (), is_last=False, number=number, marks=marks))
         items: list[tuple[bytes, bytes]] = []
         size = 0
-        for key, packed in self._asked_for(message.ago_ms):
+        for key, packed in ends:
             items.append((key, packed))
             size += len(packed)
             if size > BATCH_BYTES:
@@ -99,14 +113,14 @@ class Tombstones:
                 items, size = [], 0
         context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number))
 
-    def _asked_for(self, ago_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
-        """The ends that somebody who knows what ended longer ago has to be told."""
+    def _asked_for(self, ago_ms: int) -> tuple[bool, Iterator[tuple[SessionKey, bytes]]]:
+        """The ends to tell a peer that knows what ended longer ago; and whether these are all, so that marks belong to them."""
         context = self._context
         overlap_ms = max(OVERLAP_MS, 2 * context.config.ack_timeout_ms)
         since_ms = context.now_ms - ago_ms - overlap_ms
         if ago_ms < 0 or since_ms < self._recent_since_ms:
-            return context.replica.tombstones()
-        return self._learned_since(since_ms)
+            return True, context.replica.tombstones()
+        return False, self._learned_since(since_ms)
 
     def _learned_since(self, since_ms: int) -> Iterator[tuple[SessionKey, bytes]]:
         context = self._context
@@ -120,6 +134,7 @@ class Tombstones:
     def take_told(self, peer: Peer, message: TombstonesTold) -> None:
         """Take over what ended."""
         context = self._context
+        self._take_marks(message)
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
@@ -136,6 +151,18 @@ class Tombstones:
             self.told.add(peer.name)
         if message.is_last and message.number == self._absences:
             self.gone(peer.name)
+
+    def _take_marks(self, message: TombstonesTold) -> None:
+        """Take over ends of which there are no tombstones. Looking through the table for them is done for many at once."""
+        context = self._context
+        table = context.replica.table
+        if len(message.marks) % MARK.size:
+            raise WireError("ends that are told without tombstones are not made of entries")
+        self._marks |= table.ends.take(message.marks, context.now_ms)
+        if message.is_last or len(self._marks) > MARKS_MAX:
+            for key, record in table.end_marked(self._marks, context.now_ms):
+                self._changed(key, record)
+            self._marks = set()
 
     def _give_up(self, absence: int) -> None:
         if absence == self._absences:

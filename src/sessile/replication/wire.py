@@ -20,7 +20,7 @@ __all__ = ["FRAME_BYTES_MAX", "HELLO_BYTES_MAX", "LENGTH_BYTES", "Frames", "deco
 
 LENGTH_BYTES: Final = 3
 FRAME_BYTES_MAX: Final = 2**24 - 1
-HELLO_BYTES_MAX: Final = 640 * 2**10
+HELLO_BYTES_MAX: Final = 1024 * 2**10
 """A stranger's first frame may be no longer: nobody is made to hold more by somebody who has not greeted yet. A list
 of as many members as there may be fits."""
 
