@@ -29,6 +29,8 @@ class PullStatus(enum.Enum):
     """Everybody who may hold it was asked, and nobody does."""
     UNREACHABLE = "unreachable"
     """Too few of those who may hold it answered in time."""
+    STARVED = "starved"
+    """They may have answered, and this process had too little time to hear it: no copy may be served."""
 
 
 class Pulled(NamedTuple):
@@ -118,8 +120,11 @@ class Backend(Protocol):
     async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
         """Tell the other holders, and wait as `ack` (`none`, `one`, `all`) says; bounded by `ack_timeout`.
 
+        An end is waited for whatever `ack` says: until every process that may serve the session knows of it.
+
         With or without a change it waits for everything that this process wrote to the session so far.
 
         Raises:
+            SessionUnavailable: nobody can tell whether an end has come.
             SessionConflict: the other holder had the last word, and the session was over: nothing of the change was kept.
         """

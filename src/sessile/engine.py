@@ -172,7 +172,9 @@ class Engine:
         pulled = await self.backend.pull(key, held, seen)
         if pulled.record is not None:
             visit.pulled = self._merge_in(key, pulled.record)
-        elif pulled.status is PullStatus.UNREACHABLE and (not is_alive or not self.backend.is_trusting()):
+        elif pulled.status is PullStatus.STARVED or (
+            pulled.status is PullStatus.UNREACHABLE and (not is_alive or not self.backend.is_trusting())
+        ):
             visit.unavailable = "too few holders of this session answered within pull_timeout"
 
     def commit(self, session: Session, *, is_late: bool = False) -> list[Step]:

@@ -17,6 +17,7 @@
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
+    │   ├── StarvedError                  this process had too little time to hear the store, which may be well
     │   └── StoredRecordError             what the store has of one session is no record; the store itself is well
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
@@ -46,6 +47,7 @@ __all__ = [
     "SessionTooLate",
     "SessionUnavailable",
     "SettingsError",
+    "StarvedError",
     "StatusError",
     "StoreError",
     "StoredRecordError",
@@ -115,6 +117,10 @@ class SessionUnavailable(SessionError):
 
 class StoreError(SessileError):
     """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
+
+
+class StarvedError(StoreError):
+    """No answer of the store was heard, and this process itself had too little time to hear one: the store may be well."""
 
 
 class StoredRecordError(StoreError):

@@ -245,12 +245,12 @@ class Cluster:
         server.table.put(key, record)
         return self.push(name, key, Delta.of(record, key, held.heads, stamp, names=values, counted=()), ack)
 
-    def end(self, name: str, key: SessionKey) -> int:
+    def end(self, name: str, key: SessionKey, *, ack: str = "one") -> int:
         held = self.held(name, key)
         assert held is not None, f"{name} holds no {key.hex()}"
         ended = held.end(ENDED, self.now_ms)
         self.servers[name].table.put(key, ended)
-        return self.push(name, key, Ended(key, ended), "one")
+        return self.push(name, key, Ended(key, ended), ack)
 
     def push(self, name: str, key: SessionKey, change: Change | None, ack: str = "one") -> int:
         return self._ask(name, lambda ticket: ChangePushed(ticket, key, change, ack))

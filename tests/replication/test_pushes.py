@@ -118,6 +118,21 @@ def test_an_end_goes_to_every_member() -> None:
     assert states == [ENDED] * 4
 
 
+def test_an_end_is_waited_for_with_ack_none_too() -> None:
+    """Whoever has not heard of it shows the session: no answer before that, and none to a request that comes meanwhile."""
+    cluster = Cluster("abc", strategy="all-to-all")
+    key = cluster.first_key("a")
+    cluster.create("a", key, ack="none", x=1)
+    cluster.run(10)
+    ticket = cluster.end("a", key, ack="none")
+    meanwhile = cluster.push("a", key, None, "none")
+    assert (cluster.answer("a", ticket), cluster.answer("a", meanwhile)) == (None, None)
+    while cluster.answer("a", ticket) is None:
+        cluster.run(1)
+    assert [cluster.servers[name].table.state(key) for name in "abc"] == [ENDED] * 3
+    assert cluster.answer("a", meanwhile) is Acknowledged.YES
+
+
 def test_a_holder_that_dies_is_not_waited_for() -> None:
     """The backup's process is gone: whoever takes its place gets the session, and the writer is answered."""
     cluster = Cluster("abc", copies=2)

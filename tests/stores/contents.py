@@ -11,7 +11,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessile.delta import Addition, Delta, Outcome, apply
-from sessile.record import ENDED, LIVE, NEVER, REMOVED, ROTATED, TOTAL_MAX, Entry, Record, merge
+from sessile.errors import StoredRecordError
+from sessile.record import (
+    ENDED,
+    FIELDS_MAX,
+    HELD_BYTES_MAX,
+    LIVE,
+    NEVER,
+    REMOVED,
+    ROTATED,
+    TOTAL_MAX,
+    WRITTEN_BYTES_MAX,
+    Entry,
+    Record,
+    merge,
+)
 from sessile.stores.base import FetchStatus
 from tests.record_model import A, B, C, Network, networks
 from tests.stores.rig import GRACE_MS, IDLE_MS, LIFE_MS, Rig, fresh_key, in_place, new, same, write
@@ -88,6 +102,39 @@ class ContentConformance:
         one_more, delta = write(record, key, 7, {"n": 1}, **{f"field {number}": b"new" for number in range(100)})
         pushed = await rig.store.apply(delta, "one")
         assert pushed.outcome is Outcome.APPLIED and same(pushed.rest, merge(other, one_more))
+
+    @pytest.mark.parametrize("is_whole", [False, True])
+    @in_place
+    async def test_what_no_server_could_read_is_refused(self, rig: Rig, is_whole: bool) -> None:  # noqa: FBT001
+        """Parallel writers, each within its limit, are beyond what travels together: the last is refused, and the rest stays.
+
+        The session can still be ended, and looked at as long as it is rotated only if that is within the limits.
+        """
+        key, base = fresh_key(), new(a=b"1")
+        written = [
+            write(base, key, 100 + number, {}, **{f"of {number}": b"x" * WRITTEN_BYTES_MAX})
+            for number in range(HELD_BYTES_MAX // WRITTEN_BYTES_MAX + 1)
+        ]
+        most = functools.reduce(merge, (record for record, _ in written[:-1]))
+        await rig.store.merge(key, most, "one")
+        last, delta = written[-1]
+        with pytest.raises(StoredRecordError, match="adds up to more than any of them takes"):
+            await (rig.store.merge(key, last, "one") if is_whole else rig.store.apply(delta, "one"))
+        assert same(await rig.held(key), most)
+        await rig.store.merge(key, last.end(ROTATED, 0), "one")
+        assert (await rig.held(key)).state == ENDED
+
+    @in_place
+    async def test_what_has_too_many_fields_is_refused(self, rig: Rig) -> None:
+        """The same of fields, which are small."""
+        key, base = fresh_key(), new(a=b"1")
+        most = {f"field {number}": b"x" for number in range(FIELDS_MAX - 1)}
+        await rig.store.merge(key, write(base, key, B, {}, **most)[0], "one")
+        other, delta = write(base, key, C, one=b"more")
+        for refused in (rig.store.apply(delta, "one"), rig.store.merge(key, other, "one")):
+            with pytest.raises(StoredRecordError, match="adds up to more than any of them takes"):
+                await refused
+        assert len((await rig.held(key)).fields) == FIELDS_MAX
 
     @in_place
     async def test_counters_follow_the_assignment_they_were_counted_from(self, rig: Rig) -> None:

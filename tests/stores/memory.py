@@ -40,6 +40,7 @@ class MemoryStore:
         self.primary = "one"
         self.fails = ""
         """Why every call fails; empty while all is well."""
+        self.failure: type[StoreError] = StoreError
         self.is_acknowledging = True
         self.gate: asyncio.Event | None = None
         """What every call waits for, when set."""
@@ -155,7 +156,7 @@ class MemoryStore:
             await self.gate.wait()
         await asyncio.sleep(0)
         if self.fails:
-            raise StoreError(self.fails)
+            raise self.failure(self.fails)
 
     def _due_ms(self, record: Record) -> int:
         """When it goes by itself: an end not before its session's deadline."""

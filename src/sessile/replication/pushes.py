@@ -255,7 +255,7 @@ class Pushes:
     # -- who has what ------------------------------------------------------------------------------------------------
 
     def _is_satisfied(self, push: _Push) -> bool:
-        if push.ack == "none":
+        if push.ack == "none" and not push.is_end:  # whoever has not heard of an end goes on showing the session
             return True
         if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
             return False

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrived", "Lines", "each"]
 
-Arrived = bool | Record
-"""Whether changes were confirmed; or the record of a session that was over when they came, which kept none of them."""
+Arrived = bool | Record | None
+"""Whether changes were confirmed; or the record of a session that was over when they came, which kept none of them.
+
+None: nobody can tell whether they have come.
+"""
 
 _STRENGTH: Final = {"none": 0, "one": 1, "all": 2}
 AT_ONCE: Final = 8

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         epoch: Epoch
 
         async def attempt(self, call: Callable[[], Awaitable[T]]) -> T: ...
-        def went_away(self, error: StoreError) -> None: ...
+        def failed(self, error: StoreError) -> PullStatus: ...
         def is_settled(self, key: SessionKey) -> bool: ...
         def bring_soon(self, key: SessionKey) -> None: ...
         def end_again(self, key: SessionKey) -> None: ...
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pulls"]
 
+_UNANSWERED: Final = {PullStatus.UNREACHABLE, PullStatus.STARVED}
 ASKED_MAX: Final = 2
 """How often a question is asked whose answer was overtaken by word of the session's end."""
 
@@ -69,6 +70,10 @@ class Pulls:
         self._settings = settings
         self._questions = Questions(self._fetch)
 
+    async def end(self, at_most_s: float) -> None:
+        """Ask nothing any more, once those questions that are under way have been answered, or this time has passed."""
+        await self._questions.end(at_most_s)
+
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         """Ask, and where that will not do, ask again: what the browser has seen may be about to come to the store."""
         loop = asyncio.get_running_loop()
@@ -82,7 +87,7 @@ class Pulls:
                 break
             if pulled.status in {PullStatus.CURRENT, PullStatus.RECORD}:
                 left_s = max(left_s, until - loop.time())
-            if left_s <= 0 or (pulled.status is PullStatus.NONE and not heads):
+            if left_s <= 0 or pulled.status is PullStatus.STARVED or (pulled.status is PullStatus.NONE and not heads):
                 break
             await outage.pause(times, left_s)
         return pulled
@@ -92,12 +97,12 @@ class Pulls:
         pulled = Pulled(PullStatus.UNREACHABLE)
         if not self._way.outage:
             pulled = await self._questions.pull(key, have, heads)
-        return self.without_store(key, have) if pulled.status is PullStatus.UNREACHABLE else pulled
+        return self.without_store(key, have, pulled.status) if pulled.status in _UNANSWERED else pulled
 
-    def without_store(self, key: SessionKey, have: Record | None) -> Pulled:
-        """What can be said of a session while the store does not answer."""
+    def without_store(self, key: SessionKey, have: Record | None, why: PullStatus) -> Pulled:
+        """What can be said of a session for which the store did not answer."""
         if not self._is_over(key):
-            return Pulled(PullStatus.UNREACHABLE)
+            return Pulled(why)
         return Pulled(PullStatus.NONE) if have is None else self._over(key, have)
 
     def _is_over(self, key: SessionKey) -> bool:
@@ -122,8 +127,7 @@ class Pulls:
             try:
                 fetched = await way.attempt(lambda: way.store.fetch(key, version))
             except StoreError as error:
-                way.went_away(error)
-                return Pulled(PullStatus.UNREACHABLE)
+                return Pulled(way.failed(error))
             finally:
                 way.leases.unwatch(key, watch)
             if not watch.is_over or (fetched.record is not None and fetched.record.state != LIVE):
@@ -157,8 +161,7 @@ class Pulls:
             try:
                 absence = await way.attempt(lambda: way.store.absence(key))
             except StoreError as error:
-                way.went_away(error)
-                return Pulled(PullStatus.UNREACHABLE)
+                return Pulled(way.failed(error))
             if way.epoch.is_end(absence):
                 way.counts["gone"] += 1
                 return self._over(key, alive)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sessile.forks import dropped_by
+from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -31,6 +32,12 @@ class Questions:
         """How many found one under way."""
         self._ask = ask
         self._asking: dict[SessionKey, asyncio.Task[Pulled]] = {}
+
+    async def end(self, at_most_s: float) -> None:
+        """Let those under way be answered, for a moment: nobody else waits for their connections to come back."""
+        if asking := list(self._asking.values()):
+            await asyncio.wait(asking, timeout=at_most_s)
+            await end_tasks(asking)
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
         """Ask, or share the answer to a question that is under way: it may have been asked before the browser saw more."""

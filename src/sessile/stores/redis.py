@@ -11,7 +11,6 @@ well, such as a process that was forked: it is refused, counted, and the connect
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import re
@@ -24,11 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from sessile.delta import Outcome
-from sessile.errors import RecordError, SettingsError, StoredRecordError, StoreError
+from sessile.errors import RecordError, SettingsError, StarvedError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.leases import LEASE_MS
+from sessile.stores.patience import Starved, within
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
 from sessile.stores.redis_channel import Listener
 from sessile.stores.redis_links import UNWAITED, LinkLost, Links, Wait, dialer, info_of, reason_of
@@ -68,6 +68,8 @@ _OUTCOMES: Final = (Outcome.KNOWN, Outcome.APPLIED, Outcome.NEED)
 _KEEPING: Final = {"noeviction"}
 _SPOILT: Final = 4
 """As in `record.lua`."""
+_TOO_MUCH: Final = 3
+"""The same: not an outcome, since nothing was changed."""
 
 
 class RedisStore:
@@ -231,6 +233,10 @@ class RedisStore:
         code, *rest = said
         if code & _SPOILT:
             self.counts["malformed"] += 1
+        if code & ~_SPOILT == _TOO_MUCH:
+            raise StoredRecordError(
+                f"{self.where}: what servers wrote to a session at the same time adds up to more than any of them takes"
+            )
         try:
             record = self._record(key, *rest) if rest else None
         except RecordError as error:
@@ -285,10 +291,12 @@ class RedisStore:
         if servers is None:
             raise StoreError(f"{self.where} is not open")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with within(self._timeout_s):
                 return await ask(servers)
         except LinkLost as lost:
             raise StoreError(f"{self.where} {lost}") from lost
+        except Starved:
+            raise StarvedError(f"{self.where} was not heard: this process had too little time") from None
         except TimeoutError:
             await servers.doubt()
             raise StoreError(f"{self.where} does not answer within {self._timeout_s:g} s") from None

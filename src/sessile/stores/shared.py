@@ -25,7 +25,7 @@ from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
 from sessile.clock import whole_ms
 from sessile.delta import Delta, Outcome
-from sessile.errors import StoredRecordError, StoreError
+from sessile.errors import SessionUnavailable, StarvedError, StoredRecordError, StoreError
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
 from sessile.stores.confirmations import Confirmations
@@ -34,6 +34,7 @@ from sessile.stores.leases import LEASE_MS, Leases
 from sessile.stores.lines import Lines, each
 from sessile.stores.lost import Lost
 from sessile.stores.outage import PATIENCE_S, Outage, probe_in_s
+from sessile.stores.patience import STRETCH_MAX
 from sessile.stores.pulls import Pulls
 from sessile.stores.recent import Recent
 from sessile.stores.touches import Touches
@@ -69,6 +70,8 @@ HEARD_S: Final = (LEASE_MS + 5) / 1000
 """An end is waited for at most this long: no lease from before it counts then, though clocks show whole milliseconds."""
 ROTATED_HEARD_S: Final = 0.1
 """The same for a rotated session, which may be looked at for its grace wherever that is not heard of at once."""
+TRIPS_MAX: Final = 4
+"""A thread that asks waits for as many trips at most: an end for those of a change before it, and its own."""
 TOUCH_S: Final = 0.25
 EXPIRE_S: Final = 10.0
 EXPIRED_AT_ONCE: Final = 500
@@ -114,6 +117,8 @@ class Shared(Service):
         self._pulls = Pulls(self, self._owner, self._settings)
         self._reconciling: asyncio.Event | None = None
         """While copies are compared: set where they are to be compared once more."""
+        self._is_bringing = False
+        """Whether what could not be brought, though the store is not away, is brought again."""
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -124,7 +129,7 @@ class Shared(Service):
             await self.store.open()
             self.epoch.mark = (await self.store.absence(None)).mark
         except StoreError as error:
-            self.went_away(error)
+            self.failed(error)
         if self.store.has_channel:
             self._run(self.store.listen(self.leases.told, self.leases.is_used))
         self._run(self._tell_touches())
@@ -138,6 +143,7 @@ class Shared(Service):
                 await self._bring_lost()
                 await self._bring_touches()
         await end_tasks(self._tasks)
+        await self._pulls.end(self._settings.ack_timeout)
         await self.store.close()
         self._reset()
 
@@ -201,9 +207,10 @@ class Shared(Service):
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        bound_s = self._settings.store_timeout + self._settings.pull_timeout + PATIENCE_S
+        bound_s = self._trips_s() + self._settings.pull_timeout + PATIENCE_S
         answer = await self.ask(lambda: self._pulls.pull(key, have, heads), bound_s)
-        return answer or self._pulls.without_store(key, have)
+        why = PullStatus.UNREACHABLE if self.outage else PullStatus.STARVED
+        return answer or self._pulls.without_store(key, have, why)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -211,24 +218,36 @@ class Shared(Service):
         """As every backend does. Other servers' logouts and logins may be news to this one: the store has the last word.
 
         Raises:
+            SessionUnavailable: the store was not heard, though it is not away, and nobody can tell whether an end has come.
             SessionConflict: the session was over when the change came to the store, which did not keep it.
         """
-        answer = await self.ask(lambda: self._push(key, change, ack), self._settings.ack_timeout)
+        is_end = isinstance(change, Ended) or self._has_ended(key)
+        bound_s = self._trips_s() + HEARD_S if is_end else self._settings.ack_timeout
+        answer = await self.ask(lambda: self._push(key, change, ack, is_end=is_end), bound_s)
+        if answer is None and is_end and not self.outage:
+            raise _uncertain()
         return answer or Acknowledged.NO
 
-    async def _push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+    def _trips_s(self) -> float:
+        """How long some trips may take a process that is starved."""
+        return TRIPS_MAX * STRETCH_MAX * self._settings.store_timeout
+
+    async def _push(self, key: SessionKey, change: Change | None, ack: str, *, is_end: bool) -> Acknowledged:
+        """An end waits for its trip, which is bounded, whatever `ack` and `ack_timeout` say: it must not be answered before."""
         arriving = self._lines.last(key) if change is None else None
         if change is None and arriving is None:
             return Acknowledged.NO if key in self._lost else Acknowledged.YES
         arriving = arriving or self._lines.add(key, change, ack)
-        if ack == "none":
+        if ack == "none" and not is_end:
             return Acknowledged.YES
         try:
-            async with asyncio.timeout(self._settings.ack_timeout):
+            async with asyncio.timeout(None if is_end else self._settings.ack_timeout):
                 arrived = await asyncio.shield(arriving)
         except TimeoutError:
             self.counts["ack_timeouts"] += 1
             return Acknowledged.NO
+        if arrived is None and is_end:
+            raise _uncertain()
         if isinstance(arrived, Record) and not _is_moot(change, arrived):
             self.counts["refused"] += 1
             check_is_live(arrived, self._owner.clock_ms())
@@ -242,6 +261,8 @@ class Shared(Service):
         with self._confirmations.expecting(key) as expected:
             ended = max((change.record.state for change in changes if isinstance(change, Ended)), default=LIVE)
             pushed = await self._deliver(key, changes, ack, is_awaited=ended != LIVE)
+            if isinstance(pushed, StarvedError):
+                return None
             if pushed is None:
                 return False
             if ended != LIVE:
@@ -256,8 +277,10 @@ class Shared(Service):
         if not await expected.wait(pushed.lessees, at_most_s):
             self.counts["unconfirmed_ends"] += 1
 
-    async def _deliver(self, key: SessionKey, changes: list[Change], ack: str, *, is_awaited: bool) -> Pushed | None:
-        """What the store said to these; None where it could not be asked, or there is nothing left to bring."""
+    async def _deliver(
+        self, key: SessionKey, changes: list[Change], ack: str, *, is_awaited: bool
+    ) -> Pushed | StarvedError | None:
+        """What the store said to these, if it was heard; None where it is away, or there is nothing left to bring."""
         whole = self._whole(key, changes)
         if whole is None and not all(isinstance(change, Delta) for change in changes):
             self._lost.discard(key)
@@ -272,8 +295,8 @@ class Shared(Service):
             pushed = await self.attempt(lambda: self._push_once(key, changes, whole, ack, is_awaited=is_awaited))
         except StoreError as error:
             self._lose(key)
-            self.went_away(error)
-            return None
+            self.failed(error)
+            return error if isinstance(error, StarvedError) else None
         finally:
             self.leases.unwatch(key, watch)
         if pushed is None:  # it ran out of time meanwhile
@@ -348,7 +371,7 @@ class Shared(Service):
         began = loop.time()
         try:
             return await call()
-        except StoredRecordError:
+        except (StoredRecordError, StarvedError):
             raise
         except StoreError:
             if self.outage or loop.time() - began > AT_ONCE_SHARE * self._settings.store_timeout:
@@ -356,8 +379,43 @@ class Shared(Service):
             await self.store.open()
             return await call()
 
-    def went_away(self, error: StoreError) -> None:
-        """Nobody waits for the store until the probe has reached it. One session's record that is none is no reason for that."""
+    def failed(self, error: StoreError) -> PullStatus:
+        """What it means that a call failed: mostly that the store is away, and nobody waits for it until the probe reaches it.
+
+        One session's record that is none is no reason for that, nor is a lack of time of this process.
+        """
+        if isinstance(error, StarvedError):
+            self._starved(error)
+            return PullStatus.STARVED
+        self._went_away(error)
+        return PullStatus.UNREACHABLE
+
+    def _starved(self, error: StarvedError) -> None:
+        """What was not done is done again: what could not be brought, and a comparison that is under way."""
+        if not self.counts["starved"]:
+            _LOG.warning("%s", error)
+        self.counts["starved"] += 1
+        if self._reconciling is not None:
+            self._reconciling.set()
+        if self._lost and not self._is_bringing:
+            self._is_bringing = True
+            self._run(self._bring_later())
+
+    async def _bring_later(self) -> None:
+        """Bring what could not be brought, unless the store is away: then that is done when it is back."""
+        try:
+            for times in count():
+                await asyncio.sleep(probe_in_s(times))
+                starved = self.counts["starved"]
+                if self.outage:
+                    break
+                await self._bring_lost()
+                if self.counts["starved"] == starved:
+                    break
+        finally:
+            self._is_bringing = False
+
+    def _went_away(self, error: StoreError) -> None:
         if isinstance(error, StoredRecordError):
             if not self.counts["malformed"]:
                 _LOG.error("%s; end that session, or remove what is stored of it", error)
@@ -446,7 +504,7 @@ class Shared(Service):
         try:
             mark = (await self.store.absence(None)).mark
         except StoreError as error:
-            self.went_away(error)
+            self.failed(error)
             return
         await each(list(self._recent), self._bring_again)
         await each(list(dict.fromkeys([*self._owner.table.ended(), *self._owner.table])), self._compare)
@@ -464,7 +522,7 @@ class Shared(Service):
         try:
             await self.store.merge(key, Record.unpack(packed).shift(-now_ms), "none")
         except StoreError as error:
-            self.went_away(error)
+            self.failed(error)
 
     async def _compare(self, key: SessionKey) -> None:
         packed = self._owner.table.get(key)
@@ -499,7 +557,7 @@ class Shared(Service):
             try:
                 await self._touches.tell()
             except StoreError as error:
-                self.went_away(error)
+                self.failed(error)
 
     async def _expire(self) -> None:
         while True:
@@ -527,6 +585,12 @@ class Shared(Service):
             "queued_ends": self._lost.ends,
             "counts": dict(sorted((self.counts + self.store.counts + Counter(also)).items())),
         }
+
+
+def _uncertain() -> SessionUnavailable:
+    return SessionUnavailable(
+        "nobody can tell whether the end of the session has come to the store; it is brought again"
+    )
 
 
 def _is_moot(change: Change | None, found: Record) -> bool:

@@ -22,13 +22,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
-from sessile.errors import RecordError, StoredRecordError, StoreError
+from sessile.errors import RecordError, StarvedError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
+from sessile.stores.patience import Starved, within
 from sessile.stores.sql_engine import target_of
 from sessile.stores.sql_errors import is_clash, is_duplicate, is_missing_table, reason
-from sessile.stores.sql_rows import Keep, Row, digest_of, due_in_ms, kept, shown, timeless
+from sessile.stores.sql_rows import Keep, Row, bare_end, digest_of, due_in_ms, kept, shown, timeless
 from sessile.stores.sql_schema import schema_statements, table_name
 from sessile.stores.sql_statements import FOREVER_MS, TOUCHES_MAX, Statements
 
@@ -286,8 +287,11 @@ class SqlStore:
         content = timeless(record)
         new = _RANDOM.getrandbits(_REVISION_BITS)
         values = kept(content)
-        if record.state == LIVE and not record.travels(len(values["new_record"])):
-            raise RecordError("what servers wrote at the same time adds up to more than any of them takes")
+        if not record.travels(len(values["new_record"])):
+            if record.state == LIVE:
+                raise RecordError("what servers wrote at the same time adds up to more than any of them takes")
+            content = bare_end(content)  # an end always has room: this one has no grace
+            values = kept(content)
         self._lately.pop(key, None)
         if not await self._change(
             statement, {**values, "key": key, "known_revision": revision, "new_revision": new, **more}
@@ -411,8 +415,10 @@ class SqlStore:
         began_s = time.monotonic()
         try:
             # psycopg, told to give up, first asks the server to do so too: the second time it does not wait for that.
-            async with asyncio.timeout(self._timeout_s + LETTING_GO_S), asyncio.timeout(self._timeout_s):
+            async with within(self._timeout_s, insist_s=LETTING_GO_S):
                 yield
+        except Starved:
+            raise StarvedError(f"{self.where} was not heard: this process had too little time") from None
         except TimeoutError:
             if self._connections is not None and self._answered_s < began_s:  # it is silent, and not only busy
                 self._connections.distrust()

@@ -13,7 +13,6 @@ beginning with the one that answered last, each for its part of the timeout, and
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from urllib.parse import parse_qsl, unquote
 from sessile.errors import SettingsError
 from sessile.forks import dropped_by
 from sessile.kinds import nearest
+from sessile.stores.patience import STRETCH_MAX, Starved, within
 from sessile.stores.sql_forks import Inheritance
 from sessile.stores.sql_schema import dialect_of
 
@@ -110,11 +110,13 @@ def _sqlite(url: str) -> Target:
     def make(timeout_s: float) -> Connections:
         from sqlalchemy import URL, event  # noqa: PLC0415  # an extra
 
+        from sessile.stores.sqlite_calls import connect  # noqa: PLC0415  # it needs an extra
+
         address = URL.create("sqlite+aiosqlite", database=path)
         waits_s = BUSY_PART * timeout_s
-        # A forked child closes what it inherited, in a thread of its own.
-        connect_args = {"timeout": waits_s, "check_same_thread": False}
-        connections = _connections(address, SQLITE_CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
+        connections = _connections(
+            address, SQLITE_CONNECTIONS_MAX, timeout_s, async_creator=lambda: connect(path, timeout_s=waits_s)
+        )
 
         @event.listens_for(connections.engine.sync_engine, "connect")
         def prepare(connection: Any, _: object) -> None:
@@ -205,8 +207,10 @@ class Hosts:
         for at in [(self._first + step) % number for step in range(number)]:
             host = self._hosts[at]
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with within(self._timeout_s):
                     connection = await psycopg.AsyncConnection.connect(**host, cursor_factory=_binary_cursor())
+            except Starved:
+                raise
             except TimeoutError:
                 failures.append(f"{host.get('host', 'the server')} does not answer")
             except psycopg.Error as error:
@@ -249,7 +253,7 @@ def _mysql(url: str) -> Target:
 
     def make(timeout_s: float) -> Connections:
         connect_args: dict[str, Any] = {
-            "connect_timeout": max(1, timeout_s),
+            "connect_timeout": max(1, STRETCH_MAX * timeout_s),  # a trip as a whole is bounded, by another rule
             "binary_prefix": True,
             # Plain reads and locks of single rows are all that is wanted, not of the gaps between them.
             "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",

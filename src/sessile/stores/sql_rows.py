@@ -14,7 +14,7 @@ from sessile.record import ENDED, LIVE, ROTATED, Record
 if TYPE_CHECKING:
     from sessile.record import Version
 
-__all__ = ["IDLE_SLACK", "Keep", "Row", "digest_of", "due_in_ms", "kept", "shown", "timeless"]
+__all__ = ["IDLE_SLACK", "Keep", "Row", "bare_end", "digest_of", "due_in_ms", "kept", "shown", "timeless"]
 
 IDLE_SLACK: Final = 10
 """A store does not serve, it holds: a tenth of the idle timeout longer, since word of the last use may be on its way."""
@@ -83,6 +83,11 @@ class Row(NamedTuple):
 def timeless(record: Record) -> Record:
     """The record as its bytes have it: whatever a column says is nought."""
     return Record(record.state, 0, 0, 0, 0, record.subject, record.version, record.head_places, record.fields)
+
+
+def bare_end(content: Record) -> Record:
+    """The end alone of a session, which needs neither fields nor a version."""
+    return Record(ENDED, 0, 0, 0, 0, content.subject, {}, (), {})
 
 
 def shown(record: Record, keep: Keep) -> Record:

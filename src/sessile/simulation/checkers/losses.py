@@ -58,10 +58,11 @@ class Losses(Checker):
         if not isinstance(question, Push):
             return
         peers = self._peers.pop(request)
-        if question.change is None or result is not Acknowledged.YES or question.ack == "none":
+        change = question.change
+        is_promised = question.ack != "none" or isinstance(change, Ended)
+        if change is None or result is not Acknowledged.YES or not is_promised:
             return
         chronicle = self.scene.history.chronicles[question.key]
-        change = question.change
         if isinstance(change, Ended):
             assert request.ended is not None, "the history knows of every end"
             item: Write | End = request.ended[1]

@@ -108,6 +108,7 @@ if not outcome then
   local mine = enter(it, delta)
   it.touched, outcome = math.max(it.touched, now), APPLIED
   result = keep(it, it.state ~= ENDED and fields_after(it, delta, mine))
+  if not result then return answer(TOO_MUCH) end
   tell(it)
 elseif outcome == KNOWN then
   keep_as_it_is(it)

@@ -127,5 +127,6 @@ else
   fields, is_news, is_more = sub(change, it.fields_from), true, false
 end
 local result = keep(it, fields)
+if not result then return answer(TOO_MUCH + spoilt) end
 if is_news or ARGV[5] ~= '' then tell(it) end -- who ends a session waits until that was heard, known as it may be
 return answer((is_news and APPLIED or KNOWN) + spoilt, is_more and result)

@@ -16,6 +16,8 @@ local number_at, packed = struct.unpack, struct.pack
 local LIVE, ROTATED, ENDED = 0, 1, 2
 local KNOWN, APPLIED, NEED = 0, 1, 2
 local SPOILT = 4 -- added to an outcome where something stood under the key that is no record
+local TOO_MUCH = 3 -- in place of an outcome: the record would be beyond these limits
+local BYTES_MAX, FIELDS_MAX, WRITERS_MAX = 2 ^ 24 - 2 ^ 17, 16384, 4096 -- as `Record.travels`
 local NO_FIELDS = '\128'
 
 local key, change, grace_ms, keep_ms = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -225,18 +227,29 @@ local function record_bytes(it, fields)
   return concat(out)
 end
 
--- Put it under the key for as long as anybody may want it; its bytes.
+-- Whether every server takes it.
+local function travels(it, text, fields)
+  return #text <= BYTES_MAX and #it.tags <= WRITERS_MAX and (not fields or count(fields, 1, 0x80, 0xde) <= FIELDS_MAX)
+end
+
+-- Put it under the key for as long as anybody may want it; its bytes. Nothing, and nothing is put there, if no server could
+-- read it. An end always has room: of one that is beyond limits nothing else is kept.
 --
 -- An end is kept until the session's own deadline, after which no copy of the session is served anywhere, and for
 -- tombstone_keep beyond it: a copy's deadline is late by as long as the copy was on its way.
 local function keep(it, fields)
+  local text = record_bytes(it, fields)
+  if not travels(it, text, fields) then
+    if it.state == LIVE then return nil end
+    it.state, it.tags, it.counters, it.heads = ENDED, {}, {}, {}
+    text = record_bytes(it, fields)
+  end
   local due
   if it.state == LIVE then
     due = math.min(it.touched + it.idle + floor(it.idle / 10 + 0.5), it.deadline)
   else
     due = math.max(it.deadline, it.ended) + math.max(keep_ms, it.state == ROTATED and grace_ms or 0)
   end
-  local text = record_bytes(it, fields)
   redis.call('SET', key, text .. bare_key, 'PXAT', string.format('%.0f', math.max(due, 1)))
   return text .. bare_key
 end
