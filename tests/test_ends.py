@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.ends import END_BYTES, MARGIN_MS, SHARDS, Ends
+from sessile.ends import END_BYTES, MARGIN_MS, MARK, SHARDS, Ends, mark_of
 
 LATER_MS = 2 * MARGIN_MS
 
@@ -66,3 +66,18 @@ def test_a_time_out_of_range_is_the_nearest_that_can_be_kept() -> None:
     ends.add(key(1), 2**53)
     sweep_all(ends, 10**12)
     assert key(0) not in ends and key(1) in ends
+
+
+def test_what_is_remembered_is_told_and_taken() -> None:
+    """In pieces, with its times counted from now on each side's own clock; what does not matter any more is left out."""
+    ends, others = Ends(bytes_max=1_000_000), Ends(bytes_max=1_000_000)
+    for number in range(10):
+        ends.add(key(number), number * LATER_MS)
+    now_ms, shift_ms = 3 * LATER_MS, 10**7
+    pieces = list(ends.told(now_ms, batch=4))
+    assert max(len(piece) for piece in pieces) == 4 * MARK.size
+    taken = set().union(*(others.take(piece, now_ms + shift_ms) for piece in pieces))
+    assert taken == {mark_of(key(number)) for number in range(3, 10)}
+    for number in range(10):
+        until_ms = others.until_ms(key(number))
+        assert until_ms == (None if number < 3 else (ends.until_ms(key(number)) or 0) + shift_ms)

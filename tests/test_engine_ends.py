@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -69,3 +70,52 @@ def test_a_copy_that_comes_after_the_end_is_not_believed() -> None:
     scene = ended_long_ago()
     merged = scene.engine._merge_in(scene.key, scene.backend.records[scene.key])
     assert merged.state == ENDED and scene.engine.table.has_ended(scene.key)
+
+
+def test_what_was_asked_before_the_end_is_not_shown_after_it() -> None:
+    """A request that looks at its session only long after others were asked for it."""
+    clock = FakeClock()
+    backend, engine = make_pair(FakeBackend(is_holder=lambda _: False), clock=clock, idle_timeout="2h")
+    browser = settled(engine, a=1)
+    key = browser.key
+    engine.table.drop(key)
+    late = browser.open()
+    assert backend.pulls
+    engine.table.note_ended(key, clock.now_ms + KEEP_S * 1000)
+    assert late.new and dict(late) == {}
+
+
+def test_a_long_request_does_not_rotate_what_ended() -> None:
+    """Nothing of it goes on under another id."""
+    scene = ended_long_ago()
+    created = scene.engine.stats()["created"]
+    scene.late.rotate()
+    with pytest.raises(SessionEnded):
+        scene.engine.commit(scene.late)
+    assert scene.engine.stats()["created"] == created
+
+
+def test_a_rotation_that_a_logout_overtakes_leaves_nothing() -> None:
+    """The new id is held already when the end of the old one is learned: it ends as well."""
+    backend, engine = make_pair()
+    browser = settled(engine, a=1)
+    key = browser.key
+    session = browser.open()
+    session.rotate()
+    steps = engine.commit(session)
+    found = engine.table.find(key)
+    assert found is not None
+    engine.table.put(key, found[1].end(ENDED, 0))
+    with pytest.raises(SessionEnded):
+        asyncio.run(engine.settle(steps))
+    assert backend.records[session.opened.key].state == ENDED
+    assert engine.table.state(session.opened.key) == ENDED
+
+
+def test_what_a_request_does_after_it_met_the_end_is_its_own_affair() -> None:
+    """It is refused once; then a WebSocket can say goodbye."""
+    scene = ended_long_ago()
+    scene.late["b"] = 2
+    with pytest.raises(SessionEnded):
+        scene.engine.commit(scene.late, is_late=True)
+    assert scene.engine.commit(scene.late, is_late=True) == []

@@ -206,6 +206,7 @@ class Engine:
             with self.lock:
                 steps = self._apply(session, visit, changes)
         except SessionConflict:
+            session.discard()
             if not changes:
                 return []
             self.counts["conflicts"] += 1
@@ -221,7 +222,12 @@ class Engine:
         """
         assert self.backend is not None, "steps come only from an engine that has a backend"
         for step in steps:
-            change = step.change if step.make is None else step.make()
+            try:
+                change = step.change if step.make is None else step.make()
+            except SessionEnded:
+                if step.undo is not None:
+                    await self.settle([step.undo])
+                raise
             pushed = await self.backend.push(step.key, change, self.settings.ack)
             if pushed is not Acknowledged.YES:
                 self.counts["degraded"] += 1
@@ -487,15 +493,23 @@ class Engine:
         carried = carried_over(current, changes, session.__getitem__)
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
+        new = session.opened
+
         def end_old() -> Ended:
             with self.lock:
+                if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
+                    raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
                 return Ended(old.key, self._end(old, ROTATED, self.clock_ms()))
+
+        def end_new() -> Ended:
+            with self.lock:
+                return Ended(new.key, self._end(new, ENDED, self.clock_ms()))
 
         self.counts["rotated"] += 1
         if self.backend is None:
             self._end(old, ROTATED, now_ms)
             return []
-        return [*steps, Step(old.key, make=end_old)]
+        return [*steps, Step(old.key, make=end_old, undo=Step(new.key, make=end_new))]
 
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int

@@ -152,6 +152,11 @@ class Session(MutableMapping[str, Any]):
         self.may_have_changed = bool(self._handed)
         self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
 
+    def discard(self) -> None:
+        """Forget what was changed: the session is over, and whatever the handler does next has nothing to keep."""
+        self._handed = {}
+        self.may_have_changed = self._is_ready = False
+
     # -- what a handler asks ---------------------------------------------------------------------------------------
 
     @property

@@ -71,3 +71,5 @@ class Step:
     key: SessionKey
     change: Change | None = None
     make: Callable[[], Change] | None = None
+    undo: Step | None = None
+    """What is to be pushed instead where `make` finds that the session has ended."""

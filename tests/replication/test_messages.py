@@ -32,7 +32,7 @@ BYTES = {
     "Offered": 248,
     "Wanted": 168,
     "TombstonesAsked": 7,
-    "TombstonesTold": 99,
+    "TombstonesTold": 101,
     "Listed": 26,
     "Rejoin": 5,
     "Goodbye": 5,

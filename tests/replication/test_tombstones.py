@@ -161,14 +161,14 @@ def test_an_answer_repeats_the_number_of_its_question() -> None:
 
 
 def ended_long_ago_and_now(cluster: Cluster, count: int) -> tuple[list[bytes], list[bytes]]:
-    """Sessions that ended half a minute ago, all over the cluster, and some that end while `b` is stopped."""
+    """Sessions that ended a minute ago, all over the cluster, and some that end while `b` is stopped."""
     keys = [cluster.first_key("a", start=100 * number) for number in range(1, 2 * count + 1)]
     for key in keys:
         cluster.create("a", key, x=1)
     cluster.run(20)
     for key in keys[:count]:
         cluster.end("a", key)
-    cluster.run(30_000)
+    cluster.run(60_000)
     cluster.seen.clear()
     cluster.mangle = lambda source, target, message: isinstance(message, Whole)  # nothing else tells of the ends
     cluster.servers["b"].is_stopped = True

@@ -80,7 +80,7 @@ class Pulls:
         until = loop.time() + self._settings.pull_timeout
         outage = self._way.outage
         for times in count():
-            pulled = await self.once(key, have, heads)
+            pulled = await self.once(key, have)
             left_s = outage.worth_s()
             record = have if pulled.status is PullStatus.UNREACHABLE else pulled.record
             if record is not None and (record.state != LIVE or record.covers(heads)):
@@ -92,11 +92,11 @@ class Pulls:
             await outage.pause(times, left_s)
         return pulled
 
-    async def once(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
+    async def once(self, key: SessionKey, have: Record | None) -> Pulled:
         """Ask, unless the store is away. What is known to be over is over, whether or not it can be asked."""
         pulled = Pulled(PullStatus.UNREACHABLE)
         if not self._way.outage:
-            pulled = await self._questions.pull(key, have, heads)
+            pulled = await self._questions.pull(key, have)
         return self.without_store(key, have, pulled.status) if pulled.status in _UNANSWERED else pulled
 
     def without_store(self, key: SessionKey, have: Record | None, why: PullStatus) -> Pulled:

@@ -1,4 +1,4 @@
-"""Questions to a store: those for one session at one time share a trip."""
+"""Questions to a store: those for one session that come while one is under way share the next trip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sessile.backend import Pulled
-    from sessile.record import Heads, Record
+    from sessile.record import Record
     from sessile.token import SessionKey
 
 __all__ = ["Questions"]
@@ -29,26 +29,45 @@ class Questions:
 
     def __init__(self, ask: Callable[[SessionKey, Record | None], Coroutine[Any, Any, Pulled]]) -> None:
         self.shared = 0
-        """How many found one under way."""
+        """How many waited for one that others wait for as well."""
         self._ask = ask
         self._asking: dict[SessionKey, asyncio.Task[Pulled]] = {}
+        self._next: dict[SessionKey, asyncio.Task[Pulled]] = {}
+        """What is asked when the question under way has been answered."""
 
     async def end(self, at_most_s: float) -> None:
         """Let those under way be answered, for a moment: nobody else waits for their connections to come back."""
-        if asking := list(self._asking.values()):
+        if asking := [*self._asking.values(), *self._next.values()]:
             await asyncio.wait(asking, timeout=at_most_s)
             await end_tasks(asking)
 
-    async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        """Ask, or share the answer to a question that is under way: it may have been asked before the browser saw more."""
-        asking = self._asking.get(key)
-        if asking is not None:
-            self.shared += 1
-            pulled = await asyncio.shield(asking)
-            if pulled.record is not None and pulled.record.covers(heads):
-                return pulled
+    async def pull(self, key: SessionKey, have: Record | None) -> Pulled:
+        """Ask, or share the next question with all who come while one is under way.
+
+        The answer to the one under way is for those who asked it: the store may have given it before a session ended, and
+        whoever comes after that end was answered must not be shown it.
+        """
         asking = self._asking.get(key)
         if asking is None:
-            asking = self._asking[key] = asyncio.get_running_loop().create_task(self._ask(key, have))
-            asking.add_done_callback(lambda _: self._asking.pop(key, None))
-        return await asyncio.shield(asking)
+            asking = self._asking[key] = asyncio.get_running_loop().create_task(self._now(key, have))
+            return await asyncio.shield(asking)
+        following = self._next.get(key)
+        if following is None:
+            following = self._next[key] = asyncio.get_running_loop().create_task(self._after(asking, key, have))
+        else:
+            self.shared += 1
+        return await asyncio.shield(following)
+
+    async def _now(self, key: SessionKey, have: Record | None) -> Pulled:
+        try:
+            return await self._ask(key, have)
+        finally:
+            del self._asking[key]
+
+    async def _after(self, asking: asyncio.Task[Pulled], key: SessionKey, have: Record | None) -> Pulled:
+        try:
+            await asyncio.wait((asking,))
+        finally:
+            following = self._next.pop(key)
+        self._asking[key] = following
+        return await self._now(key, have)

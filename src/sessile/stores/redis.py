@@ -182,10 +182,11 @@ class RedisStore:
         as ended. That needs a policy that evicts, and a user logs in once more.
         """
         name = None if key is None else self._prefix + key
-        (memory,) = (await self._trip(name, [("INFO", "memory")])).replies
+        memory, stats = (await self._trip(name, [("INFO", "memory"), ("INFO", "stats")])).replies
         policy = eviction_of(memory)
-        if policy in _KEEPING:
-            return Absence()
+        has_evicted = info_of(stats).get("evicted_keys", "0") != "0"
+        if policy in _KEEPING:  # it may have had another policy until now
+            return Absence(may_forget_ends=has_evicted)
         if not policy.startswith("volatile-"):
             return Absence(may_forget_ends=True)
         name = self._prefix + b"epoch"
@@ -254,6 +255,10 @@ class RedisStore:
         if not isinstance(names, list) or is_new:
             return None
         own = self._listener.name if self._listener is not None else b""
+        if (
+            own and own not in names
+        ):  # this server is idle, or what was written there is gone, the others' names with it
+            return None
         return tuple(name for name in names if name != own)
 
     async def _run(

@@ -93,13 +93,13 @@ class Shared(Service):
         self.counts: Counter[str] = Counter()
         self._owner = owner
         self._settings = owner.settings
+        self._lost = Lost(self._has_ended)
+        """Sessions with changes that the store may not have; they stay when the service is started anew in this process."""
         self._reset()
 
     def _reset(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines = Lines(self._send)
-        self._lost = Lost(self._has_ended)
-        """Sessions with changes that the store may not have."""
         self._confirmations = Confirmations()
         self.leases = Leases(
             self._owner,
@@ -134,6 +134,8 @@ class Shared(Service):
             self._run(self.store.listen(self.leases.told, self.leases.is_used))
         self._run(self._tell_touches())
         self._run(self._expire())
+        if len(self._lost):  # of a service that was stopped and is started again
+            self._run(self._bring_lost())
 
     async def end(self) -> None:
         """Let what is on its way arrive, for a moment, and close."""
@@ -142,6 +144,10 @@ class Shared(Service):
                 await self._lines.idle()
                 await self._bring_lost()
                 await self._bring_touches()
+        if len(self._lost):
+            _LOG.warning(
+                "%s: stopping; changes to %d sessions never reached the store", self.store.where, len(self._lost)
+            )
         await end_tasks(self._tasks)
         await self._pulls.end(self._settings.ack_timeout)
         await self.store.close()
@@ -150,7 +156,10 @@ class Shared(Service):
     def abandon(self) -> None:
         self._reset()
 
-    forget = abandon
+    def forget(self) -> None:
+        """What the parent could not bring, the parent brings."""
+        self._lost = Lost(self._has_ended)
+        self._reset()
 
     def _run(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -533,7 +542,7 @@ class Shared(Service):
             self._lose(key)
             await self._bring(key)
             return
-        pulled = await self._pulls.once(key, held, ())
+        pulled = await self._pulls.once(key, held)
         if pulled.record is not None:
             self._merge_in(key, pulled.record)
         if pulled.status is PullStatus.RECORD and pulled.record is not None and not pulled.record.covers(held.heads):
