@@ -41,6 +41,34 @@ def test_every_other_holder_is_told() -> None:
     assert all(unused_ms(cluster, name, key) < 200 for name in others)
 
 
+def test_a_crash_right_after_a_use_does_not_take_it() -> None:
+    """A user comes back after a long rest and is answered; had the use gone, the rest would still count."""
+    cluster, key = shared("abc", copies=3)
+    cluster.touch("a", key)
+    used_ms = cluster.now_ms
+    cluster.run(2)
+    cluster.kill("a")
+    assert all(unused_ms(cluster, name, key) <= cluster.now_ms - used_ms + 1 for name in "bc")
+
+
+def test_what_is_used_in_quick_succession_is_told_together_soon() -> None:
+    """The first use at once, those of the next milliseconds in one message; after a pause the next is told at once again."""
+    cluster, key = shared("ab")
+    keys = [cluster.first_key("a", start=50 * number) for number in range(1, 5)]
+    for each in keys:
+        cluster.create("a", each, x=1)
+    cluster.run(1_000)
+    cluster.seen.clear()
+    for each in (key, *keys[:-1]):
+        cluster.touch("a", each)
+        cluster.run(1)
+    cluster.run(6)
+    assert [len(message.items) for message in cluster.messages(Touched, "a")] == [1, 3]
+    cluster.touch("a", keys[-1])
+    cluster.run(2)
+    assert [len(message.items) for message in cluster.messages(Touched, "a")] == [1, 3, 1]
+
+
 @pytest.mark.parametrize("cut_ms", [300, 900, 5_000])
 def test_what_is_told_while_a_link_is_down_is_told_again(cut_ms: int) -> None:
     """A user who was active all the time is not logged out by a crash after the cut has healed."""

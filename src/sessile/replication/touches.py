@@ -1,8 +1,10 @@
 """Sessions that were used and not changed: the other holders put back their idle clocks as well.
 
-Uses are told some time later, many in one message, and nobody acknowledges them. What a link loses is told again by the
-passes of repair, which go over all copies anyway: each tells the other holders of a copy how long ago it was last used, if
-that was after the last pass that told them. Digests cannot show the difference, since every node counts by its own clock.
+A use is told at once: a crash of this node in between would take it, and the other holders would go on counting a rest that
+is over. Where many sessions are used, what comes within a few milliseconds goes in one message. Nobody acknowledges it. What
+a link loses is told again by the passes of repair, which go over all copies anyway: each tells the other holders of a copy
+how long ago it was last used, if that was after the last pass that told them. Digests cannot show the difference, since every
+node counts by its own clock.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ TOUCHES_MAX: Final = 1_000
 """Touches in one message."""
 VIEW_MS: Final = 30_000
 """How long ago a member that holds a session from now on may have lacked its uses, though it has a copy."""
+GATHER_MS: Final = 5
+"""After a telling, uses are gathered for so long."""
 NEVER_MS: Final = -(2**63)
 
 
@@ -32,19 +36,22 @@ class Touches:
         self._context = context
         self._fresh: dict[SessionKey, int] = {}
         """Used since the last telling: key → when."""
+        self._due_ms = NEVER_MS
+        """When the next telling may be at the earliest."""
         self._told_ms: dict[str, int] = {}
         """Member → it has been told of every earlier use of the sessions that both hold."""
 
     def touch(self, key: SessionKey, touched_ms: int) -> None:
         """A session was used here."""
         if not self._fresh:
-            self._context.alarm(self._context.config.flush_ms, self.flush)
+            self._context.alarm(max(0, self._due_ms - self._context.now_ms), self.flush)
         self._fresh[key] = touched_ms
 
     def flush(self) -> None:
         """Tell the holders of everything that was used since this was last done."""
         context = self._context
         fresh, self._fresh = self._fresh, {}
+        self._due_ms = context.now_ms + GATHER_MS
         told: dict[str, list[tuple[SessionKey, int]]] = {}
         for key, touched_ms in fresh.items():
             for name in context.placement.others(key):
@@ -92,4 +99,4 @@ class Touches:
     @property
     def _doubt_ms(self) -> int:
         """How long a link may have lost what is sent before it closes, and how late a use may be told."""
-        return 2 * self._context.config.timings.dead_after_ms + self._context.config.flush_ms
+        return 2 * self._context.config.timings.dead_after_ms + GATHER_MS

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sessile.record import Record
+    from sessile.replication.peer import Peer
+    from sessile.simulation.process import Process
     from sessile.token import SessionKey
 
-__all__ = ["GONE", "Chronicle", "End", "History", "Write", "is_within", "joined"]
+__all__ = ["GONE", "Chronicle", "End", "History", "Use", "Write", "is_within", "joined"]
 
 
 class _Gone:
@@ -94,6 +96,17 @@ class End:
         return record.state != 0
 
 
+class Use(NamedTuple):
+    """A request opened or made a session, and was answered."""
+
+    at_ms: int
+    process: Process
+    peers: tuple[Peer, ...]
+    """The other holders that the process was linked to."""
+    told_ms: int
+    """A use that was told is no earlier than this; `at_ms`, unless the process took one before for later than it was."""
+
+
 class Chronicle:
     """All that happened to one session."""
 
@@ -102,8 +115,9 @@ class Chronicle:
         self.subject = subject
         self.writes: dict[Stamp, Write] = {}
         self.ends: list[End] = []
-        self.used_ms = born_ms
-        """When a request that was answered last opened or made it."""
+        self.born_ms = born_ms
+        self.uses: list[Use] = []
+        """Those by requests that were answered, but what went with the process that alone knew of them."""
         self.revived_ms = -1_000_000
         """When it was used after it had nearly run out of time: word of that may come too late to others."""
         self.cookies: dict[str, str] = {}
@@ -111,6 +125,11 @@ class Chronicle:
 
     def __repr__(self) -> str:
         return f"<Chronicle {self.key.hex()[:8]}, {len(self.writes)} writes, {self.ends}>"
+
+    @property
+    def used_ms(self) -> int:
+        """When a request that was answered last opened or made it."""
+        return max((use.at_ms for use in self.uses), default=self.born_ms)
 
     @property
     def header(self) -> bytes:

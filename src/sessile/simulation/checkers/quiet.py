@@ -7,6 +7,7 @@ remembered as such by all; the directory lists what lives; nothing waits.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from sessile.engine import TOUCH_FRACTION
@@ -17,7 +18,7 @@ from sessile.simulation.history import is_within
 
 if TYPE_CHECKING:
     from sessile.simulation.checkers.scene import Scene
-    from sessile.simulation.history import Chronicle
+    from sessile.simulation.history import Chronicle, Use
     from sessile.simulation.process import Process
     from sessile.simulation.serving import Request
     from sessile.token import SessionKey
@@ -29,6 +30,8 @@ TOLD_MS: Final = 300
 """So long after a session was used or written to every holder has been told."""
 USE_SLACK_MS: Final = 50
 """What clocks and the way of a message make of it."""
+ON_ITS_WAY_MS: Final = 20
+"""So long after a session was used word of it may not have left its server, or may have been lost with the machine."""
 
 
 class Quiet(Checker):
@@ -47,17 +50,60 @@ class Quiet(Checker):
             for chronicle in self.scene.history.chronicles.values():
                 self._look_at_use(chronicle)
 
+    def dies(self, process: Process) -> None:
+        self._take_uses(process)
+
+    def leaves(self, process: Process, *, is_clean: bool) -> None:
+        del is_clean
+        self._take_uses(process)
+
+    def starts_over(self, process: Process) -> None:
+        self._take_uses(process)
+
+    def _take_uses(self, process: Process) -> None:
+        """Uses that nobody else knows of go with the process, if it could not tell of them: they are not acknowledged."""
+        for chronicle in self.scene.history.chronicles.values():
+            mine = [use for use in chronicle.uses if use.process is process]
+            lost = [use for use in mine if not (self._was_told(use) or self._is_known(chronicle, use))]
+            if lost:
+                chronicle.uses = [use for use in chronicle.uses if use not in lost]
+
+    def _was_told(self, use: Use) -> bool:
+        """Whether word of a use must have reached another holder by now: only faults or too little time can prevent it."""
+        scene, process = self.scene, use.process
+        ago_ms = scene.now_ms - use.at_ms
+        place = process.place
+        if ago_ms < ON_ITS_WAY_MS or min(scene.linked_for_ms(place), scene.smooth_for_ms(place)) <= ago_ms:
+            return False
+        linked = process.node.peers
+        names = {peer.name for peer in use.peers if linked.get(peer.name) is peer}
+        return any(other.name in names and other is not process for other in scene.living())
+
+    def _is_known(self, chronicle: Chronicle, use: Use) -> bool:
+        """Whether another process counts from that use, but for what need not be told."""
+        others = [other for other in self.scene.living() if other is not use.process]
+        return any(self._unused_ms(other, chronicle) <= self._allowed_ms(use.told_ms) for other in others)
+
+    def _allowed_ms(self, used_ms: int) -> int:
+        """For how long a holder may take a session for unused that was used then."""
+        return self.scene.now_ms - used_ms + self.scene.options.idle // TOUCH_FRACTION + USE_SLACK_MS
+
+    @staticmethod
+    def _unused_ms(process: Process, chronicle: Chronicle) -> float:
+        """For how long a session was not used as this process sees it; infinite where it holds none."""
+        record = record_of(process, chronicle.key)
+        return math.inf if record is None else process.clock() - record.touched_ms
+
     def _look_at_use(self, chronicle: Chronicle) -> None:
         """Whoever holds a session knows when it was used last, but for what need not be told."""
         scene = self.scene
         unused_ms = scene.now_ms - chronicle.used_ms
         if chronicle.ends or may_have_expired(scene, chronicle) or unused_ms < TOLD_MS:
             return
-        allowed_ms = unused_ms + scene.options.idle // TOUCH_FRACTION + USE_SLACK_MS
+        allowed_ms = self._allowed_ms(max((use.told_ms for use in chronicle.uses), default=chronicle.born_ms))
         for process in scene.living():
-            record = record_of(process, chronicle.key)
-            if record is not None and process.clock() - record.touched_ms > allowed_ms:
-                found_ms = process.clock() - record.touched_ms
+            found_ms = self._unused_ms(process, chronicle)
+            if allowed_ms < found_ms < math.inf:
                 self.find(f"{process} holds {chronicle} as unused for {found_ms} ms; it was used {unused_ms} ms ago")
                 return
 

@@ -13,10 +13,10 @@ from sessile.delta import Delta
 from sessile.record import NEVER, Stamp
 from sessile.simulation.asking import Push
 from sessile.simulation.checkers.scene import Checker
-from sessile.simulation.history import GONE, Chronicle, End, Shown, Write, joined
+from sessile.simulation.history import GONE, Chronicle, End, Shown, Use, Write, joined
 
 if TYPE_CHECKING:
-    from sessile.record import Version
+    from sessile.record import Record, Version
     from sessile.simulation.asking import Pull
     from sessile.simulation.serving import Request
     from sessile.visit import Step
@@ -54,12 +54,32 @@ class Writes(Checker):
             return
         if request.opened_ms - chronicle.used_ms > self.scene.options.idle * 8 // 10:
             chronicle.revived_ms = self.scene.now_ms
-        chronicle.used_ms = max(chronicle.used_ms, request.opened_ms)  # its answer may have waited long
+        self._used(request, chronicle, session.opened.record)
         for cookie in cookies:
             name, _, value = cookie.decode().partition(";")[0].partition("=")
             chronicle.cookies[name] = value
             if name.endswith("_v"):
                 self._note_shown(value, Shown(chronicle.key, session.opened.record.version))
+
+    def _used(self, request: Request, chronicle: Chronicle, record: Record) -> None:
+        """Enter a use, as of when the session was opened: the answer may have waited long.
+
+        What is told of a use is how long ago it was. A message that lay at a process which stood still, or stalled on its way,
+        makes it later than it was; and of a use within a tenth of the idle timeout after that nobody is told.
+        """
+        scene, process = self.scene, request.process
+        assert process is not None, "who responds is served"
+        node = process.node
+        peers = [node.peers[name] for name in node.placement.others(chronicle.key) if name in node.peers]
+        at_ms = told_ms = request.opened_ms
+        believed_ms = scene.now_ms - (process.clock() - record.touched_ms)
+        if believed_ms < at_ms:
+            before_ms = max(
+                (use.at_ms for use in chronicle.uses if use.at_ms <= believed_ms), default=chronicle.born_ms
+            )
+            if any(scene.calm_for_ms(each.place) < scene.now_ms - before_ms for each in scene.living()):
+                told_ms -= max(0, believed_ms - before_ms)
+        chronicle.uses.append(Use(at_ms, process, tuple(peers), told_ms))
 
     def _note_shown(self, text: str, shown: Shown) -> None:
         known = self.scene.history.shown.setdefault(text, shown)
