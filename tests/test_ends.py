@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,16 @@ def test_a_time_out_of_range_is_the_nearest_that_can_be_kept() -> None:
     ends.add(key(1), 2**53)
     sweep_all(ends, 10**12)
     assert key(0) not in ends and key(1) in ends
+
+
+@pytest.mark.parametrize("until_ms", [0, 1, 999, 1_000, 10**9 + 1, 4 * 10**12])
+def test_an_end_is_remembered_to_the_second(until_ms: int) -> None:
+    """However late the time is, it is kept to the next second and no longer."""
+    ends = Ends(bytes_max=1_000_000)
+    ends.add(key(1), until_ms)
+    remembered_ms = ends.until_ms(key(1))
+    assert remembered_ms is not None and until_ms + MARGIN_MS < remembered_ms <= until_ms + MARGIN_MS + 1000
+    sweep_all(ends, remembered_ms - 1)
+    assert key(1) in ends
+    sweep_all(ends, remembered_ms)
+    assert key(1) not in ends

@@ -263,7 +263,8 @@ def test_has_heads_takes_no_other_version_for_its_own() -> None:
     one = born(a=b"1")
     two = merge(wrote(one, B, a=b"2"), wrote(one, C, a=b"3"))
     assert one.has_heads((Stamp(1, A),))
-    assert not any(one.has_heads(heads) for heads in ((), (Stamp(2, A),), (Stamp(1, B),), two.heads))
+    beyond = (Stamp(1, A), Stamp(1, B))
+    assert not any(one.has_heads(heads) for heads in ((), (Stamp(2, A),), (Stamp(1, B),), two.heads, beyond))
     assert two.has_heads((Stamp(2, B), Stamp(2, C)))
     assert not any(two.has_heads(heads) for heads in ((), (Stamp(2, B),), one.heads))
     assert born().has_heads(()) and born().heads == ()
@@ -294,3 +295,11 @@ def test_of_two_additions_of_one_writer_the_later_counts_and_of_equal_ones_the_g
         clashes: list[str] = []
         assert merge(first, second, clashes).fields["n"].added == merge(second, first).fields["n"].added == total
         assert clashes == (["n"] if second is other else [])
+
+
+@given(copies(2))
+def test_what_is_left_out_since_a_version_is_what_its_holder_has(two: list[Record]) -> None:
+    """Whoever has that version lacks nothing by it; with the version of now nothing is left, with none everything."""
+    one, other = two
+    assert merge(other, one.since(other.version)).same_state(merge(other, one))
+    assert one.since(one.version).fields == {} and one.since({}) == one

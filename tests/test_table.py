@@ -209,6 +209,14 @@ def test_a_sweep_looks_at_no_more_than_it_may(at_most: int) -> None:
         assert len(table) == left and is_more == bool(left)
 
 
+def test_nothing_is_looked_at_before_its_time() -> None:
+    """Where nothing is due, a sweep has nothing to look at."""
+    table = make()
+    table.put(key(1), live())
+    assert not any(table.sweep(now_ms, at_most=0) for now_ms in range(0, IDLE_MS, SLOT_MS))
+    assert table.sweep(IDLE_MS + SLOT_MS, at_most=0)
+
+
 def test_moving_on_counts_as_a_look() -> None:
     """Records that were touched meanwhile are work too: they are taken up in turns, and none goes."""
     table = make()
@@ -426,6 +434,17 @@ def test_touches_ends_and_smaller_records_always_have_room() -> None:
     table.put(key(1), late, is_touch=True)
     table.put(key(1), live(value_bytes=1))
     table.put(key(1), held(table, 1).end(ENDED, 10**12), is_touch=True)
+    hold_sums(table)
+
+
+@pytest.mark.parametrize(("value_bytes", "is_touch"), [(0, False), (50, True)])
+def test_what_takes_the_place_of_a_tombstone_is_judged_by_what_it_adds(value_bytes: int, is_touch: bool) -> None:  # noqa: FBT001
+    """Where nothing is left, a record that is no larger has room, and one that only moves times."""
+    table = make()
+    table.put(key(1), live(value_bytes=30).end(ROTATED, 0))
+    table._bytes_max = 0
+    table.put(key(1), live(value_bytes=value_bytes), is_touch=is_touch)
+    assert table.state(key(1)) == LIVE
     hold_sums(table)
 
 
