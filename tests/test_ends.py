@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,24 @@ def test_its_memory_is_bounded() -> None:
     assert all(
         bytes(14) + number.to_bytes(2, "big") in ends for number in range(count) if number * 7 % count > count - 50
     )
+
+
+def test_a_full_shard_lets_an_eighth_go() -> None:
+    """At the bound all are remembered; one more, and the eighth goes that matters for the shortest time."""
+    ends = Ends(bytes_max=SHARDS * END_BYTES * 80)
+    for number in range(80):
+        ends.add(bytes(15) + bytes([number]), number * 1_000)
+    assert (len(ends), ends.forgotten) == (80, 0)
+    ends.add(bytes(15) + bytes([80]), 0)
+    assert (len(ends), ends.forgotten) == (71, 10)
+    assert array("Q").itemsize + array("I").itemsize == END_BYTES
+
+
+def test_half_of_a_key_tells_sessions_apart() -> None:
+    """Every one of its last 64 bits counts."""
+    ends = Ends(bytes_max=1_000_000)
+    ends.add(bytes(16), 0)
+    assert not any(bytes(8) + (1 << bit).to_bytes(8, "big") in ends for bit in range(64))
 
 
 def test_a_time_out_of_range_is_the_nearest_that_can_be_kept() -> None:

@@ -303,3 +303,22 @@ def test_what_is_left_out_since_a_version_is_what_its_holder_has(two: list[Recor
     one, other = two
     assert merge(other, one.since(other.version)).same_state(merge(other, one))
     assert one.since(one.version).fields == {} and one.since({}) == one
+
+
+def test_a_name_that_was_only_counted_names_no_writer() -> None:
+    """Its place is 0 in whatever copy it comes to, so equal copies are equal bytes."""
+    counted = wrote(born(), A, {"n": 2})
+    assert counted.fields["n"].writer == 0
+    assert merge(born(), counted) == counted
+    later = merge(wrote(born(), B, m=b"1"), counted)
+    assert later.fields["n"].writer == 0
+
+
+def test_of_sums_of_one_writer_the_first_may_be_negative() -> None:
+    """A sum that the other copy does not know is taken as it is, and no clash."""
+    clashes: list[str] = []
+    counted = wrote(born(), A, {"n": -3})
+    other = wrote(born(), B, {"n": 1})
+    assert merge(other, counted, clashes).fields["n"].added == -2
+    assert merge(counted, wrote(counted, A, {"n": 2}), clashes).fields["n"].added == -1
+    assert not clashes
