@@ -43,6 +43,17 @@ def test_what_does_not_fit_into_the_queue_is_not_sent() -> None:
     assert (len(context.take_effects()), context.counts["overflows"], peer.is_overflowed) == (1, 1, True)
 
 
+def test_what_is_wrong_with_one_session_is_said_once_and_counted() -> None:
+    """The first time with its key, the problem and the remedy."""
+    context = make_context()
+    for _ in range(3):
+        context.refuse("refused", "p" * 500, b"k" * 16)
+    (note,) = context.take_effects()
+    assert isinstance(note, Note) and context.counts["refused"] == 3
+    assert note.event == "record refused" and set(note.about) == {"key", "problem", "remedy"}
+    assert (note.about["key"], note.about["problem"]) == ((b"k" * 16).hex(), "p" * 200)
+
+
 def test_alarms_ring_when_their_time_has_come() -> None:
     """In the order of their times, equal ones in the order they were set, each once; one may set another."""
     context = make_context()

@@ -107,6 +107,17 @@ def test_touches_are_told_in_durations() -> None:
     assert held is not None and mine is not None and abs(held.touched_ms - mine.touched_ms) <= 2
 
 
+@pytest.mark.parametrize(("ago_ms", "counts_ms"), [(0, 0), (1, 1), (-5, 0)])
+def test_no_use_was_in_the_future(ago_ms: int, counts_ms: int) -> None:
+    """A use is dated to the millisecond, and now at the latest."""
+    cluster, key = pair()
+    cluster.run(1_000)
+    node = cluster.servers["b"].node
+    node._intake.take_touched(node.peers["a"], Touched(((key, ago_ms),)))
+    held = cluster.held("b", key)
+    assert held is not None and held.touched_ms == node._context.now_ms - counts_ms
+
+
 def test_what_is_told_of_a_session_that_is_nobody_s_here_is_not_kept() -> None:
     """A server that is no holder and holds no copy does not begin to because it was told."""
     cluster = Cluster("abc", copies=1)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from sessile.errors import SettingsError
-from sessile.replication.member import NEVER_MS, Member, Standing, Timings
+from sessile.replication.member import (
+    INCARNATION_MAX,
+    NAME_CHARS_MAX,
+    NEVER_MS,
+    Member,
+    Stage,
+    Standing,
+    Timings,
+    is_sane,
+)
 from sessile.replication.messages import MemberInfo
 
 NOW_MS = 5_000
@@ -104,3 +116,24 @@ def test_beats_leave_room_in_the_lease(beat_ms: int, suspect_after_ms: int, leas
 def test_a_member_shows_itself() -> None:
     """Name, standing, link."""
     assert repr(member(Standing.ALIVE, 7)) == "<Member b:7400, alive, link 7>"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sane"),
+    [
+        ({"name": "n" * NAME_CHARS_MAX, "host": "h" * NAME_CHARS_MAX, "serves": "s" * NAME_CHARS_MAX}, True),
+        ({"incarnation": 0, "stage": Stage.GONE}, True),
+        ({"incarnation": INCARNATION_MAX - 1, "host": ""}, True),
+        ({"name": ""}, False),
+        ({"name": "n" * (NAME_CHARS_MAX + 1)}, False),
+        ({"host": "h" * (NAME_CHARS_MAX + 1)}, False),
+        ({"serves": "s" * (NAME_CHARS_MAX + 1)}, False),
+        ({"incarnation": -1}, False),
+        ({"incarnation": INCARNATION_MAX}, False),
+        ({"stage": len(Stage)}, False),
+        ({"stage": -1}, False),
+    ],
+)
+def test_what_a_member_may_be_called_is_bounded(changes: dict[str, Any], *, sane: bool) -> None:
+    """To the last character, incarnation and stage."""
+    assert is_sane(replace(MemberInfo("b:7400", "host-b", 1), **changes)) is sane

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from hypothesis import given
@@ -18,20 +19,26 @@ from sessile.replication.events import (
     HangUp,
     LinkUp,
     Note,
+    Send,
 )
+from sessile.replication.member import Stage
 from sessile.replication.messages import (
     Acked,
+    Answered,
     Beat,
+    Changed,
     Denied,
     Goodbye,
     MemberInfo,
     Members,
     Pull,
+    Told,
     TombstonesTold,
     Touched,
+    Whole,
 )
-from sessile.replication.wire import LENGTH_BYTES, encode
-from tests.replication.cluster import Cluster
+from sessile.replication.wire import LENGTH_BYTES, decode, encode
+from tests.replication.cluster import Cluster, key_number
 from tests.replication.test_links import ME, hello, make_node, say
 
 if TYPE_CHECKING:
@@ -84,6 +91,9 @@ def test_a_member_that_says_goodbye_is_not_looked_for() -> None:
     assert cluster.servers["c"].node.is_leaving
     assert list(cluster.messages(Goodbye, "c")) and list(cluster.messages(Members, "c"))
     assert cluster.servers["a"].node.placement.names == ("a", "b")
+    cluster.run(10)
+    stages = {info.name: info.stage for info in cluster.servers["a"].node.membership.infos()}
+    assert stages == {"a": Stage.PRESENT, "b": Stage.PRESENT, "c": Stage.GONE}
 
 
 def test_who_was_answered_just_now_may_tell_of_more_before_its_node_leaves() -> None:
@@ -239,3 +249,99 @@ def test_a_newcomer_is_sure_of_nothing_before_it_has_met_everybody() -> None:
     assert not any(isinstance(effect, Answer) for effect in asked)
     effects = node.handle(DialFailed("c", is_refused=True), 6)
     assert Answer(ticket, Acknowledged.YES) in effects and node.is_sure(key, 6)
+
+
+def test_what_is_counted_is_what_was_said() -> None:
+    """Every question, answer, change and record that went over a link counts once, and so does every end."""
+    cluster = Cluster("abc", copies=2)
+    keys = [key_number(number) for number in range(12)]
+    for number, key in enumerate(keys):
+        cluster.create("abc"[number % 3], key, n=number)
+    cluster.run(2_500)
+    for name in "abc":
+        for key in keys:
+            cluster.asked(name, key)
+        cluster.asked(name, key_number(99))
+    for name in "ab":
+        for key in keys:
+            if cluster.held(name, key) is not None:
+                cluster.write(name, key, m=1)
+    cluster.run(200)
+    held = [name for name in "abc" if cluster.held(name, keys[0]) is not None]
+    cluster.end(held[0], keys[0])
+    cluster.run(200)
+    total = sum((server.node.counts for server in cluster.servers.values()), Counter[str]())
+    for kind, counts in (
+        (Pull, ("questions",)),
+        (Answered, ("answers",)),
+        (Told, ("told",)),
+        (Changed, ("applied", "known", "need")),
+    ):
+        assert sum(total[count] for count in counts) == len(list(cluster.messages(kind))) > 0, counts
+    assert total["ends_learned"] == 2
+    placement = cluster.servers["a"].node.placement
+    strays = [key for number, key in enumerate(keys) if "abc"[number % 3] not in placement.holders(key)]
+    assert total["quiet_drops"] == len(strays) > 0, "made where it is not held, and let go of there"
+
+
+def test_a_denial_makes_room_for_repair() -> None:
+    """What repair has still to send goes on when a change that filled the window was refused."""
+    cluster = Cluster("ab", copies=2, repair_window_bytes=100)
+    key, other = key_number(1), key_number(2)
+    cluster.create("a", other, x=1)
+    cluster.run(10)
+    cluster.servers["b"].table._sessions_max = 1
+    cluster.create("a", key, x="y" * 1_000)
+    peer = cluster.servers["a"].node.peers["b"]
+    peer.repairing[other] = None
+    assert peer.outstanding_bytes > 100
+    cluster.run(2)
+    assert not peer.repairing
+
+
+def test_a_pass_waits_while_records_stream() -> None:
+    """Several records at once are the beginning of more: what is on its way would only be found missing."""
+    cluster = Cluster("ab", copies=2)
+    cluster.create("a", key_number(1), x=1)
+    cluster.create("a", key_number(2), x=1)
+    cluster.run(200)
+    node = cluster.servers["b"].node
+    passes = node.counts["repair_passes"]
+    items = tuple((key_number(n), cluster.servers["a"].table.get(key_number(n)) or b"") for n in (1, 2))
+    peer = cluster.servers["a"].node.peers["b"]
+    cluster.servers["a"].node._context.send_sequenced(peer, Whole(cluster.now_ms, items), lambda: None, lambda _: None)
+    for effect in cluster.servers["a"].node._context.take_effects():
+        cluster._perform(cluster.servers["a"], effect)
+    cluster.run(2)
+    node._repair.start()
+    cluster.run(50)
+    assert node.counts["repair_passes"] == passes
+    cluster.run(200)
+    assert node.counts["repair_passes"] == passes + 1
+
+
+def test_news_of_members_are_passed_on() -> None:
+    """Whoever hears of a member tells all that it is linked to, and once."""
+    node = make_node()
+    for link, name in ((1, "b"), (2, "c")):
+        node.handle(LinkUp(link), 0)
+        say(node, hello(me=MemberInfo(name, name, 1), writer=link, members=()), link=link)
+    news = Members((MemberInfo("d", "d", 3),))
+    told = [
+        (effect.link, decode(effect.frame[LENGTH_BYTES:])) for effect in say(node, news) if isinstance(effect, Send)
+    ]
+    assert [link for link, message in told if isinstance(message, Members)] == [1, 2]
+    assert all("d" in {info.name for info in message.members} for _, message in told if isinstance(message, Members))
+    assert not [effect for effect in say(node, news) if isinstance(effect, Send)]
+
+
+def test_what_was_handed_over_counts_until_others_hold_it() -> None:
+    """When members come or go, a node that leaves hands over anew."""
+    cluster = Cluster("abc", copies=2)
+    context = cluster.servers["a"].node._context
+    context.handed[key_number(1)] = None
+    cluster.run(100)
+    assert context.handed
+    cluster.kill("c")
+    cluster.run(3_000)
+    assert not context.handed

@@ -142,6 +142,7 @@ def test_nobody_has_it_is_said_when_everybody_said_so_and_remembered() -> None:
     asked = len(list(cluster.messages(Pull)))
     assert cluster.asked("b", key).status is PullStatus.NONE
     assert len(list(cluster.messages(Pull))) == asked == 2
+    assert cluster.servers["b"].node.counts["negatives"] == 1
     cluster.run(10_001)
     assert cluster.asked("b", key).status is PullStatus.NONE
     assert len(list(cluster.messages(Pull))) == 2 * asked
@@ -464,3 +465,24 @@ def test_a_link_that_was_not_asked_over_makes_no_difference() -> None:
     cluster.run(50)
     answer = cluster.answer(proxy, ticket)
     assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}
+
+
+def test_a_node_that_begins_anew_has_kept_nothing() -> None:
+    """No state, no memory of what nobody has; and whoever waits is told that nobody answered."""
+    cluster, key, _, proxy = with_session()
+    cluster.asked(proxy, key)
+    cluster.asked(proxy, key_number(99))
+    pulls = cluster.servers[proxy].node._pulls
+    waiting = cluster.pull(proxy, key, (Stamp(9, 9),))
+    pulls.clear()
+    for effect in cluster.servers[proxy].node._context.take_effects():
+        cluster._perform(cluster.servers[proxy], effect)
+    answer = cluster.answer(proxy, waiting)
+    assert isinstance(answer, Pulled) and answer.status is PullStatus.UNREACHABLE and len(pulls) == 0
+    cluster.run(10)
+    cluster.seen.clear()
+    for asked in (key, key_number(99)):
+        cluster.asked(proxy, asked)
+    assert [pull.have for pull in cluster.messages(Pull)] == [None] * len(list(cluster.messages(Pull)))
+    assert {pull.key for pull in cluster.messages(Pull)} == {key, key_number(99)}
+    assert pulls._kept_bytes == sum(map(len, pulls._kept.values()))

@@ -564,3 +564,18 @@ def test_a_session_that_is_gone_when_another_one_is_to_be_sent_it_is_sent_to_nob
     cluster.servers["a"].table.drop(key)
     cluster.run(100)
     assert cluster.servers["a"].node.counts["second_targets"] == 0
+
+
+def test_what_repair_has_brought_is_confirmed() -> None:
+    """Whoever waits for the change is answered when the other one has all that is held here, however it came there."""
+    cluster = Cluster("ab", copies=2)
+    key = cluster.first_key("a")
+    cluster.mangle = lambda source, target, message: isinstance(message, Born | Whole | Changed)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(10)
+    node = cluster.servers["a"].node
+    assert cluster.answer("a", ticket) is None and not node.is_confirmed(key)
+    node._pushes.confirmed_by_repair(key, "b")
+    for effect in node._context.take_effects():
+        cluster._perform(cluster.servers["a"], effect)
+    assert cluster.answer("a", ticket) is Acknowledged.YES and node.is_confirmed(key)
