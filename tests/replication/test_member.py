@@ -124,6 +124,7 @@ def test_a_member_shows_itself() -> None:
         ({"name": "n" * NAME_CHARS_MAX, "host": "h" * NAME_CHARS_MAX, "serves": "s" * NAME_CHARS_MAX}, True),
         ({"incarnation": 0, "stage": Stage.GONE}, True),
         ({"incarnation": INCARNATION_MAX - 1, "host": ""}, True),
+        ({"name": "n"}, True),
         ({"name": ""}, False),
         ({"name": "n" * (NAME_CHARS_MAX + 1)}, False),
         ({"host": "h" * (NAME_CHARS_MAX + 1)}, False),
@@ -137,3 +138,17 @@ def test_a_member_shows_itself() -> None:
 def test_what_a_member_may_be_called_is_bounded(changes: dict[str, Any], *, sane: bool) -> None:
     """To the last character, incarnation and stage."""
     assert is_sane(replace(MemberInfo("b:7400", "host-b", 1), **changes)) is sane
+
+
+def test_what_stages_are_on_the_wire() -> None:
+    """Nodes of different releases must agree."""
+    assert [(stage.name, int(stage)) for stage in Stage] == [("PRESENT", 0), ("LEAVING", 1), ("GONE", 2)]
+
+
+def test_timings_at_their_limits() -> None:
+    """The least that is in order is taken, and each is named."""
+    least = Timings(beat_ms=1, return_ms=1, suspect_after_ms=5, dead_after_ms=6, tombstone_keep_ms=7)
+    assert least.lease_ms == 3
+    assert Timings(dead_after_ms=1_000, return_ms=1_000).return_ms == 1_000
+    with pytest.raises(TypeError):
+        Timings(250)  # type: ignore[misc]  # that is what is tested

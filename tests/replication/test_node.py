@@ -15,6 +15,7 @@ from sessile.replication.events import (
     Answer,
     ChangePushed,
     DialFailed,
+    DrawWriter,
     FramesReceived,
     HangUp,
     LinkUp,
@@ -28,6 +29,7 @@ from sessile.replication.messages import (
     Beat,
     Changed,
     Denied,
+    Digest,
     Goodbye,
     MemberInfo,
     Members,
@@ -345,3 +347,90 @@ def test_what_was_handed_over_counts_until_others_hold_it() -> None:
     cluster.kill("c")
     cluster.run(3_000)
     assert not context.handed
+
+
+def test_a_lease_ends_at_its_last_moment() -> None:
+    """A node whose lease is over at this very moment has stopped, is sure of nothing, and was away."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    ends_ms = node._pulse.ends_ms
+    assert not node.has_stopped(ends_ms - 1) and node.is_sure(key, ends_ms - 1) and node.is_trusting
+    assert node.has_stopped(ends_ms) and not node.is_sure(key, ends_ms)
+    context = node._context
+    node._tombstones._settled = lambda: None
+    node.handle(AddressesFound(()), ends_ms - 1)
+    assert node.counts["absences"] == 0
+    node._pulse.ends_ms = ends_ms
+    node.handle(AddressesFound(()), ends_ms)
+    assert node.counts["absences"] == 1 and not node.is_trusting
+    node.handle(AddressesFound(()), ends_ms - 100)
+    assert context.now_ms == ends_ms, "time never goes back"
+
+
+def test_trust_needs_both_a_lease_and_everybody_s_word() -> None:
+    """Neither alone will do."""
+    cluster = Cluster("ab")
+    node = cluster.servers["a"].node
+    node._context.is_settled_in = False
+    assert not node.is_trusting and not node.is_sure(cluster.first_key("a"), cluster.now_ms)
+    node._context.is_settled_in = True
+    node._pulse.distrust()
+    assert not node.is_trusting
+
+
+def test_tombstones_are_kept_while_somebody_is_away() -> None:
+    """Whoever comes back has still to learn of the ends."""
+    cluster = Cluster("ab")
+    keeps = cluster.servers["a"].table.keeps_tombstones
+    assert keeps is not None and not keeps()
+    cluster.cut("a", "b")
+    cluster.run(2_000)
+    assert keeps()
+
+
+def test_what_starting_over_leaves() -> None:
+    """No session and no trust, a new tag to write under, and links that greet anew; it is said how much went."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(50)
+    node = cluster.servers["a"].node
+    born_ms = node._born_ms
+    node.start_over(("b",))
+    effects = node._context.take_effects()
+    (note,) = (effect for effect in effects if isinstance(effect, Note) and effect.event == "starting over")
+    assert note.about == {"sessions": 1, "side": ("b",)}
+    assert sum(isinstance(effect, DrawWriter) for effect in effects) == 1
+    assert sum(isinstance(effect, HangUp) for effect in effects) == 1
+    assert cluster.held("a", key) is None and not node.is_trusting and not node.peers
+    assert node._born_ms > born_ms and not node._tombstones.told and node._links.is_fresh
+
+
+def test_what_was_handed_over_a_link_that_broke_is_handed_over_anew() -> None:
+    """It may not have arrived."""
+    cluster = Cluster("ab")
+    context = cluster.servers["a"].node._context
+    context.handed[key_number(1)] = None
+    cluster.close("a", "b")
+    assert not context.handed
+
+
+def test_a_last_copy_is_held_again_and_offered() -> None:
+    """Nobody else is asked to compare: only those who hold it hear of it."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("b")
+    cluster.create("b", key, x=1)
+    cluster.run(50)
+    record = cluster.held("b", key)
+    assert record is not None
+    (stray,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    for name in "abc":
+        cluster.servers[name].table.drop(key)
+    node = cluster.servers[stray].node
+    passes, digests = node.counts["repair_passes"], len(list(cluster.messages(Digest, stray)))
+    node._adopt(key, record)
+    assert cluster.held(stray, key) is not None
+    cluster.run(300)
+    assert node.counts["repair_passes"] > passes and len(list(cluster.messages(Digest, stray))) == digests
+    assert set(cluster.values(key)) == set(node.placement.holders(key))
