@@ -74,6 +74,8 @@ def test_there_is_nothing_to_forgive() -> None:
     """Who was just heard loses no time; who is dead or unknown stays so."""
     heard = member(Standing.ALIVE, 7)
     assert not heard.forgive(NOW_MS, Timings()) and heard.since_ms == NOW_MS
+    assert not heard.forgive(NOW_MS + 250, Timings()), "it has exactly a beat left"
+    assert heard.forgive(NOW_MS + 251, Timings()) and heard.since_ms == NOW_MS + 1
     for standing in (Standing.DEAD, Standing.LEFT, Standing.UNKNOWN):
         assert not member(standing).forgive(NOW_MS + 90_000, Timings())
 

@@ -191,6 +191,7 @@ def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, key, _, proxy = with_session(kept_bytes_max=10)
     cluster.pull(proxy, key)
     assert cluster.asked(proxy, key_number(3), within_ms=1).status is PullStatus.UNREACHABLE
+    assert cluster.servers[proxy].node.counts["overflows"] == cluster.servers[proxy].node.waiting["pulls"] == 1
     cluster.run(10)
     pulls = cluster.servers[proxy].node._pulls
     assert pulls._kept_bytes == 0 and not pulls._kept

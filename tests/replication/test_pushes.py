@@ -224,7 +224,20 @@ def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.cut("a", "b")
     for number in range(10):
         cluster.create("a", cluster.first_key("a", start=number * 50), x=number)
-    assert len(cluster.servers["a"].node._pushes) == 5
+    node = cluster.servers["a"].node
+    assert len(node._pushes) == node.waiting["pushes"] == node.counts["overflows"] == 5
+
+
+def test_of_too_many_changes_the_oldest_one_is_left_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the session that waits for longest, what was written first."""
+    monkeypatch.setattr("sessile.replication.pushes.OPEN_MAX", 2)
+    cluster = Cluster("ab")
+    cluster.cut("a", "b")
+    key = cluster.first_key("a")
+    cluster.create("a", key, ack="one", x=1)
+    cluster.write("a", key, ack="all", y=1)
+    cluster.create("a", cluster.first_key("a", start=50), x=1)
+    assert [push.ack for push in cluster.servers["a"].node._pushes._open[key]] == ["all"]
 
 
 def test_what_was_left_to_repair_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
