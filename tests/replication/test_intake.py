@@ -11,7 +11,7 @@ from sessile.delta import Delta
 from sessile.errors import RecordError, WireError
 from sessile.record import ENDED, Stamp
 from sessile.replication.events import FramesReceived, Woken
-from sessile.replication.intake import LEAVING, NEED, NO_ROOM, delta_of, message_of
+from sessile.replication.intake import DENIALS, LEAVING, NEED, NO_ROOM, REFUSED, delta_of, message_of
 from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
 from sessile.replication.wire import encode
 from tests.replication.cluster import Cluster, fields_of
@@ -264,3 +264,9 @@ def test_a_newcomer_that_remembers_nothing_is_not_given_back_what_another_knows_
     cluster.start("c")
     cluster.run(6_000)
     assert {name: cluster.servers[name].table.state(key) for name in "abc"} == dict.fromkeys("abc", ENDED)
+
+
+def test_what_denials_are_called_on_the_wire() -> None:
+    """Nodes of different releases must agree."""
+    assert (NEED, NO_ROOM, LEAVING, REFUSED) == (0, 1, 2, 3)
+    assert [DENIALS[why] for why in range(4)] == ["need", "no_room", "leaving", "refused"]
