@@ -115,6 +115,7 @@ def test_a_newcomer_gets_its_share_and_those_who_hold_too_much_let_go() -> None:
         assert all(sum(cluster.held(name, key) is not None for name in cluster.servers) >= 2 for key in keys)
     assert same(cluster, keys)
     assert 10 < cluster.servers["c"].table.sessions < 40
+    assert not any(server.node._repair._quiet for server in cluster.servers.values())
 
 
 def test_a_node_that_leaves_hands_over_first() -> None:
@@ -401,3 +402,17 @@ def test_passes_go_on_and_on() -> None:
     cluster.run(1_300)
     assert len(list(cluster.messages(Digest, "a"))) - digests in range(10, 14)
     assert node.counts["repair_passes"] - passes >= 10
+
+
+def test_nothing_is_left_of_a_link_that_is_lost() -> None:
+    """Neither what its peer said, nor what was offered over it or still is to be."""
+    cluster = Cluster("ab")
+    going = cluster.servers["a"].node._repair
+    peer = cluster.servers["a"].node.peers["b"]
+    going._offer(peer, [bytes(24)] * (repair.OFFERED_ENTRIES * (repair.OFFERS_MAX + 1)))
+    going.take_digest(peer, Digest(bytes(8 * BUCKETS)))
+    going.take_differ(peer, Differ(b"\x01"))
+    assert all("b" in known for known in (going._offers, going._unoffered, going._theirs, going._listing))
+    assert not going.is_idle
+    going.link_lost("b")
+    assert not any("b" in known for known in (going._offers, going._unoffered, going._theirs, going._listing))
