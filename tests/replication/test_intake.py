@@ -8,7 +8,7 @@ import pytest
 
 from sessile.backend import Acknowledged
 from sessile.delta import Delta
-from sessile.errors import RecordError, WireError
+from sessile.errors import RecordError, SessionTooLarge, WireError
 from sessile.record import ENDED, Stamp
 from sessile.replication.events import FramesReceived, Woken
 from sessile.replication.intake import DENIALS, LEAVING, NEED, NO_ROOM, REFUSED, delta_of, message_of
@@ -270,3 +270,18 @@ def test_what_denials_are_called_on_the_wire() -> None:
     """Nodes of different releases must agree."""
     assert (NEED, NO_ROOM, LEAVING, REFUSED) == (0, 1, 2, 3)
     assert [DENIALS[why] for why in range(4)] == ["need", "no_room", "leaving", "refused"]
+
+
+def test_a_change_that_makes_a_session_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer hears of it, and nothing else suffers."""
+
+    def too_large(*_: object) -> None:
+        raise SessionTooLarge("no server would take it")
+
+    cluster, key = pair()
+    monkeypatch.setattr("sessile.replication.replica.Replica.apply", too_large)
+    cluster.write("a", key, y=1)
+    cluster.run(10)
+    assert [(message.key, message.why) for message in cluster.messages(Denied, "b", "a")] == [(key, REFUSED)]
+    counts = cluster.servers["b"].node.counts
+    assert (counts["refused"], counts["protocol_errors"]) == (1, 0)

@@ -434,3 +434,18 @@ def test_a_last_copy_is_held_again_and_offered() -> None:
     cluster.run(300)
     assert node.counts["repair_passes"] > passes and len(list(cluster.messages(Digest, stray))) == digests
     assert set(cluster.values(key)) == set(node.placement.holders(key))
+
+
+def test_what_a_member_was_told_before_it_started_anew_does_not_count() -> None:
+    """Neither of uses nor of changes."""
+    cluster = Cluster("ab", strategy="all-to-all")
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    never_ms = node._touches.since_ms("c")
+    node._touches.begins_empty("b")
+    cluster.cut("a", "b")
+    cluster.create("a", key, x=1)
+    (push,) = node._pushes._open[key]
+    push.confirmed.add("b")
+    node.peer_restarted("b")
+    assert node._touches.since_ms("b") == never_ms and not push.confirmed
