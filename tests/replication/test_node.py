@@ -449,3 +449,21 @@ def test_what_a_member_was_told_before_it_started_anew_does_not_count() -> None:
     push.confirmed.add("b")
     node.peer_restarted("b")
     assert node._touches.since_ms("b") == never_ms and not push.confirmed
+
+
+def test_a_leaver_hands_over_what_comes_while_it_leaves() -> None:
+    """Its last pass is over by then: another one follows."""
+    cluster = Cluster("abc", copies=2)
+    cluster.create("a", cluster.first_key("a"), x=1)
+    cluster.run(50)
+    record = cluster.held("a", cluster.first_key("a"))
+    assert record is not None
+    ticket = cluster.stop("a")
+    node = cluster.servers["a"].node
+    while not node._repair.is_idle:
+        cluster.run(1)
+    assert cluster.answer("a", ticket) is None
+    key = cluster.first_key("b")
+    cluster.servers["a"].table.put(key, record)
+    cluster.run(500)
+    assert cluster.answer("a", ticket) is Acknowledged.YES and set(cluster.values(key)) >= {"b", "c"}
