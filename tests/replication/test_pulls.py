@@ -490,6 +490,24 @@ def test_a_node_that_begins_anew_has_kept_nothing() -> None:
     assert pulls._kept_bytes == sum(map(len, pulls._kept.values()))
 
 
+def test_who_wrote_what_the_browser_saw_is_asked_before_others_that_hold_nothing() -> None:
+    """It is the likeliest to have it."""
+    cluster = Cluster("abcdef", copies=2, pull_timeout_ms=250)
+    key = cluster.first_key("a")
+    holders = cluster.servers["a"].node.placement.holders(key)
+    others = [name for name in cluster.servers if name not in holders]
+    for number, name in enumerate(cluster.servers):
+        cluster.create(name, key_number(number), x=1)
+        cluster.write(name, key_number(number), y=1)  # its first change under its tag
+    cluster.run(50)
+    for asker, writer in ((others[0], others[-1]), (others[-1], others[0]), (others[1], others[2])):
+        cluster.seen.clear()
+        cluster.asked(asker, key, (Stamp(9, cluster.servers[writer].writer),))
+        asked = [target for source, target, message in cluster.seen if source == asker and isinstance(message, Pull)]
+        assert set(asked[:2]) == set(holders) and asked[2] == writer
+        assert set(asked[2:]) == set(others) - {asker}
+
+
 def test_what_answers_are_called_on_the_wire() -> None:
     """Nodes of different releases must agree."""
     assert (CURRENT, RECORD, NONE, NOT_SURE) == (0, 1, 2, 3)
