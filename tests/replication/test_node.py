@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.backend import Acknowledged, Ended
+from sessile.backend import Whole as Born
 from sessile.record import ENDED, Record
 from sessile.replication.events import (
     AddressesFound,
@@ -42,9 +43,6 @@ from sessile.replication.messages import (
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
 from tests.replication.cluster import Cluster, key_number
 from tests.replication.test_links import ME, hello, make_node, say
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_members_find_each_other_and_agree_who_holds_what() -> None:
@@ -286,19 +284,32 @@ def test_what_is_counted_is_what_was_said() -> None:
     assert total["quiet_drops"] == len(strays) > 0, "made where it is not held, and let go of there"
 
 
-def test_a_denial_makes_room_for_repair() -> None:
-    """What repair has still to send goes on when a change that filled the window was refused."""
+@pytest.mark.parametrize("has_room", [False, True])
+def test_an_answer_makes_room_for_repair(*, has_room: bool) -> None:
+    """What repair has still to send goes on when a change that filled the window was refused, or confirmed."""
     cluster = Cluster("ab", copies=2, repair_window_bytes=100)
     key, other = key_number(1), key_number(2)
     cluster.create("a", other, x=1)
     cluster.run(10)
-    cluster.servers["b"].table._sessions_max = 1
+    cluster.servers["b"].table._sessions_max = 2 if has_room else 1
     cluster.create("a", key, x="y" * 1_000)
     peer = cluster.servers["a"].node.peers["b"]
     peer.repairing[other] = None
     assert peer.outstanding_bytes > 100
     cluster.run(2)
     assert not peer.repairing
+    cluster.run(2)
+    assert (cluster.held("b", key) is not None) is has_room
+
+
+def test_a_node_that_wrote_is_no_newcomer_any_more() -> None:
+    """It has something to lose: nobody is to take it for empty."""
+    node = make_node()
+    assert node._links.is_fresh
+    record = Record.create(now_ms=0, idle_ms=10_000, deadline_ms=100_000)
+    node._context.replica.table.put(bytes(16), record)
+    node.handle(ChangePushed(1, bytes(16), Born(bytes(16), record), "one"), 1)
+    assert not node._links.is_fresh
 
 
 def test_a_pass_waits_while_records_stream() -> None:
