@@ -113,6 +113,7 @@ def test_what_the_store_has_not_is_judged_by_its_mark(
             await settled(servers)
             assert (tab.key in servers.store.records) is bool(shown)
             assert servers.backend(0).counts["gone"] == (not shown)
+            assert sum(servers.backend(at).counts["restored"] for at in range(2)) == bool(shown)
             if shown and now != known:
                 await until(lambda: servers.backend(0).epoch.mark == now)
                 assert servers.backend(0).counts["reconciled"] == 1
@@ -226,8 +227,9 @@ def test_a_copy_is_compared_by_its_version() -> None:
             assert held is not None
             record = Record.unpack(held)
             pulls = servers.backend(0)._pulls
-            for have in (record, None, record.end(ENDED, servers.clock())):
-                assert (await pulls.once(key, have, ())).record is not None
+            asked = [await pulls.once(key, have, ()) for have in (record, None, record.end(ENDED, servers.clock()))]
+            assert [pulled.status for pulled in asked] == [PullStatus.CURRENT, PullStatus.RECORD, PullStatus.RECORD]
+            assert all(pulled.record is not None for pulled in asked)
             servers.clock.now_ms = record.expires_ms()
             await pulls.once(key, record, ())
             assert versions == [True, False, False, False]
@@ -271,5 +273,22 @@ def test_a_store_that_goes_away_in_between_judges_no_copy() -> None:
             servers.store.absence = failing  # type: ignore[method-assign]
             pulled = await servers.backend(0)._pulls.once(tab.key, Record.unpack(held), ())
             assert pulled.status is PullStatus.UNREACHABLE and servers.backend(0).counts["outages"] == 1
+
+    ran(run())
+
+
+def test_no_lease_is_left_of_a_copy_whose_end_is_known() -> None:
+    """However it came by one."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            alive = servers.store.records[tab.key]
+            backend = servers.backend(0)
+            assert tab.key in backend.leases
+            assert backend._pulls._contradicted(tab.key, alive).status is PullStatus.RECORD
+            assert tab.key not in backend.leases
 
     ran(run())
