@@ -447,27 +447,14 @@ def test_touches_ends_and_smaller_records_always_have_room() -> None:
 
 
 def test_over_the_limit_no_byte_is_added_and_any_record_as_small_is_let_in() -> None:
-    """What is written over a session, or over a tombstone, is judged by what it adds, to the byte."""
-    for before in (live(value_bytes=9), live(value_bytes=9).end(ROTATED, 0)):
-        table = make()
-        table.put(key(1), before)
-        table._bytes_max = 0
-        spare = len(before.pack()) - len(live(value_bytes=9).pack())
-        with pytest.raises(SessionLimit):
-            table.put(key(1), live(value_bytes=9 + spare + 1))
-        for value_bytes in (9 + spare, 9 + spare - 1):
-            table.put(key(1), live(value_bytes=value_bytes))
-
-
-@pytest.mark.parametrize(("value_bytes", "is_touch"), [(0, False), (50, True)])
-def test_what_takes_the_place_of_a_tombstone_is_judged_by_what_it_adds(value_bytes: int, is_touch: bool) -> None:  # noqa: FBT001
-    """Where nothing is left, a record that is no larger has room, and one that only moves times."""
+    """What is written over a session is judged by what it adds, to the byte."""
     table = make()
-    table.put(key(1), live(value_bytes=30).end(ROTATED, 0))
+    table.put(key(1), live(value_bytes=9))
     table._bytes_max = 0
-    table.put(key(1), live(value_bytes=value_bytes), is_touch=is_touch)
-    assert table.state(key(1)) == LIVE
-    hold_sums(table)
+    with pytest.raises(SessionLimit):
+        table.put(key(1), live(value_bytes=10))
+    for value_bytes in (9, 8):
+        table.put(key(1), live(value_bytes=value_bytes))
 
 
 def test_iterating_allows_changes() -> None:

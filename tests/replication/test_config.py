@@ -32,4 +32,4 @@ def test_what_is_not_said_is_as_documented() -> None:
     config = NodeConfig(name="a:1", host="a")
     assert (config.copies, config.directory, config.incarnation) == (2, False, 1)
     with pytest.raises(TypeError):
-        NodeConfig("a:1", "a")  # type: ignore[misc]  # that is what is tested
+        NodeConfig("a:1", "a")  # type: ignore[call-arg]  # that is what is tested

@@ -153,4 +153,4 @@ def test_timings_at_their_limits() -> None:
     assert least.lease_ms == 3
     assert Timings(dead_after_ms=1_000, return_ms=1_000).return_ms == 1_000
     with pytest.raises(TypeError):
-        Timings(250)  # type: ignore[misc]  # that is what is tested
+        Timings(250)  # type: ignore[call-arg]  # that is what is tested

@@ -250,12 +250,13 @@ def test_how_far_back_an_absence_is_answered(monkeypatch: pytest.MonkeyPatch) ->
     now_ms = context.now_ms = cluster.now_ms + 100_000
 
     def told(since_ms: int) -> set[bytes]:
-        return {key for key, _ in tombstones._asked_for(now_ms - overlap_ms - since_ms)}
+        return {key for key, _ in tombstones._asked_for(now_ms - overlap_ms - since_ms)[1]}
 
     assert told(ended_ms[2] + 1) == set()
     assert told(ended_ms[2]) == {keys[2]}
     assert told(ended_ms[1]) == told(ended_ms[0] + 1) == set(keys[1:])
     assert told(ended_ms[0]) == set(keys), "the first one is not listed any more"
     context.now_ms = ended_ms[2] + overlap_ms
-    assert {key for key, _ in tombstones._asked_for(0)} == {keys[2]}
-    assert {key for key, _ in tombstones._asked_for(-1)} == set(keys), "whoever asks for the first time"
+    for ago_ms, is_all, ends in ((0, False, keys[2:]), (-1, True, keys)):  # below 0 is whoever asks for the first time
+        is_whole, items = tombstones._asked_for(ago_ms)
+        assert (is_whole, {key for key, _ in items}) == (is_all, set(ends))

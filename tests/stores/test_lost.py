@@ -53,7 +53,12 @@ def test_ends_that_matter_are_looked_through_as_their_number_doubles(monkeypatch
     """However many wait, an end costs a bounded number of looks."""
     monkeypatch.setattr(module, "LOST_MAX", 10)
     asked: list[bytes] = []
-    lost = Lost(lambda key: not asked.append(key))
+
+    def has_ended(key: bytes) -> bool:
+        asked.append(key)
+        return True
+
+    lost = Lost(has_ended)
     for key in keys(1_000, b"e"):
         lost.add(key, is_end=True)
     assert lost.ends == 1_000 and 1_000 <= len(asked) <= 2_000

@@ -222,7 +222,7 @@ def test_a_copy_is_compared_by_its_version() -> None:
                 versions.append(have is not None)
                 return await fetch(of, have)
 
-            servers.store.fetch = noting  # type: ignore[method-assign]
+            servers.store.fetch = noting  # type: ignore[assignment, method-assign]
             held = engine.table.get(key)
             assert held is not None
             record = Record.unpack(held)
@@ -270,7 +270,7 @@ def test_a_store_that_goes_away_in_between_judges_no_copy() -> None:
             async def failing(_: SessionKey) -> Absence:
                 raise StoreError("it is gone")
 
-            servers.store.absence = failing  # type: ignore[method-assign]
+            servers.store.absence = failing  # type: ignore[assignment, method-assign]
             pulled = await servers.backend(0)._pulls.once(tab.key, Record.unpack(held), ())
             assert pulled.status is PullStatus.UNREACHABLE and servers.backend(0).counts["outages"] == 1
 
