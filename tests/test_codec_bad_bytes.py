@@ -90,7 +90,7 @@ def test_deep_extensions_are_refused(kind: int) -> None:
     """Extensions inside extensions count as depth, and thousands of them do not end the process."""
     assert is_mutable(decode(deep_extensions(DEPTH_MAX, kind))) is False
     for levels in (DEPTH_MAX + 1, 200, 5_000):
-        with pytest.raises(DecodeError):
+        with pytest.raises(DecodeError, match="more than 32 containers"):
             decode(deep_extensions(levels, kind))
 
 
@@ -106,6 +106,19 @@ def test_depth_counts_lists_and_extensions_together() -> None:
     for data in (mixed, key, part):
         with pytest.raises(DecodeError, match="more than 32 containers"):
             decode(data)
+
+
+LISTS = (b"\x91", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01", b"\x9f" + b"\x01" * 14)
+DICTS = (b"\x81\x01", b"\xde\x00\x01\x01", b"\xdf\x00\x00\x00\x01\x01")
+
+
+@pytest.mark.parametrize("innermost", [b"\x90", b"\x80"])
+@pytest.mark.parametrize("level", [*LISTS, *DICTS], ids=bytes.hex)
+def test_depth_counts_however_a_container_is_spelt(level: bytes, innermost: bytes) -> None:
+    """Lists and dicts with short and long headers count alike, and so does an empty one."""
+    assert is_value(level * (DEPTH_MAX - 1) + innermost)
+    with pytest.raises(DecodeError, match="more than 32 containers"):
+        decode(level * DEPTH_MAX + innermost)
 
 
 def test_what_was_declared_is_not_allocated() -> None:

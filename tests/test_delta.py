@@ -135,6 +135,12 @@ def test_a_delta_travels_as_bytes() -> None:
     assert len(Delta(KEY, (Stamp(9, A),), Stamp(10, B), {"n": b"1"}).pack()) <= 40
 
 
+def test_what_a_delta_looks_like_on_the_wire() -> None:
+    """Servers of other releases read it: arrays all through, each part at its place."""
+    delta = Delta(KEY, (Stamp(9, A),), Stamp(10, B), {"n": b"1"}, {"m": Addition(8, A, -2)})
+    assert msgspec.msgpack.decode(delta.pack()) == [KEY, [[9, A]], [10, B], {"n": b"1"}, {"m": [8, A, -2]}]
+
+
 def forged(**changes: Any) -> Delta:
     return msgspec.structs.replace(GIVEN, **changes)
 

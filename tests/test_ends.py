@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +62,24 @@ def test_its_memory_is_bounded() -> None:
     )
 
 
+def test_a_full_shard_lets_an_eighth_go() -> None:
+    """At the bound all are remembered; one more, and the eighth goes that matters for the shortest time."""
+    ends = Ends(bytes_max=SHARDS * END_BYTES * 80)
+    for number in range(80):
+        ends.add(bytes(15) + bytes([number]), number * 1_000)
+    assert (len(ends), ends.forgotten) == (80, 0)
+    ends.add(bytes(15) + bytes([80]), 0)
+    assert (len(ends), ends.forgotten) == (71, 10)
+    assert array("Q").itemsize + array("I").itemsize == END_BYTES
+
+
+def test_half_of_a_key_tells_sessions_apart() -> None:
+    """Every one of its last 64 bits counts."""
+    ends = Ends(bytes_max=1_000_000)
+    ends.add(bytes(16), 0)
+    assert not any(bytes(8) + (1 << bit).to_bytes(8, "big") in ends for bit in range(64))
+
+
 def test_a_time_out_of_range_is_the_nearest_that_can_be_kept() -> None:
     """A peer's nonsense breaks nothing: a deadline before all time is over, one after all time stays."""
     ends = Ends(bytes_max=1_000_000)
@@ -81,3 +102,16 @@ def test_what_is_remembered_is_told_and_taken() -> None:
     for number in range(10):
         until_ms = others.until_ms(key(number))
         assert until_ms == (None if number < 3 else (ends.until_ms(key(number)) or 0) + shift_ms)
+
+
+@pytest.mark.parametrize("until_ms", [0, 1, 999, 1_000, 10**9 + 1, 4 * 10**12])
+def test_an_end_is_remembered_to_the_second(until_ms: int) -> None:
+    """However late the time is, it is kept to the next second and no longer."""
+    ends = Ends(bytes_max=1_000_000)
+    ends.add(key(1), until_ms)
+    remembered_ms = ends.until_ms(key(1))
+    assert remembered_ms is not None and until_ms + MARGIN_MS < remembered_ms <= until_ms + MARGIN_MS + 1000
+    sweep_all(ends, remembered_ms - 1)
+    assert key(1) in ends
+    sweep_all(ends, remembered_ms)
+    assert key(1) not in ends

@@ -263,7 +263,8 @@ def test_has_heads_takes_no_other_version_for_its_own() -> None:
     one = born(a=b"1")
     two = merge(wrote(one, B, a=b"2"), wrote(one, C, a=b"3"))
     assert one.has_heads((Stamp(1, A),))
-    assert not any(one.has_heads(heads) for heads in ((), (Stamp(2, A),), (Stamp(1, B),), two.heads))
+    beyond = (Stamp(1, A), Stamp(1, B))
+    assert not any(one.has_heads(heads) for heads in ((), (Stamp(2, A),), (Stamp(1, B),), two.heads, beyond))
     assert two.has_heads((Stamp(2, B), Stamp(2, C)))
     assert not any(two.has_heads(heads) for heads in ((), (Stamp(2, B),), one.heads))
     assert born().has_heads(()) and born().heads == ()
@@ -294,3 +295,30 @@ def test_of_two_additions_of_one_writer_the_later_counts_and_of_equal_ones_the_g
         clashes: list[str] = []
         assert merge(first, second, clashes).fields["n"].added == merge(second, first).fields["n"].added == total
         assert clashes == (["n"] if second is other else [])
+
+
+@given(copies(2))
+def test_what_is_left_out_since_a_version_is_what_its_holder_has(two: list[Record]) -> None:
+    """Whoever has that version lacks nothing by it; with the version of now nothing is left, with none everything."""
+    one, other = two
+    assert merge(other, one.since(other.version)).same_state(merge(other, one))
+    assert one.since(one.version).fields == {} and one.since({}) == one
+
+
+def test_a_name_that_was_only_counted_names_no_writer() -> None:
+    """Its place is 0 in whatever copy it comes to, so equal copies are equal bytes."""
+    counted = wrote(born(), A, {"n": 2})
+    assert counted.fields["n"].writer == 0
+    assert merge(born(), counted) == counted
+    later = merge(wrote(born(), B, m=b"1"), counted)
+    assert later.fields["n"].writer == 0
+
+
+def test_of_sums_of_one_writer_the_first_may_be_negative() -> None:
+    """A sum that the other copy does not know is taken as it is, and no clash."""
+    clashes: list[str] = []
+    counted = wrote(born(), A, {"n": -3})
+    other = wrote(born(), B, {"n": 1})
+    assert merge(other, counted, clashes).fields["n"].added == -2
+    assert merge(counted, wrote(counted, A, {"n": 2}), clashes).fields["n"].added == -1
+    assert not clashes

@@ -18,6 +18,7 @@ from sessile.record import (
     COUNTER_MAX,
     ENDED,
     FIELDS_MAX,
+    HELD_BYTES_MAX,
     ROTATED,
     TIME_MAX_MS,
     TOTAL_MAX,
@@ -179,13 +180,14 @@ def broken(**changes: Any) -> Record:
         (broken(ended_ms=1), "times"),
         (broken(version=dict.fromkeys(range(WRITERS_MAX + 1), 1), head_places=(0,)), f"{WRITERS_MAX + 1} writers"),
         (broken(fields={str(n): Entry(0, 1, b"1") for n in range(FIELDS_MAX + 1)}), f"{FIELDS_MAX + 1} fields"),
-        (broken(version={-1: 1}), "version"),
-        (broken(version={1 << WRITER_BITS: 1}), "version"),
-        (broken(version={A: 0, B: 2, C: 2}), "version"),
-        (broken(version={A: 1, B: COUNTER_MAX + 1, C: 2}), "version"),
+        (broken(version={-1: 1}), "version is out"),
+        (broken(version={1 << WRITER_BITS: 1}), "version is out"),
+        (broken(version={A: 0, B: 2, C: 2}), "version is out"),
+        (broken(version={A: 1, B: COUNTER_MAX + 1, C: 2}), "version is out"),
         (broken(head_places=(3,)), "heads"),
         (broken(head_places=(-1,)), "heads"),
         (broken(head_places=(1, 1)), "heads"),
+        (msgspec.structs.replace(born(a=b"1"), head_places=(1,)), "heads"),
         (broken(head_places=()), "heads"),
         (broken(state=ENDED), "ended"),
         (broken(fields={"a": Entry(3, 1, b"1")}), "'a'"),
@@ -193,6 +195,7 @@ def broken(**changes: Any) -> Record:
         (broken(fields={"a": Entry(0, 2, b"1")}), "'a'"),
         (broken(fields={"a": Entry(0, -1, b"1")}), "'a'"),
         (broken(fields={"a": Entry(0, 0, b"")}), "'a'"),
+        (broken(fields={"b": Entry(0, 1, b"1"), "a": Entry(0, 2, b"1")}), "'a'"),
         (broken(fields={"a": Entry(0, 0, b"1", ((0, 1, 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 1, TOTAL_MAX + 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 1, -TOTAL_MAX - 1),))}), "'a'"),
@@ -225,3 +228,15 @@ def test_a_record_at_its_limits_is_let_in() -> None:
         fields=fields,
     )
     assert Record.parse(record.pack()) == record
+
+
+def test_what_is_held_travels_on_any_clock_and_as_one_delta() -> None:
+    """The largest record that may be held is taken everywhere."""
+    beside = len(born(a=bytes(2**20)).pack()) - 2**20
+    record, stamp = born().write(A, {"a": bytes(HELD_BYTES_MAX - beside)}, now_ms=0)
+    assert len(record.pack()) == HELD_BYTES_MAX
+    assert record.travels(HELD_BYTES_MAX) and not record.travels(HELD_BYTES_MAX + 1)
+    assert Record.parse(record.shift(10**13).pack()).shift(-(10**13)) == record
+    assert Delta.parse(Delta.of(record, KEY, (), stamp, names=["a"], counted=()).pack()).values == {
+        "a": record.fields["a"].value
+    }

@@ -209,6 +209,23 @@ def test_a_sweep_looks_at_no_more_than_it_may(at_most: int) -> None:
         assert len(table) == left and is_more == bool(left)
 
 
+def test_nothing_is_looked_at_before_its_time() -> None:
+    """Where nothing is due, a sweep has nothing to look at."""
+    table = make()
+    table.put(key(1), live(500))
+    assert not any(table.sweep(now_ms, at_most=0) for now_ms in range(0, IDLE_MS + 500, 500))
+    assert table.sweep(IDLE_MS + SLOT_MS, at_most=0)
+
+
+def test_what_is_due_at_this_very_moment_goes() -> None:
+    """A session that was touched meanwhile goes with the look that finds its new time over."""
+    table = make()
+    table.put(key(1), live())
+    table.put(key(1), live().touch(SLOT_MS), is_touch=True)
+    sweep_out(table, IDLE_MS + SLOT_MS)
+    assert (len(table), table.expired) == (0, 1)
+
+
 def test_moving_on_counts_as_a_look() -> None:
     """Records that were touched meanwhile are work too: they are taken up in turns, and none goes."""
     table = make()
@@ -427,6 +444,17 @@ def test_touches_ends_and_smaller_records_always_have_room() -> None:
     table.put(key(1), live(value_bytes=1))
     table.put(key(1), held(table, 1).end(ENDED, 10**12), is_touch=True)
     hold_sums(table)
+
+
+def test_over_the_limit_no_byte_is_added_and_any_record_as_small_is_let_in() -> None:
+    """What is written over a session is judged by what it adds, to the byte."""
+    table = make()
+    table.put(key(1), live(value_bytes=9))
+    table._bytes_max = 0
+    with pytest.raises(SessionLimit):
+        table.put(key(1), live(value_bytes=10))
+    for value_bytes in (9, 8):
+        table.put(key(1), live(value_bytes=value_bytes))
 
 
 def test_iterating_allows_changes() -> None:

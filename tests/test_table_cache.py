@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessile.errors import SessionLimit
-from sessile.table import SCHEDULED_SPARE
+from sessile.table import EVICTION_LOOKS, SCHEDULED_SPARE
 from tests.table_model import IDLE_MS, SLOT_MS, hold_sums, key, live, make, sweep_out
 
 
@@ -64,3 +64,12 @@ def test_copies_are_looked_at_each_in_its_turn() -> None:
     for number in range(2_000, 2_010):
         table.put(key(number), live())
     assert len(table) == 300
+
+
+def test_what_is_in_use_is_spared_for_a_bounded_number_of_looks() -> None:
+    """Where all copies are in use, the first one that is looked at after these goes."""
+    table = make(sessions_max=EVICTION_LOOKS + 4)
+    table.may_evict = lambda one: True
+    for number in range(EVICTION_LOOKS + 5):
+        table.put(key(number), live())
+    assert table.get(key(EVICTION_LOOKS)) is None and len(table) == EVICTION_LOOKS + 4

@@ -36,7 +36,7 @@ GRACE_S: Final = 8.0
 MOST_S: Final = 8.0
 """The tests of other files that one mutant is run against take no longer than this without it, the quickest first."""
 WARM_SHARE: Final = 0.6
-"""Of a group's time, for those that need no import of their own."""
+"""Of a group's time without that of finding out what each test runs, for those that need no import of their own."""
 COLD_S: Final = 8.0
 """The same for one that needs an import of its own."""
 
@@ -181,19 +181,19 @@ class Campaign:
         folder = Path(tempfile.mkdtemp(prefix="sm-"))
         folder.chmod(0o755)  # servers for tests may run as somebody else
         try:
-            began = time.monotonic()
             warm = [each for each in mutants if each.path]
             cold = [each for each in mutants if not each.path]
-            warm_until = began + (until - began) * WARM_SHARE if cold else until
-            cold = self._run_warm(group, warm, warm_until, folder) + cold
+            cold = self._run_warm(group, warm, until, folder, share=WARM_SHARE if cold else 1.0) + cold
             if cold:
                 self._run_cold(group, cold, until)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             self._save()
 
-    def _run_warm(self, group: Group, mutants: list[Mutant], until: float, folder: Path) -> list[Mutant]:
-        """Returns those that need an import of their own."""
+    def _run_warm(
+        self, group: Group, mutants: list[Mutant], until: float, folder: Path, *, share: float
+    ) -> list[Mutant]:
+        """Takes this share of the time that is left once the tests are known. Returns those that need an import of their own."""
         reading, writing = os.pipe()
         job = {
             "tests": [str(path.relative_to(ROOT)) for path in group.files()],
@@ -203,6 +203,7 @@ class Campaign:
             "most_s": MOST_S,
             "grace_s": GRACE_S,
             "until": until,
+            "share": share,
             "out": writing,
             "folder": str(folder),
             "baseline": str(self._baseline(group)),

@@ -44,7 +44,7 @@ GROUPS: Final = (
         ("delta", "token", "changes", "codec", "classes", "record", "ends", "table"),
         (
             *(f"tests/test_{name}*.py" for name in ("delta", "token", "changes", "codec", "classes", "record", "ends")),
-            *(f"tests/test_{name}*.py" for name in ("table", "session", "engine")),
+            *(f"tests/test_{name}*.py" for name in ("table", "session", "engine", "bounds")),
             "tests/replication/test_repl*.py",
         ),
     ),
@@ -54,7 +54,7 @@ GROUPS: Final = (
             f"replication.{name}"
             for name in (
                 *("placement", "wire", "directory", "dials", "peer", "seeding", "replica", "messages", "events"),
-                *("pulse", "touches"),
+                *("pulse", "touches", "holding"),
                 *("config", "context", "intake", "member", "membership", "links", "tombstones"),
                 *("node", "pulls", "pushes", "repair"),
             )
@@ -67,6 +67,7 @@ GROUPS: Final = (
             f"stores.{name}"
             for name in (
                 *("touches", "recent", "lines", "questions", "leases", "outage"),
+                *("lost", "epoch", "confirmations", "pulls"),
                 *("redis_address", "sql_errors", "sql_rows"),
             )
         ),
@@ -75,6 +76,7 @@ GROUPS: Final = (
                 f"tests/stores/test_{name}.py"
                 for name in ("touches", "recent", "lines", "questions", "leases", "outage")
             ),
+            *(f"tests/stores/test_{name}.py" for name in ("lost", "epoch", "confirmations", "pulls")),
             *(f"tests/stores/test_{name}.py" for name in ("redis_address", "sql_errors", "sql_rows")),
             "tests/stores/test_shared*.py",
         ),

@@ -73,6 +73,7 @@ class Forker:
     def __init__(self, job: dict[str, Any]) -> None:
         self._mutants = [Mutant(**{**each, "tests": ()}) for each in job["mutants"]]
         self._until = job["until"]
+        self._share = job["share"]
         self._most_s = job["most_s"]
         self._grace_s = job["grace_s"]
         self._mirrors = job["mirrors"]
@@ -103,8 +104,9 @@ class Forker:
         broken = [name for name, each in known.items() if not each.passed]
         seconds = sum(each.seconds for each in known.values())
         self._say({"tests": len(known), "broken": broken, "seconds": round(seconds, 1)})
+        until = time.monotonic() + (self._until - time.monotonic()) * self._share
         for number, mutant in enumerate(self._mutants):
-            if time.monotonic() > self._until:
+            if time.monotonic() > until:
                 break
             self._say({"mutant": number, **self._try(mutant, session.items, known)})
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from sessile.replication.config import NodeConfig
 from sessile.replication.context import Context
 from sessile.replication.events import Note, Send
@@ -41,6 +43,38 @@ def test_what_does_not_fit_into_the_queue_is_not_sent() -> None:
     for _ in range(3):
         assert not context.send_sequenced(peer, whole, lambda: None, lambda _: None)
     assert (len(context.take_effects()), context.counts["overflows"], peer.is_overflowed) == (1, 1, True)
+
+
+@pytest.mark.parametrize(("is_end", "room"), [(False, 100), (True, 200)])
+def test_the_queue_is_full_beyond_its_limit(is_end: bool, room: int) -> None:  # noqa: FBT001
+    """To the byte; ends have as much room again, and nothing else has."""
+    context = make_context(queue_bytes_max=100)
+    whole = Whole(0, ((b"k" * 16, b"x"),))
+    for outstanding, is_sent in ((room, True), (room + 1, False)):
+        peer = Peer("b", 3, 0)
+        peer.outstanding_bytes = outstanding
+        assert context.send_sequenced(peer, whole, lambda: None, lambda _: None, is_end=is_end) is is_sent
+
+
+def test_what_no_receiver_would_take_is_left_out() -> None:
+    """It is counted, and nobody waits for it."""
+    context, peer = make_context(), Peer("b", 3, 0)
+    huge = Whole(0, ((b"k" * 16, bytes(2**24)),))
+    assert context.send(peer, huge) == 0
+    assert not context.send_sequenced(peer, huge, lambda: None, lambda _: None) and not peer.outstanding
+    assert context.counts["oversized"] == 2
+    assert all(isinstance(effect, Note) for effect in context.take_effects())
+
+
+def test_what_is_wrong_with_one_session_is_said_once_and_counted() -> None:
+    """The first time with its key, the problem and the remedy."""
+    context = make_context()
+    for _ in range(3):
+        context.refuse("refused", "p" * 500, b"k" * 16)
+    (note,) = context.take_effects()
+    assert isinstance(note, Note) and context.counts["refused"] == 3
+    assert note.event == "record refused" and set(note.about) == {"key", "problem", "remedy"}
+    assert (note.about["key"], note.about["problem"]) == ((b"k" * 16).hex(), "p" * 200)
 
 
 def test_alarms_ring_when_their_time_has_come() -> None:

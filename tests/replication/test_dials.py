@@ -44,6 +44,16 @@ def test_chance_spreads_dials() -> None:
     assert len(due) > 10
 
 
+def test_a_dial_comes_up_to_a_half_earlier() -> None:
+    """Chance takes nothing, or a half."""
+    for drawn, due_ms in ((0.0, 100), (0.5, 75), (1.0, 50)):
+        rng = Random(1)
+        rng.random = lambda drawn=drawn: drawn  # type: ignore[method-assign, misc]
+        dials = Dials(rng)
+        dials.failed(A, 0)
+        assert dials.next_ms([A], 99) == due_ms
+
+
 def test_a_lost_link_is_dialled_at_once_unless_it_was_brief() -> None:
     """A link that lived makes up for all failures; one that breaks again and again is dialled ever later."""
     dials = Dials(Random(1))

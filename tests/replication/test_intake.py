@@ -8,10 +8,10 @@ import pytest
 
 from sessile.backend import Acknowledged
 from sessile.delta import Delta
-from sessile.errors import RecordError, WireError
+from sessile.errors import RecordError, SessionTooLarge, WireError
 from sessile.record import ENDED, Stamp
 from sessile.replication.events import FramesReceived, Woken
-from sessile.replication.intake import LEAVING, NEED, NO_ROOM, delta_of, message_of
+from sessile.replication.intake import DENIALS, LEAVING, NEED, NO_ROOM, REFUSED, delta_of, message_of
 from sessile.replication.messages import Acked, Changed, Denied, Told, Touched, Whole
 from sessile.replication.wire import encode
 from tests.replication.cluster import Cluster, fields_of
@@ -105,6 +105,17 @@ def test_touches_are_told_in_durations() -> None:
     assert list(cluster.messages(Touched, "a", "b"))
     held, mine = cluster.held("b", key), cluster.held("a", key)
     assert held is not None and mine is not None and abs(held.touched_ms - mine.touched_ms) <= 2
+
+
+@pytest.mark.parametrize(("ago_ms", "counts_ms"), [(0, 0), (1, 1), (-5, 0)])
+def test_no_use_was_in_the_future(ago_ms: int, counts_ms: int) -> None:
+    """A use is dated to the millisecond, and now at the latest."""
+    cluster, key = pair()
+    cluster.run(1_000)
+    node = cluster.servers["b"].node
+    node._intake.take_touched(node.peers["a"], Touched(((key, ago_ms),)))
+    held = cluster.held("b", key)
+    assert held is not None and held.touched_ms == node._context.now_ms - counts_ms
 
 
 def test_what_is_told_of_a_session_that_is_nobody_s_here_is_not_kept() -> None:
@@ -253,3 +264,24 @@ def test_a_newcomer_that_remembers_nothing_is_not_given_back_what_another_knows_
     cluster.start("c")
     cluster.run(6_000)
     assert {name: cluster.servers[name].table.state(key) for name in "abc"} == dict.fromkeys("abc", ENDED)
+
+
+def test_what_denials_are_called_on_the_wire() -> None:
+    """Nodes of different releases must agree."""
+    assert (NEED, NO_ROOM, LEAVING, REFUSED) == (0, 1, 2, 3)
+    assert [DENIALS[why] for why in range(4)] == ["need", "no_room", "leaving", "refused"]
+
+
+def test_a_change_that_makes_a_session_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer hears of it, and nothing else suffers."""
+
+    def too_large(*_: object) -> None:
+        raise SessionTooLarge("no server would take it")
+
+    cluster, key = pair()
+    monkeypatch.setattr("sessile.replication.replica.Replica.apply", too_large)
+    cluster.write("a", key, y=1)
+    cluster.run(10)
+    assert [(message.key, message.why) for message in cluster.messages(Denied, "b", "a")] == [(key, REFUSED)]
+    counts = cluster.servers["b"].node.counts
+    assert (counts["refused"], counts["protocol_errors"]) == (1, 0)

@@ -24,6 +24,7 @@ from sessile.replication.events import (
     Send,
     Woken,
 )
+from sessile.replication.links import DECIDED_MS
 from sessile.replication.messages import PROTOCOL, Acked, Beat, Changed, Hello, MemberInfo, Rejoin, Whole, Writing
 from sessile.replication.node import Node
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
@@ -383,3 +384,22 @@ def test_what_is_on_its_way_outlives_its_link(ends: bool, is_replaced: bool) -> 
         assert here is not None and there is not None
         assert not heard or there.same_state(here)
     assert heard and cluster.answer("a", ticket) is Acknowledged.YES
+
+
+def test_who_was_told_to_start_over_is_remembered_for_a_while() -> None:
+    """Whoever has had the time to do so by now is forgotten."""
+    node = make_node()
+    node.handle(LinkUp(1), 1_000)
+    node._links._told = {"c": (1, 1_001), "d": (1, 1_000)}
+    node._links._reunite(1, ME, (2, ("a", "x")), (1, ("b",)))
+    assert node._links._told == {"c": (1, 1_001), "b": (ME.incarnation, 1_000 + DECIDED_MS)}
+
+
+def test_a_link_that_closes_before_the_greeting_is_no_refusal() -> None:
+    """Somebody listens there: the member is not dead for certain."""
+    node = make_node()
+    node.handle(AddressesFound(("b",)), 0)
+    node.handle(LinkUp(1, "b"), 1)
+    node.handle(LinkDown(1), 2)
+    dials = node.membership._dials
+    assert not dials.is_untried("b") and not dials.is_refused("b")

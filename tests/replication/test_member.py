@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from sessile.errors import SettingsError
-from sessile.replication.member import NEVER_MS, Member, Standing, Timings
+from sessile.replication.member import (
+    INCARNATION_MAX,
+    NAME_CHARS_MAX,
+    NEVER_MS,
+    Member,
+    Stage,
+    Standing,
+    Timings,
+    is_sane,
+)
 from sessile.replication.messages import MemberInfo
 
 NOW_MS = 5_000
@@ -62,6 +74,8 @@ def test_there_is_nothing_to_forgive() -> None:
     """Who was just heard loses no time; who is dead or unknown stays so."""
     heard = member(Standing.ALIVE, 7)
     assert not heard.forgive(NOW_MS, Timings()) and heard.since_ms == NOW_MS
+    assert not heard.forgive(NOW_MS + 250, Timings()), "it has exactly a beat left"
+    assert heard.forgive(NOW_MS + 251, Timings()) and heard.since_ms == NOW_MS + 1
     for standing in (Standing.DEAD, Standing.LEFT, Standing.UNKNOWN):
         assert not member(standing).forgive(NOW_MS + 90_000, Timings())
 
@@ -104,3 +118,39 @@ def test_beats_leave_room_in_the_lease(beat_ms: int, suspect_after_ms: int, leas
 def test_a_member_shows_itself() -> None:
     """Name, standing, link."""
     assert repr(member(Standing.ALIVE, 7)) == "<Member b:7400, alive, link 7>"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sane"),
+    [
+        ({"name": "n" * NAME_CHARS_MAX, "host": "h" * NAME_CHARS_MAX, "serves": "s" * NAME_CHARS_MAX}, True),
+        ({"incarnation": 0, "stage": Stage.GONE}, True),
+        ({"incarnation": INCARNATION_MAX - 1, "host": ""}, True),
+        ({"name": "n"}, True),
+        ({"name": ""}, False),
+        ({"name": "n" * (NAME_CHARS_MAX + 1)}, False),
+        ({"host": "h" * (NAME_CHARS_MAX + 1)}, False),
+        ({"serves": "s" * (NAME_CHARS_MAX + 1)}, False),
+        ({"incarnation": -1}, False),
+        ({"incarnation": INCARNATION_MAX}, False),
+        ({"stage": len(Stage)}, False),
+        ({"stage": -1}, False),
+    ],
+)
+def test_what_a_member_may_be_called_is_bounded(changes: dict[str, Any], *, sane: bool) -> None:
+    """To the last character, incarnation and stage."""
+    assert is_sane(replace(MemberInfo("b:7400", "host-b", 1), **changes)) is sane
+
+
+def test_what_stages_are_on_the_wire() -> None:
+    """Nodes of different releases must agree."""
+    assert [(stage.name, int(stage)) for stage in Stage] == [("PRESENT", 0), ("LEAVING", 1), ("GONE", 2)]
+
+
+def test_timings_at_their_limits() -> None:
+    """The least that is in order is taken, and each is named."""
+    least = Timings(beat_ms=1, return_ms=1, suspect_after_ms=5, dead_after_ms=6, tombstone_keep_ms=7)
+    assert least.lease_ms == 3
+    assert Timings(dead_after_ms=1_000, return_ms=1_000).return_ms == 1_000
+    with pytest.raises(TypeError):
+        Timings(250)  # type: ignore[call-arg]  # that is what is tested

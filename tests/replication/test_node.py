@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.backend import Acknowledged, Ended
+from sessile.backend import Whole as Born
 from sessile.record import ENDED, Record
 from sessile.replication.events import (
     AddressesFound,
     Answer,
     ChangePushed,
     DialFailed,
+    DrawWriter,
     FramesReceived,
     HangUp,
     LinkUp,
     Note,
+    Send,
 )
+from sessile.replication.member import Stage
 from sessile.replication.messages import (
     Acked,
+    Answered,
     Beat,
+    Changed,
     Denied,
+    Digest,
     Goodbye,
     MemberInfo,
     Members,
     Pull,
+    Told,
     TombstonesTold,
     Touched,
+    Whole,
 )
-from sessile.replication.wire import LENGTH_BYTES, encode
-from tests.replication.cluster import Cluster
+from sessile.replication.wire import LENGTH_BYTES, decode, encode
+from tests.replication.cluster import Cluster, key_number
 from tests.replication.test_links import ME, hello, make_node, say
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_members_find_each_other_and_agree_who_holds_what() -> None:
@@ -84,6 +91,9 @@ def test_a_member_that_says_goodbye_is_not_looked_for() -> None:
     assert cluster.servers["c"].node.is_leaving
     assert list(cluster.messages(Goodbye, "c")) and list(cluster.messages(Members, "c"))
     assert cluster.servers["a"].node.placement.names == ("a", "b")
+    cluster.run(10)
+    stages = {info.name: info.stage for info in cluster.servers["a"].node.membership.infos()}
+    assert stages == {"a": Stage.PRESENT, "b": Stage.PRESENT, "c": Stage.GONE}
 
 
 def test_who_was_answered_just_now_may_tell_of_more_before_its_node_leaves() -> None:
@@ -239,3 +249,232 @@ def test_a_newcomer_is_sure_of_nothing_before_it_has_met_everybody() -> None:
     assert not any(isinstance(effect, Answer) for effect in asked)
     effects = node.handle(DialFailed("c", is_refused=True), 6)
     assert Answer(ticket, Acknowledged.YES) in effects and node.is_sure(key, 6)
+
+
+def test_what_is_counted_is_what_was_said() -> None:
+    """Every question, answer, change and record that went over a link counts once, and so does every end."""
+    cluster = Cluster("abc", copies=2)
+    keys = [key_number(number) for number in range(12)]
+    for number, key in enumerate(keys):
+        cluster.create("abc"[number % 3], key, n=number)
+    cluster.run(2_500)
+    for name in "abc":
+        for key in keys:
+            cluster.asked(name, key)
+        cluster.asked(name, key_number(99))
+    for name in "ab":
+        for key in keys:
+            if cluster.held(name, key) is not None:
+                cluster.write(name, key, m=1)
+    cluster.run(200)
+    held = [name for name in "abc" if cluster.held(name, keys[0]) is not None]
+    cluster.end(held[0], keys[0])
+    cluster.run(200)
+    total = sum((server.node.counts for server in cluster.servers.values()), Counter[str]())
+    for kind, counts in (
+        (Pull, ("questions",)),
+        (Answered, ("answers",)),
+        (Told, ("told",)),
+        (Changed, ("applied", "known", "need")),
+    ):
+        assert sum(total[count] for count in counts) == len(list(cluster.messages(kind))) > 0, counts
+    assert total["ends_learned"] == 2
+    placement = cluster.servers["a"].node.placement
+    strays = [key for number, key in enumerate(keys) if "abc"[number % 3] not in placement.holders(key)]
+    assert total["quiet_drops"] == len(strays) > 0, "made where it is not held, and let go of there"
+
+
+@pytest.mark.parametrize("has_room", [False, True])
+def test_an_answer_makes_room_for_repair(*, has_room: bool) -> None:
+    """What repair has still to send goes on when a change that filled the window was refused, or confirmed."""
+    cluster = Cluster("ab", copies=2, repair_window_bytes=100)
+    key, other = key_number(1), key_number(2)
+    cluster.create("a", other, x=1)
+    cluster.run(10)
+    cluster.servers["b"].table._sessions_max = 2 if has_room else 1
+    cluster.create("a", key, x="y" * 1_000)
+    peer = cluster.servers["a"].node.peers["b"]
+    peer.repairing[other] = None
+    assert peer.outstanding_bytes > 100
+    cluster.run(2)
+    assert not peer.repairing
+    cluster.run(2)
+    assert (cluster.held("b", key) is not None) is has_room
+
+
+def test_a_node_that_wrote_is_no_newcomer_any_more() -> None:
+    """It has something to lose: nobody is to take it for empty."""
+    node = make_node()
+    assert node._links.is_fresh
+    record = Record.create(now_ms=0, idle_ms=10_000, deadline_ms=100_000)
+    node._context.replica.table.put(bytes(16), record)
+    node.handle(ChangePushed(1, bytes(16), Born(bytes(16), record), "one"), 1)
+    assert not node._links.is_fresh
+
+
+def test_a_pass_waits_while_records_stream() -> None:
+    """Several records at once are the beginning of more: what is on its way would only be found missing."""
+    cluster = Cluster("ab", copies=2)
+    cluster.create("a", key_number(1), x=1)
+    cluster.create("a", key_number(2), x=1)
+    cluster.run(200)
+    node = cluster.servers["b"].node
+    passes = node.counts["repair_passes"]
+    items = tuple((key_number(n), cluster.servers["a"].table.get(key_number(n)) or b"") for n in (1, 2))
+    peer = cluster.servers["a"].node.peers["b"]
+    cluster.servers["a"].node._context.send_sequenced(peer, Whole(cluster.now_ms, items), lambda: None, lambda _: None)
+    for effect in cluster.servers["a"].node._context.take_effects():
+        cluster._perform(cluster.servers["a"], effect)
+    cluster.run(2)
+    node._repair.start()
+    cluster.run(50)
+    assert node.counts["repair_passes"] == passes
+    cluster.run(200)
+    assert node.counts["repair_passes"] == passes + 1
+
+
+def test_news_of_members_are_passed_on() -> None:
+    """Whoever hears of a member tells all that it is linked to, and once."""
+    node = make_node()
+    for link, name in ((1, "b"), (2, "c")):
+        node.handle(LinkUp(link), 0)
+        say(node, hello(me=MemberInfo(name, name, 1), writer=link, members=()), link=link)
+    news = Members((MemberInfo("d", "d", 3),))
+    told = [
+        (effect.link, decode(effect.frame[LENGTH_BYTES:])) for effect in say(node, news) if isinstance(effect, Send)
+    ]
+    assert [link for link, message in told if isinstance(message, Members)] == [1, 2]
+    assert all("d" in {info.name for info in message.members} for _, message in told if isinstance(message, Members))
+    assert not [effect for effect in say(node, news) if isinstance(effect, Send)]
+
+
+def test_what_was_handed_over_counts_until_others_hold_it() -> None:
+    """When members come or go, a node that leaves hands over anew."""
+    cluster = Cluster("abc", copies=2)
+    context = cluster.servers["a"].node._context
+    context.handed[key_number(1)] = None
+    cluster.run(100)
+    assert context.handed
+    cluster.kill("c")
+    cluster.run(3_000)
+    assert not context.handed
+
+
+def test_a_lease_ends_at_its_last_moment() -> None:
+    """A node whose lease is over at this very moment has stopped, is sure of nothing, and was away."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    ends_ms = node._pulse.ends_ms
+    assert not node.has_stopped(ends_ms - 1) and node.is_sure(key, ends_ms - 1) and node.is_trusting
+    assert node.has_stopped(ends_ms) and not node.is_sure(key, ends_ms)
+    context = node._context
+    node._tombstones._settled = lambda: None
+    node.handle(AddressesFound(()), ends_ms - 1)
+    assert node.counts["absences"] == 0
+    node._pulse.ends_ms = ends_ms
+    node.handle(AddressesFound(()), ends_ms)
+    assert node.counts["absences"] == 1 and not node.is_trusting
+    node.handle(AddressesFound(()), ends_ms - 100)
+    assert context.now_ms == ends_ms, "time never goes back"
+
+
+def test_trust_needs_both_a_lease_and_everybody_s_word() -> None:
+    """Neither alone will do."""
+    cluster = Cluster("ab")
+    node = cluster.servers["a"].node
+    node._context.is_settled_in = False
+    assert not node.is_trusting and not node.is_sure(cluster.first_key("a"), cluster.now_ms)
+    node._context.is_settled_in = True
+    node._pulse.distrust()
+    assert not node.is_trusting
+
+
+def test_tombstones_are_kept_while_somebody_is_away() -> None:
+    """Whoever comes back has still to learn of the ends."""
+    cluster = Cluster("ab")
+    keeps = cluster.servers["a"].table.keeps_tombstones
+    assert keeps is not None and not keeps()
+    cluster.cut("a", "b")
+    cluster.run(2_000)
+    assert keeps()
+
+
+def test_what_starting_over_leaves() -> None:
+    """No session and no trust, a new tag to write under, and links that greet anew; it is said how much went."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(50)
+    node = cluster.servers["a"].node
+    born_ms = node._born_ms
+    node.start_over(("b",))
+    effects = node._context.take_effects()
+    (note,) = (effect for effect in effects if isinstance(effect, Note) and effect.event == "starting over")
+    assert note.about == {"sessions": 1, "side": ("b",)}
+    assert sum(isinstance(effect, DrawWriter) for effect in effects) == 1
+    assert sum(isinstance(effect, HangUp) for effect in effects) == 1
+    assert cluster.held("a", key) is None and not node.is_trusting and not node.peers
+    assert node._born_ms > born_ms and not node._tombstones.told and node._links.is_fresh
+
+
+def test_what_was_handed_over_a_link_that_broke_is_handed_over_anew() -> None:
+    """It may not have arrived."""
+    cluster = Cluster("ab")
+    context = cluster.servers["a"].node._context
+    context.handed[key_number(1)] = None
+    cluster.close("a", "b")
+    assert not context.handed
+
+
+def test_a_last_copy_is_held_again_and_offered() -> None:
+    """Nobody else is asked to compare: only those who hold it hear of it."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("b")
+    cluster.create("b", key, x=1)
+    cluster.run(50)
+    record = cluster.held("b", key)
+    assert record is not None
+    (stray,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    for name in "abc":
+        cluster.servers[name].table.drop(key)
+    node = cluster.servers[stray].node
+    passes, digests = node.counts["repair_passes"], len(list(cluster.messages(Digest, stray)))
+    node._adopt(key, record)
+    assert cluster.held(stray, key) is not None
+    cluster.run(300)
+    assert node.counts["repair_passes"] > passes and len(list(cluster.messages(Digest, stray))) == digests
+    assert set(cluster.values(key)) == set(node.placement.holders(key))
+
+
+def test_what_a_member_was_told_before_it_started_anew_does_not_count() -> None:
+    """Neither of uses nor of changes."""
+    cluster = Cluster("ab", strategy="all-to-all")
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    never_ms = node._touches.since_ms("c")
+    node._touches.begins_empty("b")
+    cluster.cut("a", "b")
+    cluster.create("a", key, x=1)
+    (push,) = node._pushes._open[key]
+    push.confirmed.add("b")
+    node.peer_restarted("b")
+    assert node._touches.since_ms("b") == never_ms and not push.confirmed
+
+
+def test_a_leaver_hands_over_what_comes_while_it_leaves() -> None:
+    """Its last pass is over by then: another one follows."""
+    cluster = Cluster("abc", copies=2)
+    cluster.create("a", cluster.first_key("a"), x=1)
+    cluster.run(50)
+    record = cluster.held("a", cluster.first_key("a"))
+    assert record is not None
+    ticket = cluster.stop("a")
+    node = cluster.servers["a"].node
+    while not node._repair.is_idle:
+        cluster.run(1)
+    assert cluster.answer("a", ticket) is None
+    key = cluster.first_key("b")
+    cluster.servers["a"].table.put(key, record)
+    cluster.run(500)
+    assert cluster.answer("a", ticket) is Acknowledged.YES and set(cluster.values(key)) >= {"b", "c"}

@@ -172,3 +172,11 @@ def test_a_session_has_a_copy(copies: int) -> None:
     """Nobody would hold anything: refused at construction."""
     with pytest.raises(ValueError, match="at least one copy"):
         placed(fleet(3), copies)
+
+
+def test_the_first_half_of_a_key_decides() -> None:
+    """Every bit of it, and none of the rest."""
+    view = placed({f"{name}:7400": name for name in "abcdefgh"})
+    key = bytes(range(16))
+    assert all(view.order(key[:8] + bytes([rest] * 8)) == view.order(key) for rest in range(256))
+    assert all(len({view.order(key[:at] + bytes([one]) + key[at + 1 :]) for one in range(16)}) > 1 for at in range(8))

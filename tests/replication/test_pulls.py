@@ -12,7 +12,7 @@ from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
 from sessile.replication.events import FramesReceived, SessionTouched
 from sessile.replication.messages import Answered, Pull
-from sessile.replication.pulls import CURRENT, NOT_SURE, RECORD
+from sessile.replication.pulls import CURRENT, NONE, NOT_SURE, RECORD
 from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster, fields_of, key_number
 
@@ -83,7 +83,8 @@ def test_a_holder_that_takes_long_is_not_the_only_one_asked() -> None:
     assert fields_of(pulled.record) == {"x": 1}
     cluster.cut(proxy, backup)
     assert cluster.asked(proxy, key).status is PullStatus.UNREACHABLE
-    assert cluster.servers[proxy].node.counts["hedged"] >= 1
+    counts = cluster.servers[proxy].node.counts
+    assert (counts["hedged"], counts["pull_timeouts"]) == (2, 1)
 
 
 def test_what_was_asked_over_a_lost_link_is_asked_anew() -> None:
@@ -142,6 +143,7 @@ def test_nobody_has_it_is_said_when_everybody_said_so_and_remembered() -> None:
     asked = len(list(cluster.messages(Pull)))
     assert cluster.asked("b", key).status is PullStatus.NONE
     assert len(list(cluster.messages(Pull))) == asked == 2
+    assert cluster.servers["b"].node.counts["negatives"] == 1
     cluster.run(10_001)
     assert cluster.asked("b", key).status is PullStatus.NONE
     assert len(list(cluster.messages(Pull))) == 2 * asked
@@ -190,6 +192,7 @@ def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, key, _, proxy = with_session(kept_bytes_max=10)
     cluster.pull(proxy, key)
     assert cluster.asked(proxy, key_number(3), within_ms=1).status is PullStatus.UNREACHABLE
+    assert cluster.servers[proxy].node.counts["overflows"] == cluster.servers[proxy].node.waiting["pulls"] == 1
     cluster.run(10)
     pulls = cluster.servers[proxy].node._pulls
     assert pulls._kept_bytes == 0 and not pulls._kept
@@ -464,3 +467,47 @@ def test_a_link_that_was_not_asked_over_makes_no_difference() -> None:
     cluster.run(50)
     answer = cluster.answer(proxy, ticket)
     assert isinstance(answer, Pulled) and fields_of(answer.record) == {"x": 1}
+
+
+def test_a_node_that_begins_anew_has_kept_nothing() -> None:
+    """No state, no memory of what nobody has; and whoever waits is told that nobody answered."""
+    cluster, key, _, proxy = with_session()
+    cluster.asked(proxy, key)
+    cluster.asked(proxy, key_number(99))
+    pulls = cluster.servers[proxy].node._pulls
+    waiting = cluster.pull(proxy, key, (Stamp(9, 9),))
+    pulls.clear()
+    for effect in cluster.servers[proxy].node._context.take_effects():
+        cluster._perform(cluster.servers[proxy], effect)
+    answer = cluster.answer(proxy, waiting)
+    assert isinstance(answer, Pulled) and answer.status is PullStatus.UNREACHABLE and len(pulls) == 0
+    cluster.run(10)
+    cluster.seen.clear()
+    for asked in (key, key_number(99)):
+        cluster.asked(proxy, asked)
+    assert [pull.have for pull in cluster.messages(Pull)] == [None] * len(list(cluster.messages(Pull)))
+    assert {pull.key for pull in cluster.messages(Pull)} == {key, key_number(99)}
+    assert pulls._kept_bytes == sum(map(len, pulls._kept.values()))
+
+
+def test_who_wrote_what_the_browser_saw_is_asked_before_others_that_hold_nothing() -> None:
+    """It is the likeliest to have it."""
+    cluster = Cluster("abcdef", copies=2, pull_timeout_ms=250)
+    key = cluster.first_key("a")
+    holders = cluster.servers["a"].node.placement.holders(key)
+    others = [name for name in cluster.servers if name not in holders]
+    for number, name in enumerate(cluster.servers):
+        cluster.create(name, key_number(number), x=1)
+        cluster.write(name, key_number(number), y=1)  # its first change under its tag
+    cluster.run(50)
+    for asker, writer in ((others[0], others[-1]), (others[-1], others[0]), (others[1], others[2])):
+        cluster.seen.clear()
+        cluster.asked(asker, key, (Stamp(9, cluster.servers[writer].writer),))
+        asked = [target for source, target, message in cluster.seen if source == asker and isinstance(message, Pull)]
+        assert set(asked[:2]) == set(holders) and asked[2] == writer
+        assert set(asked[2:]) == set(others) - {asker}
+
+
+def test_what_answers_are_called_on_the_wire() -> None:
+    """Nodes of different releases must agree."""
+    assert (CURRENT, RECORD, NONE, NOT_SURE) == (0, 1, 2, 3)

@@ -224,7 +224,20 @@ def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.cut("a", "b")
     for number in range(10):
         cluster.create("a", cluster.first_key("a", start=number * 50), x=number)
-    assert len(cluster.servers["a"].node._pushes) == 5
+    node = cluster.servers["a"].node
+    assert len(node._pushes) == node.waiting["pushes"] == node.counts["overflows"] == 5
+
+
+def test_of_too_many_changes_the_oldest_one_is_left_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the session that waits for longest, what was written first."""
+    monkeypatch.setattr("sessile.replication.pushes.OPEN_MAX", 2)
+    cluster = Cluster("ab")
+    cluster.cut("a", "b")
+    key = cluster.first_key("a")
+    cluster.create("a", key, ack="one", x=1)
+    cluster.write("a", key, ack="all", y=1)
+    cluster.create("a", cluster.first_key("a", start=50), x=1)
+    assert [push.ack for push in cluster.servers["a"].node._pushes._open[key]] == ["all"]
 
 
 def test_what_was_left_to_repair_is_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,3 +577,18 @@ def test_a_session_that_is_gone_when_another_one_is_to_be_sent_it_is_sent_to_nob
     cluster.servers["a"].table.drop(key)
     cluster.run(100)
     assert cluster.servers["a"].node.counts["second_targets"] == 0
+
+
+def test_what_repair_has_brought_is_confirmed() -> None:
+    """Whoever waits for the change is answered when the other one has all that is held here, however it came there."""
+    cluster = Cluster("ab", copies=2)
+    key = cluster.first_key("a")
+    cluster.mangle = lambda source, target, message: isinstance(message, Born | Whole | Changed)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(10)
+    node = cluster.servers["a"].node
+    assert cluster.answer("a", ticket) is None and not node.is_confirmed(key)
+    node._pushes.confirmed_by_repair(key, "b")
+    for effect in node._context.take_effects():
+        cluster._perform(cluster.servers["a"], effect)
+    assert cluster.answer("a", ticket) is Acknowledged.YES and node.is_confirmed(key)

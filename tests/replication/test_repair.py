@@ -12,6 +12,7 @@ from sessile.errors import WireError
 from sessile.record import ENDED, LIVE
 from sessile.replication import repair
 from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
+from sessile.replication.peer import Peer
 from sessile.replication.repair import BUCKETS, OFFER_ENTRIES
 from tests.replication.cluster import Cluster, key_number
 
@@ -114,6 +115,7 @@ def test_a_newcomer_gets_its_share_and_those_who_hold_too_much_let_go() -> None:
         assert all(sum(cluster.held(name, key) is not None for name in cluster.servers) >= 2 for key in keys)
     assert same(cluster, keys)
     assert 10 < cluster.servers["c"].table.sessions < 40
+    assert not any(server.node._repair._quiet for server in cluster.servers.values())
 
 
 def test_a_node_that_leaves_hands_over_first() -> None:
@@ -373,3 +375,44 @@ def test_what_is_wanted_again_and_again_waits_once() -> None:
         cluster.servers["b"].node._repair.start()
         cluster.run(200)
     assert len(cluster.servers["a"].node.peers["b"].repairing) == len(keys)
+
+
+def test_a_pass_tells_of_uses_that_a_peer_may_not_know_of() -> None:
+    """Later ones than those it was told of, once each, and no end; in buckets that differ everything is offered."""
+    peer, key, other = Peer("b", 3, 0), bytes(16), bytes([1]) * 16
+    going = repair._Pass([], {"b": {1}}, {peer: 100}, began_ms=0, announces=False)
+    going.count("b", key, 5, 100)
+    going.count("b", key, 6)
+    assert not going.touched and not going.offers
+    going.count("b", key, 7, 101)
+    going.count("b", other, 8, 102)
+    assert going.touched == {"b": [(key, 101), (other, 102)]}
+    assert going.offers == {"b": [other + (8).to_bytes(8, "big")]}
+    assert going.digests["b"][:2] == [5 ^ 6 ^ 7, 8] and not any(going.digests["b"][2:])
+    going.count("c", key, 9, 500)
+    assert "c" not in going.touched, "who was not there when the pass began is told by the next"
+
+
+def test_passes_go_on_and_on() -> None:
+    """Slowly all the time, each time with a little chance, though nothing happens."""
+    cluster = Cluster("ab", repair_every_ms=100)
+    cluster.run(500)
+    node = cluster.servers["a"].node
+    passes, digests = node.counts["repair_passes"], len(list(cluster.messages(Digest, "a")))
+    cluster.run(1_300)
+    assert len(list(cluster.messages(Digest, "a"))) - digests in range(10, 14)
+    assert node.counts["repair_passes"] - passes >= 10
+
+
+def test_nothing_is_left_of_a_link_that_is_lost() -> None:
+    """Neither what its peer said, nor what was offered over it or still is to be."""
+    cluster = Cluster("ab")
+    going = cluster.servers["a"].node._repair
+    peer = cluster.servers["a"].node.peers["b"]
+    going._offer(peer, [bytes(24)] * (repair.OFFERED_ENTRIES * (repair.OFFERS_MAX + 1)))
+    going.take_digest(peer, Digest(bytes(8 * BUCKETS)))
+    going.take_differ(peer, Differ(b"\x01"))
+    assert all("b" in known for known in (going._offers, going._unoffered, going._theirs, going._listing))
+    assert not going.is_idle
+    going.link_lost("b")
+    assert not any("b" in known for known in (going._offers, going._unoffered, going._theirs, going._listing))

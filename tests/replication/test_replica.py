@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from msgspec.structs import replace
 
 from sessile import codec
 from sessile.delta import Delta, Outcome
 from sessile.errors import SessionLimit
-from sessile.record import ENDED, LIVE, TIME_MAX_MS, Record, Stamp
+from sessile.record import ENDED, LIVE, TIME_MAX_MS, WRITERS_MAX, Record, Stamp
 from sessile.replication.replica import DIGEST_BYTES, Replica, digest_of
 from sessile.table import Table
 
@@ -72,6 +73,16 @@ def test_a_write_that_finds_no_room_changes_nothing() -> None:
     with pytest.raises(SessionLimit):
         replica.apply(Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=()), 500)
     assert replica.get(KEY) == record
+
+
+def test_a_record_that_no_other_server_would_take_is_not_held() -> None:
+    """It is counted, and what is held stays what it was."""
+    replica = make_replica()
+    record = make(a=1)
+    replica.merge(KEY, record, 0)
+    crowded = replace(record, version={7: 1, **dict.fromkeys(range(10, WRITERS_MAX + 10), 1)})
+    assert replica.merge(KEY, crowded, 0) is None
+    assert replica.get(KEY) == record and replica._counts["too_large"] == 1
 
 
 def test_records_of_peers_are_checked_and_put_on_our_clock() -> None:

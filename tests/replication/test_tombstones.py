@@ -230,3 +230,33 @@ def test_what_ended_lately_is_told_also_where_its_tombstone_has_gone() -> None:
     told = list(cluster.servers["a"].node._tombstones._learned_since(0))
     assert sorted(key for key, _ in told) == sorted([keys[0], keys[2]])
     assert all(Record.unpack(data).state == ENDED for _, data in told)
+
+
+def test_how_far_back_an_absence_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To when an end may have been on its way, to the millisecond; where that is not listed, everything is told."""
+    monkeypatch.setattr("sessile.replication.tombstones.RECENT_MAX", 2)
+    cluster = Cluster("ab", strategy="all-to-all", ack_timeout_ms=20_000)
+    overlap_ms = 2 * cluster.servers["a"].node._context.config.ack_timeout_ms
+    keys = [cluster.first_key("a", start=100 * number) for number in range(3)]
+    for key in keys:
+        cluster.create("a", key, x=1)
+    cluster.run(20)
+    ended_ms = []
+    for key in keys:
+        cluster.run(10)
+        cluster.end("a", key)
+        ended_ms.append(cluster.now_ms)
+    tombstones, context = cluster.servers["a"].node._tombstones, cluster.servers["a"].node._context
+    now_ms = context.now_ms = cluster.now_ms + 100_000
+
+    def told(since_ms: int) -> set[bytes]:
+        return {key for key, _ in tombstones._asked_for(now_ms - overlap_ms - since_ms)[1]}
+
+    assert told(ended_ms[2] + 1) == set()
+    assert told(ended_ms[2]) == {keys[2]}
+    assert told(ended_ms[1]) == told(ended_ms[0] + 1) == set(keys[1:])
+    assert told(ended_ms[0]) == set(keys), "the first one is not listed any more"
+    context.now_ms = ended_ms[2] + overlap_ms
+    for ago_ms, is_all, ends in ((0, False, keys[2:]), (-1, True, keys)):  # below 0 is whoever asks for the first time
+        is_whole, items = tombstones._asked_for(ago_ms)
+        assert (is_whole, {key for key, _ in items}) == (is_all, set(ends))

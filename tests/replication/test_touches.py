@@ -10,6 +10,7 @@ from sessile.backend import Acknowledged
 from sessile.replication.events import SessionTouched
 from sessile.replication.messages import Offered, Touched
 from sessile.replication.peer import Peer
+from sessile.replication.touches import VIEW_MS, Touches
 from tests.replication.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -167,3 +168,24 @@ def test_a_pass_over_another_link_has_told_nothing() -> None:
     assert touches.since_ms("b") == before_ms
     touches.told(cluster.servers["a"].node.peers["b"], cluster.now_ms)
     assert touches.since_ms("b") > before_ms
+
+
+def test_how_much_of_what_was_told_a_link_may_have_lost() -> None:
+    """What was sent in the time in which two silences end a link, and what waited to be told before."""
+    cluster = Cluster("ab", copies=2)
+    node = cluster.servers["a"].node
+    touches, timings = node._touches, node._context.config.timings
+    assert Touches(node._context).since_ms("b") < -(10**15), "nothing was told"
+    touches.told(node.peers["b"], cluster.now_ms)
+    since_ms = touches.since_ms("b")
+    assert since_ms == cluster.now_ms - 2 * timings.dead_after_ms - node._context.config.flush_ms
+    touches.view_changed()
+    assert touches.since_ms("b") == cluster.now_ms - VIEW_MS, "a new holder may lack more"
+    touches.told(node.peers["b"], cluster.now_ms - 2 * VIEW_MS)
+    since_ms = touches.since_ms("b")
+    touches.view_changed()
+    assert touches.since_ms("b") == since_ms
+    touches.begins_empty("b")
+    assert touches.since_ms("b") == cluster.now_ms
+    touches.forget("b")
+    assert touches.since_ms("b") < -(10**15)

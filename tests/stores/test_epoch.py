@@ -24,3 +24,9 @@ def test_what_is_not_there_has_ended_unless_the_store_lost_its_data(
     epoch.mark = known
     assert epoch.is_end(absence) is is_end
     assert epoch.is_other(absence.mark) is (known == b"one" and absence.mark == b"two")
+
+
+def test_before_a_mark_is_known_no_other_one_is_another() -> None:
+    """A server that has just begun has no copies that a store could have lost."""
+    epoch = Epoch()
+    assert epoch.mark == b"" and not epoch.is_other(b"one") and not epoch.is_other(b"")

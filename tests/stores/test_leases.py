@@ -124,6 +124,16 @@ def test_silence_must_have_been_heard(held: Held) -> None:
     assert held.is_leased() and not held.is_sure(), "what the last link has told says nothing of this one"
 
 
+def test_a_clock_may_begin_anywhere() -> None:
+    """Where nothing was heard nothing is sure, and what was not asked for is not in use, at the clock's first moment too."""
+    held = Held()
+    held.clock.now_ms = 0
+    held.told(ChannelUp("one"))
+    assert held.is_leased() and not held.is_sure()
+    fresh = Leases(held, held.confirmations, lasts_ms=1, failed_over=lambda: None, contradicted=lambda _: None)
+    assert not fresh.is_used()
+
+
 def test_a_pulse_is_kept_up_while_copies_are_asked_for(held: Held) -> None:
     """An idle server asks the store nothing."""
     for use in (

@@ -35,8 +35,10 @@ def test_an_end_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = keys(40, b"e")
     for key in ends:
         lost.add(key, is_end=True)
-    for key in keys(25, b"s"):
+    live = keys(25, b"s")
+    for key in live:
         lost.add(key, is_end=False)
+    assert list(lost) == [*ends, *live[15:]]
     assert lost.ends == 40 and len(lost) == 50 and lost.given_up == 15
     gone.update(ends)
     sizes = []
@@ -45,3 +47,20 @@ def test_an_end_is_never_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         gone.add(key)
         sizes.append(lost.ends)
     assert max(sizes) <= 2 * 40 + 1
+
+
+def test_ends_that_matter_are_looked_through_as_their_number_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, an end costs a bounded number of looks."""
+    monkeypatch.setattr(module, "LOST_MAX", 10)
+    asked: list[bytes] = []
+
+    def has_ended(key: bytes) -> bool:
+        asked.append(key)
+        return True
+
+    lost = Lost(has_ended)
+    for key in keys(1_000, b"e"):
+        lost.add(key, is_end=True)
+    assert lost.ends == 1_000 and 1_000 <= len(asked) <= 2_000
+    lost.discard(keys(1, b"e")[0])
+    assert lost.ends == len(lost) == 999

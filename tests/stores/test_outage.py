@@ -60,6 +60,23 @@ def test_whoever_waits_goes_on_when_the_store_is_back() -> None:
     asyncio.run(run())
 
 
+def test_pauses_grow_and_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is twice the one before, up to a third of a second, and none is longer than there is time."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 6))
+
+    async def run() -> None:
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        for times in (0, 1, 2, 3, 4, 5, 99):
+            await Outage().pause(times, 10)
+        await Outage().pause(4, 0.1)
+
+    asyncio.run(run())
+    assert slept == [0.02, 0.04, 0.08, 0.16, 0.32, 0.32, 0.32, 0.1]
+
+
 @pytest.mark.parametrize(
     ("times", "usual_s"), [(0, PROBE_MIN_S), (2, 4 * PROBE_MIN_S), (9, PROBE_MAX_S), (10**6, PROBE_MAX_S)]
 )

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessile.record import ENDED, LIVE, ROTATED
+from sessile.backend import PullStatus
+from sessile.errors import StoreError
+from sessile.record import ENDED, LIVE, ROTATED, Record
 from sessile.session import Session
-from sessile.stores.base import Changed, Fetched, FetchStatus
+from sessile.stores.base import Absence, Changed, Fetched, FetchStatus
 from tests.network.clusters import Tab, until
 from tests.stores.sharing import Servers, count, ran, servers_of
 
@@ -111,6 +113,7 @@ def test_what_the_store_has_not_is_judged_by_its_mark(
             await settled(servers)
             assert (tab.key in servers.store.records) is bool(shown)
             assert servers.backend(0).counts["gone"] == (not shown)
+            assert sum(servers.backend(at).counts["restored"] for at in range(2)) == bool(shown)
             if shown and now != known:
                 await until(lambda: servers.backend(0).epoch.mark == now)
                 assert servers.backend(0).counts["reconciled"] == 1
@@ -201,5 +204,91 @@ def test_nothing_is_left_of_a_session_that_nobody_has() -> None:
             assert await tab.look(engine) == {}
             assert key not in servers.backend(0).leases
             assert (await servers.store.fetch(key, None)).status is FetchStatus.NONE
+
+    ran(run())
+
+
+def test_a_copy_is_compared_by_its_version() -> None:
+    """The store is asked for what is newer; where nothing is held, or what is held is over, for the whole."""
+
+    async def run() -> None:
+        async with servers_of(1, has_channel=False) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            key, fetch, versions = tab.key, servers.store.fetch, list[bool]()
+
+            async def noting(of: SessionKey, have: Version | None) -> Fetched:
+                versions.append(have is not None)
+                return await fetch(of, have)
+
+            servers.store.fetch = noting  # type: ignore[assignment, method-assign]
+            held = engine.table.get(key)
+            assert held is not None
+            record = Record.unpack(held)
+            pulls = servers.backend(0)._pulls
+            asked = [await pulls.once(key, have, ()) for have in (record, None, record.end(ENDED, servers.clock()))]
+            assert [pulled.status for pulled in asked] == [PullStatus.CURRENT, PullStatus.RECORD, PullStatus.RECORD]
+            assert all(pulled.record is not None for pulled in asked)
+            servers.clock.now_ms = record.expires_ms()
+            await pulls.once(key, record, ())
+            assert versions == [True, False, False, False]
+
+    ran(run())
+
+
+def test_a_failover_is_waited_for_whatever_the_browser_has_seen() -> None:
+    """A session of which nothing is held here may be in the store."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            tab = Tab(servers.engines[0])
+            await tab.ask(servers.engines[0], count)
+            servers.store.fails = "failing over"
+            asking = asyncio.create_task(servers.backend(1)._pulls.pull(tab.key, None, ()))
+            await until(lambda: bool(servers.backend(1).outage))
+            await asyncio.sleep(0)
+            assert not asking.done()
+            servers.store.fails = ""
+            assert (await asking).status is PullStatus.RECORD
+
+    ran(run())
+
+
+def test_a_store_that_goes_away_in_between_judges_no_copy() -> None:
+    """It said that it has nothing, and could not be asked whether it may have forgotten."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            held = engine.table.get(tab.key)
+            assert held is not None
+            servers.store.records.clear()
+
+            async def failing(_: SessionKey) -> Absence:
+                raise StoreError("it is gone")
+
+            servers.store.absence = failing  # type: ignore[assignment, method-assign]
+            pulled = await servers.backend(0)._pulls.once(tab.key, Record.unpack(held), ())
+            assert pulled.status is PullStatus.UNREACHABLE and servers.backend(0).counts["outages"] == 1
+
+    ran(run())
+
+
+def test_no_lease_is_left_of_a_copy_whose_end_is_known() -> None:
+    """However it came by one."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            alive = servers.store.records[tab.key]
+            backend = servers.backend(0)
+            assert tab.key in backend.leases
+            assert backend._pulls._contradicted(tab.key, alive).status is PullStatus.RECORD
+            assert tab.key not in backend.leases
 
     ran(run())

@@ -30,6 +30,7 @@ REFUSED = [
     ("redis+cluster://h/1", "a database"),
     ("redis://h?tsl=true", "did you mean tls"),
     ("redis://h?tls=yes", "neither tls=true"),
+    ("redis://h?&", "store's URL"),
     ("redis://:hunter2@h:x", "a host that is none"),
 ]
 
@@ -88,3 +89,12 @@ def test_certificates_go_with_tls() -> None:
     expected = {"ssl_ca_certs": "/etc/ca.pem", "ssl_certfile": "/c", "ssl_keyfile": "/k"}
     assert address.connection_options().items() >= expected.items()
     assert "ssl_ca_certs" not in RedisAddress.read("redis://h?ca_certs=/etc/ca.pem").connection_options()
+
+
+@pytest.mark.parametrize("port", [1, 1 << 15, (1 << 16) - 1])
+def test_every_port_there_is_may_be_named(port: int) -> None:
+    """From the first to the last, and none beyond."""
+    assert RedisAddress.read(f"redis://h:{port}").hosts == (("h", port),)
+    for beyond in (0, 1 << 16):
+        with pytest.raises(SettingsError, match="host that is none"):
+            RedisAddress.read(f"redis://h:{beyond}")

@@ -53,6 +53,7 @@ def test_what_is_none_of_these_is_none() -> None:
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (RecordError("these bytes are no record"), "a row holds no record of a session: these bytes are no record"),
         (OSError(), "OSError"),
+        (OSError(7), "7"),
         (told(psycopg.OperationalError("x" * 999)), "x" * 200),
     ],
 )

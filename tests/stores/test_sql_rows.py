@@ -94,3 +94,11 @@ def test_bytes_that_are_no_record_are_an_error() -> None:
     """And not an empty session."""
     with pytest.raises(RecordError):
         row_of(session())._replace(record=b"\x00").content()
+
+
+def test_what_a_column_says_is_nought_in_the_bytes() -> None:
+    """So a touch changes no bytes, and equal contents are equal bytes."""
+    record = Record.create(now_ms=5, idle_ms=6, deadline_ms=7, subject="ann").end(ENDED, 8)
+    bare = timeless(record)
+    assert (bare.idle_ms, bare.deadline_ms, bare.touched_ms, bare.ended_ms) == (0, 0, 0, 0)
+    assert bare.same_state(record)
