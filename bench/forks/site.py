@@ -131,7 +131,7 @@ class Site:
         return Answer(sent[0]["status"], cookies_in(headers), sent[1]["body"].decode())
 
     def disturbed(self) -> list[str]:
-        """What a member of a cluster noticed that it should not have; that its own loop was late is the machine's business."""
+        """What a member of a cluster noticed that it should not have, except that its own loop was late."""
         found = []
         for engine in self.engines if self.is_cluster else ():
             assert engine.backend is not None, "a cluster's engine has one"
