@@ -1,4 +1,4 @@
-"""Servers whose sessions may be as large as settings allow: processes, each at a port of its own, and what can be asked of them.
+"""Servers whose sessions may be as large as settings allow, each a process at a port of its own.
 
 Run as a module it is one server: `python -m bench.limited`, its plan on the first line of standard input. An ordinary
 application with `SessionMiddleware`, whose handlers fill sessions up to their limits.
