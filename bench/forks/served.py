@@ -29,7 +29,7 @@ app = refusing(SessionMiddleware(wsgi, engine=site.engines[0]))
 
 
 def work(users: list[User]) -> None:
-    """Serve users, and write down again and again what came of it."""
+    """Serve users, and write their results down again and again."""
     path = Path(os.environ["FORKS_TOLD"])
     while os.getpid() == _PARENT:
         for _ in range(TOLD_EACH):

@@ -1,7 +1,6 @@
 """Sessile's site: an application behind the middleware, in one process, asked without a network.
 
-A cluster's site is two members in that process, linked over real sockets, so that it can be seen whether a child disturbs
-the link.
+A cluster's site is two members in that process, linked over real sockets, to show whether a child disturbs the link.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SECRET = "for forks, and long enough to be one"
 
 
 def told(session: Any, path: str, query: str) -> bytes:
-    """Log in, or say who asks."""
+    """Log in, or answer with the session's user."""
     if path == "/login":
         name = parse_qs(query)["user"][0]
         session.login(name)

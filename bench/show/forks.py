@@ -47,7 +47,7 @@ PEERS: Final = {
 }
 """Label -> its name in `bench.forks.peer`, and its environment."""
 NOTES: Final = [
-    "each run is a fork; parent and child serve on with users who are known, and each answer is compared with who asked",
+    "each run is a fork; parent and child go on serving known users, and each answer must show the session of the user who asked",
     "multiprocessing: a third of the runs each under threads (WSGI), asyncio and uvloop (ASGI)",
     "children of children, forks in a thread, and children that serve no request are among them",
     "sticky: a session lives in one process; a process that has never seen it says so (unknown here), which is no failure",

@@ -38,7 +38,7 @@ class Bounds(Checker):
     def asked(self, request: Request, question: Pull | Push) -> None:
         del question
         self._asked_ms[request] = self.scene.now_ms
-        assert request.process is not None, "who asks is served"
+        assert request.process is not None, "a request that asks runs at a process"
         self._look(request.process)
 
     def _look(self, process: Process) -> None:
@@ -59,7 +59,7 @@ class Bounds(Checker):
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         scene = self.scene
         process = request.process
-        assert process is not None, "who waits is served"
+        assert process is not None, "a request that waits runs at a process"
         took_ms = scene.now_ms - self._asked_ms.pop(request)
         limit_s = scene.settings.pull_timeout if isinstance(question, Pull) else scene.settings.ack_timeout
         if isinstance(question, Push) and self._waits_for_an_end(process, request, question):

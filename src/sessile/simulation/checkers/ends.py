@@ -51,7 +51,7 @@ class Ends(Checker):
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         del result
-        assert request.process is not None, "who waits is served"
+        assert request.process is not None, "a request that waits runs at a process"
         has_ended = request.ended is not None and request.ended[0] == question.key
         for process in self.scene.living() if has_ended else (request.process,):
             self._note(process, question.key)
@@ -86,7 +86,7 @@ class Ends(Checker):
         for step in steps:
             if isinstance(step.change, Delta):
                 chronicle = self.scene.history.chronicles.get(step.key)
-                assert request.process is not None, "who commits is served"
+                assert request.process is not None, "a request that commits runs at a process"
                 if chronicle is not None and chronicle.ends:
                     self._judge_write(request, request.process, chronicle)
 
