@@ -116,7 +116,7 @@ class Timings(Struct, frozen=True, kw_only=True):
     suspect_after_ms: int = 500
     dead_after_ms: int = 1_000
     return_ms: int = 250
-    """A suspect member whose link closed is dead after this time; one that was alive, after `suspect_after_ms` at least."""
+    """A member whose link closed is dead after this time; one that was alive, after `suspect_after_ms` at least."""
     tombstone_keep_ms: int = 600_000
     """What a member that is dead for longer has may not come back: it has missed the ends of sessions."""
 
