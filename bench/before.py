@@ -1,4 +1,4 @@
-"""An earlier version of this project, to be measured beside the present one: its source, taken out of the history."""
+"""The source of an earlier version of this project, from the history, to be measured beside the present one."""
 
 from __future__ import annotations
 

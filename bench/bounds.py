@@ -1,4 +1,4 @@
-"""Every setting with the values it may just have, and those it may not have any more: the table that is tested and shown."""
+"""Every setting with values at its bounds and just beyond them; a test and a show use the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = {"tls": "files", "tls_cert": "c.pem", "tls_key": "k.pem", "tls_ca": "a.p
 
 
 class Bound(NamedTuple):
-    """What a setting may be at the least and at the most, and what it may not be just outside."""
+    """The lowest and highest values of a setting, and values just outside."""
 
     inside: tuple[Any, ...]
     outside: tuple[Any, ...]

@@ -166,9 +166,9 @@ class _Holder(InProcess):
 
 
 def reads(node: Node, now_ms: int, count: int) -> float:
-    """Seconds of CPU for so many reads by a hundred browsers in turn.
+    """Seconds of CPU for `count` reads by a hundred browsers in turn.
 
-    The clock is read as always and shows `now_ms`, or the node would have to beat meanwhile to be certain of its copies.
+    The clock always shows `now_ms`. Otherwise the node's lease would run out, since it sends no beats here.
     """
 
     def clock_ms() -> int:

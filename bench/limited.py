@@ -1,4 +1,4 @@
-"""Servers whose sessions may be as large as settings allow: processes, each at a port of its own, and what can be asked of them.
+"""Servers whose sessions may be as large as settings allow, each a process at a port of its own.
 
 Run as a module it is one server: `python -m bench.limited`, its plan on the first line of standard input. An ordinary
 application with `SessionMiddleware`, whose handlers fill sessions up to their limits.
@@ -45,7 +45,7 @@ NAME_BYTES: Final = 255
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """All that one server is told."""
+    """The plan of one server."""
 
     descriptor: int
     parent_pid: int
@@ -57,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class LimitedApp:
-    """What browsers can have done to their sessions."""
+    """The application: its paths fill a browser's session, change it, or end it."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         del receive  # no question here has a body
@@ -94,7 +94,7 @@ class LimitedApp:
 
 
 def _fill(session: Session, asked: dict[str, str]) -> dict[str, Any]:
-    """Set fields until one is refused, or there are so many."""
+    """Set `count` fields, or fewer if one is refused."""
     size, count, start = int(asked.get("bytes", 1)), int(asked.get("count", 1)), asked.get("start", "f")
     value = os.urandom(size)
     filled = 0
@@ -237,7 +237,7 @@ def _is_linked(status: dict[str, Any], servers: int) -> bool:
 
 @contextlib.asynccontextmanager
 async def limited(url: str, count: int) -> AsyncIterator[Limited]:
-    """So many servers that know each other, or share a store; they have ended when this is left."""
+    """`count` servers that know each other, or share a store; they are ended when the context is left."""
     servers = Limited(url, count)
     try:
         for number in range(count):

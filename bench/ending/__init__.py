@@ -1,1 +1,1 @@
-"""What the promises about ended sessions share: a service on every kind of server, its stores, and requests with old cookies."""
+"""Shared by the shows about ended sessions: a service on every kind of server, its stores, and requests with old cookies."""

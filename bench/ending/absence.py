@@ -1,8 +1,8 @@
-"""A server that was away, stopped or too busy to hear anything, while users log out at another one: what it shows afterwards.
+"""What a server shows that was stopped, or too busy to read its connections, while users logged out at another server.
 
-Requests with the old cookies are sent when the logout has been answered: they wait in the sockets of the stopped server, most of them on
-connections that it had accepted before, and it finds them when it goes on. Others are sent right after that. Other users go on meanwhile: theirs
-must be shown.
+Requests with the old cookies are sent as soon as the logout was answered. They wait in the sockets of the stopped server, most of
+them on connections that it had accepted before, and it reads them when it continues. More are sent right after that. Other users
+keep their sessions meanwhile, and must be shown them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ STOPS_S: Final = (0.3, 0.6, 1.0, 2.0, 4.0, 10.0)
 ACCEPTED_S: Final = 0.1
 """A connection is accepted within this time."""
 ROUNDS: Final = 2
-"""How often old cookies are tried when the server goes on, beside the requests that waited in its sockets."""
+"""How often old cookies are tried when the server continues, besides the requests that waited in its sockets."""
 ACCEPTED: Final = 2
-"""Connections of each user that the server has accepted before; one more is new."""
+"""The number of connections of each user that the server has accepted before; one more is new."""
 LOOKS: Final = 3
 """Requests of each user to a busy server, sent as soon as the logout was answered."""
 BUSY_AT_ONCE: Final = 4
@@ -39,19 +39,19 @@ BUSY_AT_ONCE: Final = 4
 
 @dataclass
 class Absence:
-    """What came of it."""
+    """The answers of a server that was away."""
 
     old: Tally = field(default_factory=Tally)
-    """Cookies of before a logout."""
+    """Answers to cookies from before a logout."""
     living: Tally = field(default_factory=Tally)
-    """Cookies of sessions that go on; `opened` counts those that were shown, as they should be."""
+    """Answers to cookies of sessions that go on; `opened` counts those that showed the session, as they should."""
     refused_ends: int = 0
     """Logouts that were not answered with 200: these sessions are not judged."""
 
 
 @contextlib.asynccontextmanager
 async def _servers(strategy: Strategy, kind: str) -> AsyncIterator[Group]:
-    """Three in a cluster, two on a store, all as by default."""
+    """Three servers in a cluster, or two on a store, with default settings."""
     with opened(strategy) as (url, _):
         async with group(url, 3 if strategy.is_cluster else 2, kind=kind, settings=strategy.settings) as servers:
             yield servers
@@ -60,7 +60,7 @@ async def _servers(strategy: Strategy, kind: str) -> AsyncIterator[Group]:
 async def stopped(
     strategy: Strategy, kind: str, *, users: int, stops_s: Sequence[float] = STOPS_S
 ) -> dict[float, Absence]:
-    """The last server is stopped (SIGSTOP) for each of these times."""
+    """Stop the last server (SIGSTOP) for each of these times."""
     found = {}
     async with _servers(strategy, kind) as servers:
         for stop_s in stops_s:
@@ -94,7 +94,7 @@ async def _stop_once(servers: Group, stop_s: float, count: int) -> Absence:
 
 
 async def busy(strategy: Strategy, kind: str, *, users: int, threads: int) -> Absence:
-    """The last server computes with this many threads; it is asked as soon as each logout was answered elsewhere."""
+    """Let this many threads of the last server compute, and ask it as soon as each logout was answered by another one."""
     found = Absence()
     async with _servers(strategy, kind) as servers:
         *others, victim = servers.hosts
@@ -114,7 +114,7 @@ async def busy(strategy: Strategy, kind: str, *, users: int, threads: int) -> Ab
 
 
 async def _known(host: Host, user: User) -> Browser:
-    """A connection that the server has accepted, and from which it expects a request."""
+    """A connection that the server has accepted and waits on for a request."""
     browser = Browser(host.port, dict(user.old))
     await browser.connect()
     return browser
@@ -131,7 +131,7 @@ async def _leave(user: User, where: Host, victim: Host, found: Absence, tabs: Se
 
 
 async def _look(user: User, host: Host, tally: Tally, tab: Browser | None = None) -> None:
-    """One request with old cookies; every other one without the version, which no server may need."""
+    """Send one request with old cookies; half of these requests lack the version cookie, which no server may need."""
     if tally.asked % 2 and tab is None:
         cookies = {name: value for name, value in user.old.items() if not name.endswith(VERSION)}
     else:

@@ -1,10 +1,10 @@
-"""The service of the promises about ended sessions, for ASGI and for WSGI, and what its servers can be told beside that.
+"""The service of the shows about ended sessions, for ASGI and for WSGI, and the commands that its servers take.
 
-Both applications do the same to a session. `/long` and `/stream` open the session, wait until `/bench/release`, and write
-then: before the head of the answer has left, or after it. A WebSocket does so with each message.
+Both applications do the same to a session. `/long` and `/stream` open the session, wait until `/bench/release`, and then write:
+`/long` before the head of the answer has left, `/stream` after it. A WebSocket writes with each message.
 
-Under `/bench/`, which is outside of the middleware: `state` says what the server knows of itself, `release` lets waiting
-requests go on, `busy` makes threads compute, `others` ends sessions of others in bulk.
+The commands are under `/bench/`, outside of the middleware: `state` answers with the server's own state, `release` lets waiting
+requests continue, `busy` makes threads compute, `others` ends sessions of other users in bulk.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ LONG: Final = ("/long", "/stream")
 
 
 def telling(server: str, session: Session) -> bytes:
-    """What an answer shows of the session."""
+    """The body of an answer: what it shows of the session."""
     is_kept = not session.new
     told = {"server": server, "key": session.key if is_kept else "", "fields": dict(session) if is_kept else {}}
     return json.dumps(told).encode()
@@ -84,7 +84,7 @@ def given_by(query: str) -> dict[str, str]:
 
 
 class Bench:
-    """What servers are told beside the service.
+    """The commands of a server.
 
     Args:
         name: the server's.
@@ -112,7 +112,7 @@ class Bench:
         self._gate.wait(RELEASED_S)
 
     async def answer(self, path: str, query: str) -> dict[str, Any]:
-        """Do one of the things under `PATH`, and say what there is to say."""
+        """Carry out a command under `PATH`, and return its answer."""
         given = given_by(query)
         verb = path.removeprefix(PATH)
         if verb == "release":
@@ -233,7 +233,7 @@ class AsgiApp:
 
 
 class AsgiBench:
-    """What is told beside the service, around an ASGI application."""
+    """An ASGI application with the commands beside it."""
 
     def __init__(self, app: Any, bench: Bench) -> None:
         self._app = app
@@ -292,7 +292,7 @@ class WsgiApp:
 
 
 class WsgiBench:
-    """What is told beside the service, around a WSGI application."""
+    """A WSGI application with the commands beside it."""
 
     def __init__(self, app: Any, bench: Bench) -> None:
         self._app = app

@@ -1,6 +1,6 @@
-"""Servers that share sessions, by any strategy, each a process of its own, and what can be done to each of them.
+"""Servers that share sessions, by any strategy, each in a process of its own.
 
-Every server has a port of its own, without a balancer. It can be stopped (SIGSTOP) and go on, be killed, end in good order and be
+Every server has a port of its own, without a balancer. It can be stopped (SIGSTOP) and continued, killed, ended in good order, and
 started again at the same port.
 """
 
@@ -54,7 +54,7 @@ class Host:
     """Of the process that answers: a worker, where the server has one."""
 
     async def ask(self, path: str) -> dict[str, Any]:
-        """One of the things under `/bench/`; nothing where it does not answer."""
+        """Send a command under `/bench/`; returns an empty answer if the server does not answer."""
         browser = Browser(self.port)
         status, told = await browser.ask("POST", f"/bench/{path}")
         browser.close()
@@ -68,7 +68,7 @@ class Host:
         os.kill(self.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
-        """End it without a word."""
+        """Kill it (SIGKILL)."""
         if self.child is not None:
             with contextlib.suppress(ProcessLookupError):
                 if self.pid:
@@ -150,7 +150,7 @@ class Group:
         }
 
     async def until_ready(self, hosts: Sequence[Host] = ()) -> None:
-        """Wait until these, or all, answer and have whom they need; `CannotShow` if that does not come."""
+        """Wait until these servers, or all, answer and are linked or have their store. Raises CannotShow otherwise."""
         hosts = hosts or self.hosts
         await asyncio.gather(*(within(START_S, lambda host=host: self._is_begun(host)) for host in hosts))  # type: ignore[misc]
         for host in hosts:
@@ -187,7 +187,7 @@ class Group:
 
 
 async def within(seconds: float, condition: Callable[[], Any]) -> bool:
-    """Wait until something is so; False if not in time."""
+    """Wait until the condition is true; returns False if it is not in time."""
     deadline_s = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline_s:
@@ -207,7 +207,7 @@ async def group(
     namespaces: Sequence[str] = (),
     addresses: Sequence[str] = (),
 ) -> AsyncIterator[Group]:
-    """This many servers that answer and know each other; they have ended when this is left.
+    """This many servers that answer and know each other; they are ended when the context is left.
 
     Args:
         url: theirs.

@@ -1,7 +1,7 @@
-"""A peer under the same law: `python -m bench.ending.peer NAME REDIS_PORT TIMES`, in that peer's environment.
+"""The same test of another library: `python -m bench.ending.peer NAME REDIS_PORT TIMES`, in that library's environment.
 
-One request of a browser is under way when the same browser logs out; it ends afterwards, and has written to the session. Prints
-how often the cookies of before the logout opened the session then.
+A request of a browser is under way when the same browser logs out. The request writes to the session and ends after the logout.
+Prints how often the cookies from before the logout opened the session after that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["count"]
 
 
 def count(name: str, redis_port: int, times: int) -> int:
-    """How often the session was back."""
+    """How often the session opened again."""
     site = site_of(name, redis_port)
     return sum(slow_writer_after_logout(site) == "RESURRECTED" for _ in range(times))
 

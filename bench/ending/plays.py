@@ -1,7 +1,7 @@
-"""How sessions end while something goes wrong: each play starts its own store and servers, and counts what old cookies open.
+"""Plays: users log out while something fails. Each play starts its own store and servers, and counts what old cookies open.
 
-All durations of a session are the defaults divided by one factor, `tombstone_keep` too, so that their ratios are those by default; what
-bounds a request or tells that a server is silent (`ack_timeout`, `store_timeout`, `dead_after` and the like) is as it is by default.
+The durations of a session, `tombstone_keep` included, are the defaults divided by one factor, so that their ratios stay the same.
+The timeouts of requests and servers (`ack_timeout`, `store_timeout`, `dead_after` and the like) keep their defaults.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DEFAULTS_S: Final = {
 }
 FAILOVER_WINDOW_S: Final = 60.0
 SWEPT_S: Final = 2.5
-"""A server lets go of what it need not remember any more within this time: its wheel turns by the second, and so does its sweeper."""
+"""A server drops what has run out within this time: its wheel and its sweeper advance once a second."""
 SQL_SWEPT_S: Final = 16.0
 """Rows of an SQL store whose time has passed are deleted within this time."""
 REPLICATED_S: Final = 0.3
@@ -63,7 +63,7 @@ FULL: Final = 30
 FILLERS: Final = 40
 KILL_EVERY_S: Final = 0.01
 LIVING: Final = "sessions that go on"
-"""The name of the tally that counts the opposite: what should be shown."""
+"""The name of the tally of sessions that must be shown."""
 PRESSURE: Final = 800
 PRESSURE_BYTES: Final = 8_000
 SPARE_BYTES: Final = 2_000_000
@@ -72,7 +72,7 @@ OTHERS_AT_ONCE: Final = 2_000
 
 @dataclass(frozen=True)
 class Scale:
-    """How much shorter than by default sessions and ends last, and how many users there are of each kind."""
+    """The factor by which sessions and ends last shorter than by default, and the number of users of each kind."""
 
     factor: float = 50.0
     users: int = 12
@@ -93,19 +93,19 @@ class Scale:
 
     @property
     def forgotten_s(self) -> float:
-        """When this time has passed since an end, a server that remembers ends for `tombstone_keep` has forgotten it."""
+        """This long after an end every tombstone of it has been dropped."""
         return self.keep_s + self.swept_s
 
     @property
     def limits_ms(self) -> tuple[int, int]:
-        """How long a session may be unused, and last."""
+        """The idle timeout and the absolute timeout."""
         idle_ms, absolute_ms = (
             round(DEFAULTS_S[name] / self.factor * 1000) for name in ("idle_timeout", "absolute_timeout")
         )
         return idle_ms, absolute_ms
 
     def settings(self, strategy: Strategy) -> dict[str, str]:
-        """The durations, and what belongs to the strategy."""
+        """The settings of the durations, and of the strategy."""
         scaled = {name: f"{seconds * 1000 / self.factor:.0f}ms" for name, seconds in DEFAULTS_S.items()}
         window = {"failover_window": f"{FAILOVER_WINDOW_S * 1000 / self.factor:.0f}ms"} if strategy.is_store else {}
         return {**scaled, **window, **strategy.settings}
@@ -138,7 +138,7 @@ async def staged(
     kind: str = "asyncio",
     is_relayed: bool = False,
 ) -> AsyncIterator[Stage]:
-    """The servers of a strategy: three in a cluster, else two; one where sessions stay with their server."""
+    """The servers of a strategy: three in a cluster, two on a store, one with `sticky://`."""
     async with contextlib.AsyncExitStack() as stack:
         url, store = stack.enter_context(opened(strategy))
         own = dict(own or {})
@@ -196,7 +196,7 @@ async def calm(strategy: Strategy, scale: Scale, *, kind: str = "asyncio") -> di
 
 @contextlib.asynccontextmanager
 async def _long_requests(stage: Stage, users: Sequence[User], tasks: asyncio.TaskGroup) -> AsyncIterator[None]:
-    """Requests of three kinds that have opened their session; in the end each writes to it. All have ended afterwards."""
+    """Requests of three kinds that have opened their session. When the context is left, each writes to it and ends."""
     hosts = stage.hosts
     talks = []
     for place, user in enumerate(users):
@@ -236,7 +236,7 @@ async def _race(user: User, hosts: Sequence[Host], tally: Tally) -> None:
 
 
 async def restarted(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """The server at which users logged out ends, in good order or killed, and starts again."""
+    """The server at which users logged out is ended in good order, or killed, and started again."""
     async with staged(strategy, scale) as stage:
         first, *others = stage.hosts
         for what, ending in (("ended in good order", first.end), ("killed", first.kill)):
@@ -274,7 +274,7 @@ async def paused(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 
 async def parted(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """A cluster is cut in two for longer than `tombstone_keep`; users log out on one side, and are judged when it has healed."""
+    """A cluster is cut in two for longer than `tombstone_keep`; users log out on either side; judged when it has healed."""
     with namespaces(3) as spaces:
         settings = scale.settings(strategy)
         async with group(
@@ -300,7 +300,7 @@ async def parted(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 
 async def full(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """The last server has no room; it was asked for sessions that it cannot hold, and that end elsewhere."""
+    """The last server has no room; sessions that it was asked for and cannot hold end at other servers."""
     places = 3 if strategy.is_cluster else 2
     async with staged(strategy, scale, own={places - 1: {"sessions_max": str(FULL)}}) as stage:
         *others, last = stage.hosts
@@ -320,7 +320,7 @@ async def full(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 
 async def unheard(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """What the store's channel says of the logouts is lost: its connections break."""
+    """The channel's messages about the logouts are lost, because its connections break."""
     async with staged(strategy, scale) as stage:
         tally = stage.tally("channel lost")
         users = await began(stage.hosts, names("unheard", scale.users), seen=stage.hosts)
@@ -382,7 +382,7 @@ async def apart(strategy: Strategy, scale: Scale, *, is_own: bool) -> dict[str, 
 
 
 async def _looked_at(users: Sequence[User], host: Host, seconds: float) -> None:
-    """The old cookies stay in use where the end cannot be known yet: that is allowed, and keeps the copies alive."""
+    """Use the old cookies at a server that cannot know of the end yet: that is allowed, and keeps its copies alive."""
     for _ in range(2):
         await asyncio.sleep(seconds / 2)
         for user in users:
@@ -391,7 +391,7 @@ async def _looked_at(users: Sequence[User], host: Host, seconds: float) -> None:
 
 
 async def _judged_when_back(stage: Stage, users: Sequence[User], tally: Tally) -> dict[str, Tally]:
-    """Once every server has its store again, and nothing waits for it."""
+    """Try the old cookies once every server reaches its store again and has sent it everything."""
     await stage.servers.until_ready()
     await asyncio.sleep(REPLICATED_S)
     for when in ("when the store was back", "once more"):
@@ -422,7 +422,7 @@ async def pressed(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 
 async def _fill(stage: Stage, scale: Scale, strategy: Strategy) -> None:
-    """Sessions of others, large ones, into the store by its own client."""
+    """Put large sessions of other users into the store, through a `Store` of our own."""
     idle_ms, absolute_ms = scale.limits_ms
     async with _client(stage, strategy) as store:
 
@@ -436,7 +436,7 @@ async def _fill(stage: Stage, scale: Scale, strategy: Strategy) -> None:
 
 
 async def many_others(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
-    """More sessions of other users end than a server used to remember."""
+    """More sessions of other users end than earlier versions of a server remembered."""
     async with staged(strategy, scale) as stage:
         tally = stage.tally("many others")
         users = await began(stage.hosts, names("many", scale.users), seen=stage.hosts)
@@ -453,7 +453,7 @@ async def many_others(strategy: Strategy, scale: Scale) -> dict[str, Tally]:
 
 
 async def _end_others(stage: Stage, scale: Scale, strategy: Strategy) -> None:
-    """One by the store's own client; what its channel says of that is said again for all others, which is much faster."""
+    """End one session through a `Store`, and publish the channel's message about it again for every other one, which is faster."""
     import redis.asyncio  # a driver that not everybody has
 
     first = b"one of the others"[:16]
@@ -481,7 +481,7 @@ def _data_of(message: dict[str, Any]) -> bytes:
 
 @contextlib.asynccontextmanager
 async def _client(stage: Stage, strategy: Strategy) -> AsyncIterator[StoreOf]:
-    """The store's own client, as servers have it."""
+    """A `Store` like the one that servers use."""
     store = store_of(Settings.load(url=stage.servers.url, **{**stage.servers.settings, **strategy.settings}))  # type: ignore[arg-type]  # settings as text
     await store.open()
     try:

@@ -1,4 +1,4 @@
-"""One server of the promises about ended sessions: `python -m bench.ending.server`, its plan on the first line of standard input.
+"""One server of the shows about ended sessions: `python -m bench.ending.server`, with its plan on the first line of standard input.
 
 Four kinds: uvicorn on asyncio, uvicorn on uvloop, and, for WSGI, gunicorn with one worker of eight threads and a server with a thread for
 each connection, such as frameworks bring along for development.
@@ -29,7 +29,7 @@ KEEP_ALIVE_S: Final = 60
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """All that one server is told."""
+    """The plan of one server."""
 
     name: str
     kind: str

@@ -1,4 +1,4 @@
-"""A WebSocket as a browser has one, no more of it than a promise needs: it is opened with cookies, says something, and is answered."""
+"""A minimal WebSocket client: it connects with cookies, sends a message, and receives the answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Talk:
         return cls(reader, writer)
 
     async def say(self) -> bytes:
-        """Send a message, and wait for what the server says to it; nothing where it hangs up instead."""
+        """Send a message and wait for the answer; empty if the server closes the connection instead."""
         mask = os.urandom(4)
         said = bytes(letter ^ mask[place % 4] for place, letter in enumerate(b"write"))
         self._writer.write(bytes([_FIN_TEXT, _MASKED | len(said)]) + mask + said)

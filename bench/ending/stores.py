@@ -1,7 +1,7 @@
-"""The stores of the promises about ended sessions: real ones, and what can be done to each while servers use it.
+"""The strategies and stores of the shows about ended sessions; the stores are real.
 
-Each strategy is a name, the settings that belong to it and, where it has a store, the store: its URL, and `stop` and `go_on`, between
-which nothing is taken. A `Relay` stands between one server and a store and can be cut.
+Each strategy is a name, its settings and, if it has one, its store. A store has a URL and can be stopped with `stop` until `go_on`;
+meanwhile it takes no change. A `Relay` stands between one server and a store and can be cut.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Store(Protocol):
     """0 for a file."""
 
     def stop(self) -> None:
-        """Take nothing from now on."""
+        """Take no change from now on."""
         ...
 
     def go_on(self) -> None:
-        """Answer as before, with all that was there."""
+        """Answer again, with all data."""
         ...
 
 
 class Redis:
-    """A Redis that keeps what it has on disk, so that it may be killed."""
+    """A Redis that keeps its data on disk; `stop` kills it."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -63,7 +63,7 @@ class Redis:
 
 
 class Frozen(Redis):
-    """The same, stopped as it is (SIGSTOP): its sockets stay open."""
+    """A Redis that `stop` suspends (SIGSTOP): its sockets stay open."""
 
     def stop(self) -> None:
         self.server.process.send_signal(signal.SIGSTOP)
@@ -88,7 +88,7 @@ class Sql:
 
 
 class File:
-    """An SQLite file; while it is stopped, another connection holds the write lock; reads go on, since its journal is a WAL."""
+    """An SQLite file. While it is stopped, another connection holds the write lock; reads go on, since its journal is a WAL."""
 
     port = 0
 
@@ -196,7 +196,7 @@ def opened(strategy: Strategy) -> Iterator[tuple[str, Store | None]]:
 
 
 class Relay:
-    """Stands between one server and a store: everything passes until it is cut, and then nothing does, without a word."""
+    """Stands between one server and a store. Everything passes until it is cut; then nothing does, and connections stay open."""
 
     def __init__(self, behind: int) -> None:
         self.port = 0
@@ -223,7 +223,7 @@ class Relay:
         self._is_open.clear()
 
     def heal(self) -> None:
-        """What was held back goes on: late, as TCP does."""
+        """Pass on what was held back, late, as TCP does."""
         self._is_open.set()
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,7 @@
-"""Users whose sessions end, and their old cookies: what these open after an end that was answered.
+"""Users whose sessions end, and what their old cookies open after the end was answered.
 
-An answer is wrong if its request was sent after the answer to the end had been received, and it shows the session, by its key
-or by what was in it. A 503 is no showing; it is counted apart, as is a connection that breaks.
+An answer is wrong if its request was sent after the answer to the end had been received, and it shows the session's key or
+content. A 503 does not show the session; it is counted separately, as is a connection that breaks.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Cookies = dict[bytes, bytes]
 
 @dataclass
 class Tally:
-    """What old cookies opened."""
+    """The answers to old cookies."""
 
     asked: int = 0
     refused: int = 0
-    """503: no showing, and no denial."""
+    """Answers of 503, which neither show nor deny the session."""
     failed: int = 0
     """Other statuses, and connections that broke."""
     opened: int = 0
@@ -48,9 +48,9 @@ class Tally:
     wrongs: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     idle_s: float = math.inf
-    """How long a session lasts that is not used."""
+    """The idle timeout of these sessions."""
     overdue: int = 0
-    """Answers to requests that came so late that the session had run out of time anyway: they show nothing."""
+    """Answers to requests so late that the session had run out of time anyway: they prove nothing."""
 
     def note(self, user: User, status: int, told: Any, about: str) -> None:
         """One answer to cookies of a session that has ended."""
@@ -68,7 +68,7 @@ class Tally:
                 self.wrongs.append(f"{about}, {time.monotonic() - user.ended_s:.1f} s after its end: {told}")
 
     def add(self, other: Tally) -> None:
-        """Count what another one counted as well."""
+        """Add the counts of another tally."""
         self.asked += other.asked
         self.refused += other.refused
         self.failed += other.failed
@@ -82,7 +82,7 @@ class Tally:
 
 @dataclass
 class User:
-    """One user, whose session ends some time."""
+    """One user, whose session ends at some time."""
 
     name: str
     cookies: Cookies = field(default_factory=dict)
@@ -91,7 +91,7 @@ class User:
     """As they were before the end, as a thief would have kept them."""
     key: str = ""
     used_s: float = math.inf
-    """When a request that uses the session was last sent before its end, as far as it matters."""
+    """When the last request before the end that used the session was sent; `inf` if it does not matter."""
     ended_s: float = 0.0
     """When the answer to the end had been received; 0 while the session lives."""
 
@@ -121,7 +121,7 @@ async def ask(
 
 
 async def began(hosts: Sequence[Host], names: Iterable[str], *, seen: Sequence[Host]) -> list[User]:
-    """Users who logged in, one at each server in turn, and were then seen at all of these; a copy of their cookies is kept."""
+    """Users who logged in, at each server in turn, and then visited all of `seen`; a copy of their cookies is kept."""
     users = [User(name) for name in names]
 
     async def begin(place: int, user: User) -> None:
@@ -156,7 +156,7 @@ async def logged_out(users: Sequence[User], hosts: Sequence[Host], tally: Tally,
 
 
 async def try_all(users: Sequence[User], hosts: Sequence[Host], tally: Tally, when: str) -> None:
-    """The old cookies at every server, with the version and without; of users whose end was answered."""
+    """Try the old cookies of users whose end was answered, at every server, with and without the version cookie."""
 
     async def one(user: User, host: Host, *, has_version: bool) -> None:
         cookies = {name: value for name, value in user.old.items() if has_version or not name.endswith(VERSION)}
@@ -170,7 +170,7 @@ async def try_all(users: Sequence[User], hosts: Sequence[Host], tally: Tally, wh
 
 
 async def see_all(users: Sequence[User], hosts: Sequence[Host], tally: Tally) -> None:
-    """The cookies of sessions that go on, at every server: what is not shown counts as wrong here."""
+    """Try the cookies of sessions that go on, at every server: an answer that does not show the session is wrong."""
 
     async def one(user: User, host: Host) -> None:
         status, told = await ask(host, "/look", dict(user.old))

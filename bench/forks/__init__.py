@@ -1,1 +1,1 @@
-"""What is played over a fork: a site whose users are known, in a process that forks while it serves."""
+"""For `make show NAME=forks`: a site whose users are known, in a process that forks while it serves."""

@@ -1,6 +1,6 @@
-"""A peer that serves and forks: `python -m bench.forks.peer NAME REDIS_PORT RUNS`, in that peer's own environment.
+"""Another library that serves and forks: `python -m bench.forks.peer NAME REDIS_PORT RUNS`, in that library's environment.
 
-Says what all visits came to, as JSON, as `bench.forks.process` does for Sessile.
+Prints the results of all visits, as JSON, as `bench.forks.process` does for Sessile.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A process that serves and forks: `python -m bench.forks.process KIND URL RUNS`, KIND one of threads, asyncio, uvloop.
 
-Parent and child both go on serving users who are known. Says what all their visits came to, as JSON.
+Parent and child both go on serving known users. Prints the results of all their visits, as JSON.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 PARENT_USERS: Final = 4
 CHILD_USERS: Final = 4
 VISITS: Final = 5
-"""Of each of a child's users, of whom half have been there before the fork."""
+"""The visits of each of a child's users; half of the users had visited the parent before the fork."""
 MEANWHILE: Final = 5
-"""So often each of the parent's users is served during a run, at the least."""
+"""Each of the parent's users is served at least this often during a run."""
 CHILD_S: Final = 30.0
 VISIT_S: Final = 20.0
 PAUSE_S: Final = 0.001
@@ -42,7 +42,7 @@ Told = tuple[dict[str, int], list[str]]
 
 
 class Play:
-    """What came of all visits."""
+    """The results of all visits."""
 
     def __init__(self) -> None:
         self.found: Counter[str] = Counter()
@@ -58,13 +58,13 @@ class Play:
 
 
 def summed(users: list[User]) -> Told:
-    """What these users met with."""
+    """The results of these users."""
     found = sum((user.found for user in users), Counter[str]())
     return dict(found), [user.why for user in users if user.why][:5]
 
 
 def twins(users: list[User], *, is_sticky: bool) -> list[User]:
-    """In a child: those who have been there before the fork, and as many who have not."""
+    """In a child: the users who visited before the fork, and as many new ones."""
     for user in users:
         user.forked(os.getpid())
     return [*users, *(User(is_sticky=is_sticky) for _ in users)]
@@ -146,7 +146,7 @@ class Threads:
         return told
 
     def _unused(self) -> list[Told]:
-        """A child that serves nobody and ends as Python does, with everything finalised."""
+        """A child that serves no user and ends as Python does, with everything finalised."""
         pid = fork()
         if not pid:
             gc.collect()
@@ -206,7 +206,7 @@ def started(child: Callable[[Any], None]) -> tuple[Any, Any]:
 
 
 def ended(process: Any, told: Told) -> Told:
-    """The same, once the child has ended."""
+    """The same results, once the child has ended."""
     if "silent" in told[0]:
         process.kill()
     process.join()
@@ -214,7 +214,7 @@ def ended(process: Any, told: Told) -> Told:
 
 
 def heard(reading: Any) -> Told:
-    """What a child said; a child that says nothing is a failure."""
+    """The results that a child sent; a child that sends none is a failure."""
     try:
         if reading.poll(CHILD_S):
             told: Told = reading.recv()

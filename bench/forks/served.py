@@ -1,8 +1,8 @@
 """The site as a server loads it before it forks: `bench.forks.served:app`. FORKS_URL is where its sessions are.
 
-What loads it is warmed up: it serves users of its own, and goes on doing so as long as it lives, as a server's parent
-process does that reads something for itself. What these users met with stands in the file FORKS_TOLD; without it, the
-parent is quiet once it is warm.
+The process that loads it serves some users of its own, and goes on doing so as long as it lives, like a server's parent process
+that uses sessions itself. The results of these users are written to the file FORKS_TOLD. Without that variable the parent serves
+no user after the first ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ app = refusing(SessionMiddleware(wsgi, engine=site.engines[0]))
 
 
 def work(users: list[User]) -> None:
-    """Serve users, and write down again and again what came of it."""
+    """Serve users, and write their results down again and again."""
     path = Path(os.environ["FORKS_TOLD"])
     while os.getpid() == _PARENT:
         for _ in range(TOLD_EACH):

@@ -1,6 +1,6 @@
 """Real servers that load the site before they fork, and users at their port.
 
-There are as many workers as there are to be runs; each serves a few requests and ends.
+There are as many workers as runs; each serves a few requests and ends.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["SERVERS", "play_server"]
 
 USERS: Final = 6
 REQUESTS_EACH: Final = 12
-"""After so many requests a worker makes room for the others: each is a run."""
+"""A worker ends after this many requests; each worker is a run."""
 WITHOUT_PARENT: Final = "uWSGI"
-"""As it comes it forks in C while threads of the parent may run Python, and such a worker never begins (its interpreter's
-lock is held by a thread that it has not). So here the parent is quiet."""
+"""By default uWSGI forks in C while threads of the parent may run Python. Such a worker never starts: its interpreter's lock is
+held by a thread that the worker does not have. So here the parent is quiet."""
 SPARE: Final = 10
 START_S: Final = 30.0
 WITHIN_S: Final = 180.0
@@ -49,7 +49,7 @@ def gunicorn(port: int, workers: int) -> list[str]:
 
 
 def uwsgi(port: int, workers: int) -> list[str]:
-    """As uWSGI comes: the application is loaded once, and workers are forked by C, which tells Python nothing of it."""
+    """The default of uWSGI: the application is loaded once, and C forks the workers without running Python's fork hooks."""
     python = python_of("uwsgi")
     options = ["--master", "--processes", str(workers), "--enable-threads", "--max-requests", str(REQUESTS_EACH)]
     more = ["--min-worker-lifetime", "0", "--disable-logging", "--die-on-term", "--need-app"]
@@ -58,7 +58,7 @@ def uwsgi(port: int, workers: int) -> list[str]:
 
 
 def uwsgi_with_hooks(port: int, workers: int) -> list[str]:
-    """The same, telling Python of its forks."""
+    """The same with Python's fork hooks."""
     return [*uwsgi(port, workers), "--py-call-uwsgi-fork-hooks"]
 
 
@@ -127,7 +127,7 @@ class Server:
 
 
 def play_server(kind: str, url: str, runs: int) -> dict[str, Any]:
-    """Users at a server until so many of its workers have answered; what they, and its parent's own users, met with."""
+    """Let users visit a server until `runs` workers have answered; returns their results, and those of its parent's users."""
     with tempfile.TemporaryDirectory(prefix="sessile-forks-") as folder:
         server = Server(kind, url, runs + SPARE, Path(folder))
         try:
@@ -148,7 +148,7 @@ def play_server(kind: str, url: str, runs: int) -> dict[str, Any]:
 
 
 def parents(server: Server) -> dict[str, Any]:
-    """What the server's parent process told last, after what has been asked by now."""
+    """The latest results that the server's parent process wrote after this call."""
     server.told.unlink(missing_ok=True)
     until = time.monotonic() + START_S
     while not server.told.exists():
@@ -160,7 +160,7 @@ def parents(server: Server) -> dict[str, Any]:
 
 
 def visit(server: Server, users: list[User], runs: int) -> int:
-    """Let users visit until so many processes have answered; how many did."""
+    """Let users visit until `runs` processes have answered; returns how many did."""
     pids: set[int] = set()
     until = time.monotonic() + WITHIN_S
 

@@ -1,7 +1,6 @@
 """Sessile's site: an application behind the middleware, in one process, asked without a network.
 
-A cluster's site is two members in that process, linked over real sockets, so that it can be seen whether a child disturbs
-the link.
+A cluster's site is two members in that process, linked over real sockets, to show whether a child disturbs the link.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SECRET = "for forks, and long enough to be one"
 
 
 def told(session: Any, path: str, query: str) -> bytes:
-    """Log in, or say who asks."""
+    """Log in, or answer with the session's user."""
     if path == "/login":
         name = parse_qs(query)["user"][0]
         session.login(name)
@@ -131,7 +130,7 @@ class Site:
         return Answer(sent[0]["status"], cookies_in(headers), sent[1]["body"].decode())
 
     def disturbed(self) -> list[str]:
-        """What a member of a cluster noticed that it should not have; that its own loop was late is the machine's business."""
+        """What a member of a cluster noticed that it should not have, except that its own loop was late."""
         found = []
         for engine in self.engines if self.is_cluster else ():
             assert engine.backend is not None, "a cluster's engine has one"

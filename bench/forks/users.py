@@ -1,6 +1,6 @@
-"""Users of a site that forks, and what each of their visits came to.
+"""Users of a site that forks, and the results of their visits.
 
-Runs in peers' own environments too, so it needs nothing but the standard library.
+It also runs in the environments of other libraries, so it needs only the standard library.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ RIGHT: Final = "right"
 WRONG: Final = "wrong user"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown here"
-"""No session, in a process that the user has never logged in at: what `sticky://` promises, and nothing else may do."""
+"""No session, in a process at which the user has never logged in; only `sticky://` may answer so."""
 REFUSED: Final = "refused"
-"""The documented refusal: a child of a cluster's member is no member."""
+"""The documented refusal: a child of a cluster's member is not a member."""
 REFUSAL: Final = "run one worker for each server (--workers 1)"
 _numbers: Final = itertools.count()
 
 
 class Answer(NamedTuple):
-    """What a request was answered with."""
+    """The answer to a request."""
 
     status: int
     cookies: list[str]
@@ -44,7 +44,7 @@ def cookies_in(headers: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def verdict(answer: Answer, name: str, pids: set[int], *, is_sticky: bool) -> str:
-    """What an answer to a user is.
+    """Judge an answer to a user.
 
     Args:
         answer: the status, and as JSON the process that answered and the user whose session it found.
@@ -87,7 +87,7 @@ class User:
         return "/who" if self.cookies else f"/login?user={self.name}"
 
     def take(self, answer: Answer) -> None:
-        """Judge an answer; who is unknown logs in again."""
+        """Judge an answer; a user without a session logs in again."""
         is_login = not self.cookies
         for text in answer.cookies:
             name, _, value = text.partition(";")[0].partition("=")
@@ -102,7 +102,7 @@ class User:
             self.pids = {json.loads(answer.body)["pid"]}
 
     def forked(self, pid: int) -> None:
-        """This is the user's twin in a forked child, which has a copy of what the parent held."""
+        """Note that this user is a twin in a forked child, which has copies of the parent's sessions."""
         self.found = Counter()
         self.pids.add(pid)
 

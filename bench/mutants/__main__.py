@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 only when enough mutants fell, and all that are listed by hand."""
+    """Returns the exit status: 0 only if enough mutants were killed, and all of those that are listed by hand."""
     parser = argparse.ArgumentParser(
         prog="make mutants", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=20.0, help="how long it may take (20)")
     parser.add_argument("--only", default="", help="modules, separated by commas; handmade: those listed by hand")
     parser.add_argument("--seed", type=int, default=1, help="the order in which they are tried (1)")
-    parser.add_argument("--sample", type=int, help="at most so many of each module")
+    parser.add_argument("--sample", type=int, help="at most this many of each module")
     parser.add_argument("--afresh", action="store_true", help="forget what earlier runs found")
     parser.add_argument("--survivors", action="store_true", help="try once more what survived, and nothing else")
     given = parser.parse_args(argv)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def progress(line: str) -> None:
         print(f"  {time.monotonic() - began:5.0f} s  {line}", file=sys.stderr, flush=True)
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is to go as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends child processes as well
     campaign = Campaign(options, progress)
     try:
         campaign.run()

@@ -1,7 +1,7 @@
-"""A run: the hand-made mutants, then a seeded sample of all others as far as the time goes; what was found is kept.
+"""A run: the hand-made mutants, then a seeded sample of all others until the time is over. Results are kept.
 
-A mutant that was tried is not tried again until the source or the tests near it change, so a run that had no time for all
-goes on where the last one ended.
+A mutant is not tried again until the source or the tests near it change. So a run that had no time for all mutants goes on
+where the last one ended.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SCORE_MIN: Final = 0.95
 GRACE_S: Final = 8.0
 """A test hangs when it takes this much longer than several times its usual time."""
 MOST_S: Final = 8.0
-"""The tests of other files that one mutant is run against take no longer than this without it, the quickest first."""
+"""Beside its module's own tests, a mutant runs against the quickest tests of other files that take this long in all."""
 WARM_SHARE: Final = 0.6
-"""Of a group's time without that of finding out what each test runs, for those that need no import of their own."""
+"""The part of a group's time, without that of finding out what each test runs, for mutants that run in a fork."""
 COLD_S: Final = 8.0
-"""The same for one that needs an import of its own."""
+"""A mutant that needs a process of its own runs against the nearest test files that take this long in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Options:
     minutes: float = 20.0
     seed: int = 1
     only: tuple[str, ...] = ()
-    """Modules; empty for all. `handmade` for those that are listed by hand."""
+    """The modules to mutate; empty for all; `handmade` for the mutants that are listed by hand."""
     sample: int | None = None
-    """At most so many of each module."""
+    """At most this many of each module."""
     is_afresh: bool = False
     """Forget what earlier runs found."""
     only_survivors: bool = False
@@ -82,8 +82,8 @@ class Campaign:
 
     Args:
         options: what to run.
-        progress: hears what happens, a line at a time.
-        kept: the file with what earlier runs found; None keeps nothing.
+        progress: called with each line of progress.
+        kept: the file with the results of earlier runs; None keeps nothing.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Campaign:
         self._prints: dict[str, str] = {}
 
     def run(self) -> None:
-        """Do it. `ValueError`: a list has decayed. `CannotShow`: the tool cannot be had."""
+        """Run. Raises ValueError if a list is stale, CannotShow if the tool cannot be installed."""
         listed, spared = handmade(), equivalents()
         only = set(self._options.only)
         known = {HANDMADE, *(module for group in GROUPS for module in group.modules)}
@@ -129,7 +129,7 @@ class Campaign:
     # -- what is tried ---------------------------------------------------------------------------------------------------
 
     def _sampled(self, group: Group, made: dict[str, list[Mutant]], spared: list[Equivalent]) -> list[Mutant]:
-        """What is still to be tried of a group, in the order of the seed: whenever it ends, each module had its share."""
+        """The mutants of a group still to be tried, in the seed's order, so that each module has its share at any time."""
         rng = Random(self._options.seed)
         results = self._of(group)
         places = []
@@ -144,7 +144,7 @@ class Campaign:
         return [each for each in ordered if _id(each) not in results]
 
     def _of(self, group: Group) -> dict[str, str]:
-        """What is known of a group with the source and the tests as they are."""
+        """The results of a group for the present source and tests."""
         mark = self._fingerprint(group)
         kept = self._results.get(group.name, {})
         if kept.get("fingerprint") != mark and not self._options.only_survivors:
@@ -153,7 +153,7 @@ class Campaign:
         return kept
 
     def _fingerprint(self, group: Group) -> str:
-        """As of the first time in this run: somebody may be working on the tree."""
+        """The fingerprint at its first use in this run, since the tree may be edited meanwhile."""
         if group.name not in self._prints:
             self._prints[group.name] = plan.fingerprint(group)
         return self._prints[group.name]
@@ -193,7 +193,7 @@ class Campaign:
     def _run_warm(
         self, group: Group, mutants: list[Mutant], until: float, folder: Path, *, share: float
     ) -> list[Mutant]:
-        """Takes this share of the time that is left once the tests are known. Returns those that need an import of their own."""
+        """Run these mutants in forks, for this share of the time that is left; returns those that need a process of their own."""
         reading, writing = os.pipe()
         job = {
             "tests": [str(path.relative_to(ROOT)) for path in group.files()],
@@ -287,7 +287,7 @@ class Campaign:
             self._progress(f"survived: {mutant} {by and f'({by})'}")
 
     def _baseline(self, group: Group) -> Path:
-        """Where it is kept which test runs what."""
+        """The file that keeps which functions each test runs."""
         CACHE.mkdir(parents=True, exist_ok=True)
         now = CACHE / f"baseline-{group.name}-{self._fingerprint(group)}"
         for old in CACHE.glob(f"baseline-{group.name}-*"):
@@ -338,7 +338,7 @@ class Campaign:
 
     @property
     def holds(self) -> bool:
-        """Whether enough fell, and all that are listed by hand."""
+        """Whether enough mutants were killed, and all of those that are listed by hand."""
         return self.total.score >= SCORE_MIN and not self.handmade.survivors
 
 
@@ -347,11 +347,11 @@ def _file(module: str) -> str:
 
 
 def _mirror(mutant: Mutant) -> str:
-    """What the names of its own tests begin with."""
+    """The beginning of the names of its module's own tests."""
     folder, _, name = mutant.file.removeprefix(PACKAGE).removesuffix(".py").rpartition("/")
     return f"tests/{folder}{'/' if folder else ''}test_{name}"
 
 
 def _id(mutant: Mutant) -> str:
-    """What results are kept under: the same until the text of the file changes near it."""
+    """The name under which its result is kept."""
     return f"{mutant.module}:{mutant.begin}:{mutant.end}:{mutant.operator}:{mutant.text}"

@@ -1,4 +1,4 @@
-"""A mutant in a copy of the package and a pytest of its own: slow, and right for whatever is edited, Lua too."""
+"""Runs a mutant in a copy of the package with a new pytest process: slow, but right for every edit, Lua included."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Copy:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, mutant: Mutant | None, tests: Sequence[str]) -> tuple[str, str]:
-        """What becomes of a mutant, and by which test; without one, of the code as it is.
+        """Run the tests against a mutant, or against the unedited code; returns the outcome and the test that failed.
 
         Raises:
-            RuntimeError: the tests fail without it, so they would say nothing of it.
+            RuntimeError: the tests fail without the edit, so they would prove nothing.
         """
         if mutant is not None and tuple(tests) not in self._passing:
             outcome, by = self.run(None, tests)
@@ -74,7 +74,7 @@ class Copy:
         raise RuntimeError(f"pytest ended with {status}: {said[-500:]}")
 
     def _python(self, *arguments: str) -> tuple[int, str]:
-        """The status and what was printed; nothing is left of it, whatever it started."""
+        """Run Python; returns its status and output. Every process that it started is ended."""
         for folder in (self._folder, self._folder / "tmp"):  # servers for tests may run as somebody else
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)

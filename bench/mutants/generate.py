@@ -1,10 +1,10 @@
 """What cosmic-ray would change in these files, as JSON: `python -m bench.mutants.generate FILE ...`.
 
-Runs in the tool's own environment (`bench/peers/cosmic-ray.txt`) and imports nothing of the project's. Of cosmic-ray's
-operators those are used that make a near miss: `<` for `<=`, not `<` for `**`, which any test notices. Four are added: a
-statement left out, `in` for `not in`, `min` for `max`, and an error that is no longer caught (its own fails on dotted names).
+Runs in the tool's own environment (`bench/peers/cosmic-ray.txt`) and imports nothing of this project. It uses those of
+cosmic-ray's operators that make a near miss: `<` for `<=`, not `<` for `**`, which any test notices. It adds four: a statement
+left out, `in` for `not in`, `min` for `max`, and an error that is no longer caught (cosmic-ray's own fails on dotted names).
 
-Every edit is written as the span of the source it replaces, so that nobody else needs the tool.
+Every edit is written as the span of the source that it replaces, so that only this module needs the tool.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ OPERATORS: Final = (
 MEMBERSHIP: Final = {"in": "not in", "not in": "in"}
 EXTREMES: Final = {"min": "max", "max": "min"}
 TUNED_FROM: Final = 100
-"""A constant of a module or class from here on is a bound somebody chose: one more or less is as good."""
+"""A constant of a module or class from this value on is a chosen bound: one more or less makes no difference."""
 
 Edit = dict[str, str | int]
 Span = tuple[int, int]
 
 
 class Source:
-    """One file: its text, where its lines begin, and what in it is never changed."""
+    """One file: its text, the places where its lines begin, and the spans that are never edited."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -49,7 +49,7 @@ class Source:
         self._negated = {self.span(node)[0] for node in ast.walk(self.tree) if _is_negated_otherwise(node)}
 
     def at(self, line: int, column: int) -> int:
-        """The place of a line and a column in characters; `ast` counts columns in bytes, parso in characters."""
+        """The offset of a line and a column, in characters, since `ast` counts columns in bytes and parso in characters."""
         return self._lines[line - 1] + column
 
     def span(self, node: ast.AST) -> Span:
@@ -69,7 +69,7 @@ class Source:
 
 
 def _is_negated_otherwise(node: ast.AST) -> bool:
-    """Whether another operator turns this condition round as well: `is not` for `is`, no `not` for `not`."""
+    """Whether another operator negates this condition as well: `is not` for `is`, `not` left out."""
     match node:
         case ast.UnaryOp(op=ast.Not()):
             return True
@@ -79,7 +79,7 @@ def _is_negated_otherwise(node: ast.AST) -> bool:
 
 
 def _spared(tree: ast.Module) -> list[ast.AST]:
-    """Types, words and bounds: annotations, what only a type checker reads, what errors say, constants over 100."""
+    """The nodes that are never edited: annotations, code for type checkers, texts of errors, constants from 100 on."""
     found: list[ast.AST] = []
     for node in ast.walk(tree):
         match node:
@@ -93,7 +93,7 @@ def _spared(tree: ast.Module) -> list[ast.AST]:
                 found.append(node)
             case ast.Raise():
                 found.append(node)
-            case ast.ClassDef():  # what may be changed is held by mypy, what is collected is a matter of speed
+            case ast.ClassDef():  # mypy checks `frozen`, and `gc` only affects speed
                 found += [each for each in node.keywords if each.arg in {"frozen", "gc"}]
             case ast.Assert(msg=ast.expr() as message):
                 found.append(message)
@@ -114,7 +114,7 @@ def _is_tuned(value: ast.expr) -> bool:
 
 
 def by_tool(source: Source) -> list[Edit]:
-    """The edits of cosmic-ray's operators. Its tree is changed in place, read and put back: parsing anew is slow."""
+    """The edits of cosmic-ray's operators. They change its tree in place and are undone, since parsing anew is slow."""
     from cosmic_ray.ast import ast_nodes, get_ast  # type: ignore[import-not-found]
     from cosmic_ray.operators.provider import OperatorProvider  # type: ignore[import-not-found]
 
@@ -160,7 +160,7 @@ def _edit(source: Source, name: str, changed: str) -> Edit:
 
 
 def _alike(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common beginning."""
     return next(
         (at for at, (mine, yours) in enumerate(zip(one, other, strict=False)) if mine != yours),
         min(map(len, (one, other))),
@@ -195,7 +195,7 @@ def by_us(source: Source) -> list[Edit]:
 
 
 def _has_effect(node: ast.stmt) -> bool:
-    """A call for its own sake, an item or attribute that is assigned or deleted, something added to a variable."""
+    """Whether it is a call as a statement, assigns or deletes an item or attribute, or is an augmented assignment."""
     match node:
         case ast.Expr(value=ast.Call() | ast.Await(value=ast.Call())):
             return True
@@ -207,7 +207,7 @@ def _has_effect(node: ast.stmt) -> bool:
 
 
 def edits_of(path: Path) -> list[Edit]:
-    """All edits of one file, in the order of their places; those that do not compile are none."""
+    """All edits of one file that compile, in the order of their places."""
     source = Source(path.read_text())
     found = []
     for edit in sorted(by_tool(source) + by_us(source), key=lambda edit: (edit["begin"], edit["operator"])):

@@ -1,4 +1,4 @@
-"""What is known of each test without an edit: how long it takes, and which functions it runs."""
+"""The baseline of each test, without an edit: how long it takes, and which functions it runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Known:
 
 
 def save(path: Path, known: dict[str, Known]) -> str:
-    """Keep it in a file; returns nothing worth saying."""
+    """Write the baseline to a file; returns an empty text."""
     path.write_text(json.dumps({name: [each.seconds, each.passed, sorted(each.runs)] for name, each in known.items()}))
     return ""
 
 
 def load(path: Path) -> dict[str, Known]:
-    """What was kept."""
+    """Read the baseline from a file."""
     return {
         name: Known(seconds, passed, frozenset((file, line) for file, line in runs))
         for name, (seconds, passed, runs) in json.loads(path.read_text()).items()

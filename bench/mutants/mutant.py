@@ -1,4 +1,4 @@
-"""One edit of one file, and how it is named so that its name outlives other changes of the file."""
+"""One edit of one file, with a name that stays the same when other parts of the file change."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Mutant:
     end: int
     text: str
     title: str = ""
-    """What a hand-made one does, in words."""
+    """What a hand-made mutant does, in words."""
     tests: tuple[str, ...] = ()
-    """The tests that must notice a hand-made one."""
+    """The tests that must notice a hand-made mutant."""
 
     @property
     def module(self) -> str:
@@ -57,7 +57,7 @@ class Mutant:
 
     @property
     def before(self) -> str:
-        """The lines it changes, without the layout."""
+        """The lines that it changes, with single spaces."""
         return " ".join(self._lines()[0].split())
 
     @property
@@ -67,16 +67,16 @@ class Mutant:
 
     @property
     def path(self) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-        """The functions in whose body it stands, the outermost first; empty for what runs when the module is imported."""
+        """The functions whose bodies contain it, the outermost first; empty for code that runs at import."""
         return [node for begin, end, node in _functions(self.file) if begin <= self.begin < end]
 
     @property
     def function(self) -> str:
-        """The name of the innermost of these, with those of its classes and outer functions."""
+        """The qualified name of the innermost of these functions."""
         return _names(self.file)[first_line(self.path[-1])] if self.path else ""
 
     def code(self) -> list[CodeType]:
-        """The mutated code of the functions in whose body it stands, the outermost first."""
+        """The mutated code of these functions, the outermost first."""
         wanted = [(node.name, first_line(node)) for node in self.path]
         found = {(code.co_name, code.co_firstlineno): code for code in _codes(compile(self.apply(), self.file, "exec"))}
         return [found[each] for each in wanted]
@@ -137,17 +137,17 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def handmade(path: Path = HERE / "handmade.toml") -> list[Mutant]:
-    """Those that a review found to survive.
+    """The mutants of `handmade.toml`.
 
     Raises:
-        ValueError: the text that one replaces is not found exactly once, or it has no tests: the list has decayed.
+        ValueError: the list is stale: a search text is not found exactly once, or none of its test files exists.
     """
     return [_found(entry) for entry in tomllib.loads(path.read_text())["mutant"]]
 
 
 def _found(entry: dict[str, Any]) -> Mutant:
     title, search = entry["name"], entry["search"]
-    # The layout is the formatter's: any white space stands for any other.
+    # The formatter decides the layout, so any white space stands for any other.
     pattern = r"\s+".join(map(re.escape, search.split()))
     files = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(entry["file"]))]
     places = [(file, found) for file in files for found in re.finditer(pattern, _text(file))]
@@ -163,20 +163,20 @@ def _found(entry: dict[str, Any]) -> Mutant:
 
 
 def _tests(pattern: str) -> list[str]:
-    """The files, each with the test that is named behind them."""
+    """The test files that match, each with the test that the pattern names after them."""
     files, colons, name = pattern.partition("::")
     return [f"{path.relative_to(ROOT)}{colons}{name}" for path in sorted(ROOT.glob(files))]
 
 
 @dataclass(frozen=True, slots=True)
 class Equivalent:
-    """Mutants that nobody could tell from the original, and why."""
+    """Mutants that cannot be told from the original, and the reason."""
 
     module: str
     function: str
     before: str
     after: tuple[str, ...]
-    """Empty: whatever becomes of the line."""
+    """Empty: every edit of the line."""
     reason: str
 
     def is_of(self, mutant: Mutant) -> bool:

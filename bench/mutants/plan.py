@@ -1,4 +1,4 @@
-"""Which modules are mutated, and which tests are asked whether they notice: those that know the module from near."""
+"""The modules that are mutated, and the tests that run against each: its own, and those of its neighbours."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ GROUPS: Final = (
 
 
 def mutants_of(module: str) -> list[Mutant]:
-    """All that the tool makes of a module; kept until its text changes. `CannotShow` where the tool cannot be had."""
+    """All mutants that the tool makes of a module, kept until its text changes. Raises CannotShow without the tool."""
     file = f"{PACKAGE}{module.replace('.', '/')}.py"
     made_from = [(ROOT / file).read_bytes(), (ROOT / "bench" / "mutants" / "generate.py").read_bytes()]
     kept = CACHE / f"{module}-{_digest(made_from)}.json"
@@ -105,7 +105,7 @@ def mutants_of(module: str) -> list[Mutant]:
 
 
 def fingerprint(group: Group) -> str:
-    """What results were found with: they are good as long as it stays the same."""
+    """A hash of the group's source and tests: results count as long as it stays the same."""
     sources = sorted((ROOT / "src").rglob("*.[pl][yu]*"))
     tests = sorted(path for path in (ROOT / "tests").rglob("*.py"))
     near = {*group.files(), *(path for path in tests if not path.name.startswith("test_"))}

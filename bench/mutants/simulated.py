@@ -1,4 +1,4 @@
-"""A short seeded simulation as tests: what only whole runs with faults notice. Collected by `make mutants` alone."""
+"""A short seeded simulation as tests, for mutants that only whole runs with faults notice. Only `make mutants` collects it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""A pytest that has collected everything and is forked for each mutant: `python -m bench.mutants.warm JOB`.
+"""A pytest process that has collected everything and is forked for each mutant: `python -m bench.mutants.warm JOB`.
 
-Each fork replaces the code of the edited function, wherever a function with that code lives, and runs the tests that are
-known to execute it until one fails. Which these are, and how long each takes, a first fork finds out with the code as it
-is. The parent never runs a test and has no threads, so a fork is all that a mutant needs.
+Each fork replaces the code of the edited function, in every function object that has it, and runs the tests that execute it
+until one fails. A first fork without an edit finds out which tests execute which functions, and how long each takes. The parent
+never runs a test and has no threads, so a fork is all that a mutant needs.
 
-The job is a JSON file; what became of each mutant is written as a line of JSON to the descriptor it names.
+The job is a JSON file. The outcome of each mutant is written as a line of JSON to the descriptor that the job names.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MEMORY_MAX: Final = 6 << 30
 """A mutant that loops may also fill the memory."""
 BASELINE_S: Final = 600.0
 SLOWER: Final = 6
-"""A test that takes so many times as long as without the edit, and the job's grace more, hangs."""
+"""A test hangs if it takes this many times as long as without the edit, plus the job's grace."""
 
 
 class Tracer:
-    """Which functions of some files were called since it was last asked."""
+    """Records which functions of some files were called since the last question."""
 
     def __init__(self, files: set[str]) -> None:
         self._files = {str(ROOT / file): file for file in files}
@@ -79,7 +79,7 @@ class Forker:
         self._mirrors = job["mirrors"]
         self._baseline_kept = Path(job["baseline"])
         self._out = os.fdopen(job["out"], "w")
-        self._tracer = Tracer(set(job["files"]))  # all of the group: what is found out is kept for later runs
+        self._tracer = Tracer(set(job["files"]))  # all of the group: the baseline is kept for later runs
         self._imported: frozenset[Key] = frozenset()
         self._functions: dict[Key, list[FunctionType]] = {}
         self._failed = ""
@@ -148,7 +148,7 @@ class Forker:
         return known
 
     def _replacements(self, mutant: Mutant) -> list[tuple[FunctionType, CodeType]]:
-        """Every live function that has the edit, with its new code; none where one closes over other variables now."""
+        """Every function object with the edited code, and its new code; empty if one has other closure variables now."""
         found = [
             (function, code)
             for node, code in zip(mutant.path, mutant.code(), strict=True)
@@ -178,7 +178,7 @@ class Forker:
         ]
         near.sort(key=lambda item: known[item.nodeid].seconds)
         mirror = self._mirrors[mutant.file]
-        some = [item for item in near if item.nodeid.startswith(mirror)]  # all of its own tests, whatever they take
+        some = [item for item in near if item.nodeid.startswith(mirror)]  # all of its own tests, however long they take
         seconds = 0.0
         for item in near:
             seconds += known[item.nodeid].seconds
@@ -205,9 +205,9 @@ class Forker:
 
     @staticmethod
     def _fork(work: Callable[[Callable[[], object]], str], limits_s: list[float]) -> tuple[str, str]:
-        """Do this in a fork that leaves nothing behind; what became of it, and what it said.
+        """Do `work` in a fork, and end every process that it started; returns the outcome and the fork's message.
 
-        It says when it begins each of its parts, and is given up when one takes longer than its limit.
+        The fork reports the begin of each part. It is killed when a part takes longer than its limit.
         """
         reading, writing = os.pipe()
         child = os.fork()
@@ -225,7 +225,7 @@ class Forker:
                 said = read.lstrip(BEGUN) if read else "-the process ended"
         finally:
             os.close(reading)
-            with contextlib.suppress(ProcessLookupError):  # with all that it started
+            with contextlib.suppress(ProcessLookupError):  # and every process that it started
                 os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
         if said == "-":
@@ -239,7 +239,7 @@ def _in_child(work: Callable[[Callable[[], object]], str], writing: int) -> None
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, MEMORY_MAX))
         try:
             said = work(lambda: os.write(writing, BEGUN.encode()))
-        except BaseException as error:  # noqa: BLE001  # whatever it is, the edit did it
+        except BaseException as error:  # noqa: BLE001  # every failure is caused by the edit
             said = f"{type(error).__name__}: {error}"[:200]
         os.write(writing, f"+{said}".encode(errors="replace"))
     os._exit(0)
@@ -249,7 +249,7 @@ def main() -> None:
     """Run one job."""
     job = json.loads(Path(sys.argv[1]).read_text())
     os.nice(5)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a fork that is under way is to go as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends a running fork as well
     options = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", f"--basetemp={job['folder']}/t"]
     sys.exit(int(pytest.main([*options, *job["tests"]], plugins=[Forker(job)])))
 

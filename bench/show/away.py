@@ -1,9 +1,9 @@
-"""`away`: a server that was away believes nothing that it held before: a logout that was answered meanwhile holds there, too.
+"""`away`: a server that was away shows no session whose logout was answered meanwhile.
 
-On every strategy and four kinds of servers the last server is stopped (SIGSTOP) for 0.3 to 10 s. Users log out at another one; as soon as
-that is answered their old cookies are sent to the stopped server: on connections that it had accepted before, and on new ones. Others
-come right after it goes on. Then the same with a server that is not stopped, but whose threads compute and leave it little time. Users
-whose sessions go on must be shown all the while.
+On every strategy, and four kinds of servers, the last server is stopped (SIGSTOP) for 0.3 to 10 s. Users log out at another server.
+As soon as that is answered, their old cookies are sent to the stopped server, on connections that it had accepted before and on
+new ones. More requests follow right after it continues. Then the same is done with a server that is not stopped, but busy with
+computing threads. Users who did not log out must be shown their sessions all the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-SUMMARY = "A server that was stopped or busy shows no session whose logout was answered meanwhile, and all that go on."
+SUMMARY = (
+    "A server that was stopped or busy shows no session whose logout was answered meanwhile, and shows every other one."
+)
 PROGRAMS = ("redis-server",)
 
 SHARED: Final = ("all-to-all", "primary-backup", "redis leased", "redis checked", "sqlite")
@@ -40,13 +42,13 @@ REFUSED_MAX: Final = 0.02
 
 @dataclass
 class Row:
-    """What became of one strategy on one kind of servers."""
+    """The result of one strategy on one kind of servers."""
 
     strategy: str
     kind: str
     is_busy: bool
     found: dict[float, Absence] = field(default_factory=dict)
-    """By how long it was stopped; 0 where it was busy."""
+    """By how long the server was stopped, in seconds; 0 if it was busy."""
     broke: str = ""
     """Why it was not played to its end."""
 
@@ -55,7 +57,7 @@ class Row:
         return f"{self.strategy}, {self.kind}, {'busy' if self.is_busy else 'stopped'}"
 
     def old(self) -> Tally:
-        """All answers to cookies of before a logout."""
+        """All answers to cookies from before a logout."""
         return total([each.old for each in self.found.values()])
 
     def living(self) -> Tally:
@@ -71,7 +73,7 @@ def total(tallies: list[Tally]) -> Tally:
 
 
 async def play_all(progress: Progress) -> list[Row]:
-    """Stop them all, a few at a time; then let them compute."""
+    """Play every row with stopped servers, a few at a time, and then with busy ones."""
     rows: list[Row] = []
 
     async def one(row: Row, room: asyncio.Semaphore, playing: Coroutine[Any, Any, dict[float, Absence]]) -> None:
@@ -79,7 +81,7 @@ async def play_all(progress: Progress) -> list[Row]:
         async with room:
             try:
                 row.found = await playing
-            except Exception as error:  # noqa: BLE001  # one play that breaks counts, and is not to end the others
+            except Exception as error:  # noqa: BLE001  # a play that raises is reported, and must not end the others
                 row.broke = f"{type(error).__name__}: {error}"
         old = row.old()
         progress(f"{row.name}: {row.broke or f'{old.opened} of {old.asked} answers showed a session that had ended'}")
@@ -146,7 +148,7 @@ def by_stop(row: Row) -> str:
 
 
 def run(progress: Progress) -> Shown:
-    """Play all of it, and judge what the server that was away showed."""
+    """Play every row, and judge what the server that was away showed."""
     rows = asyncio.run(play_all(progress))
     notes = [
         *NOTES,
@@ -158,9 +160,9 @@ def run(progress: Progress) -> Shown:
 
 
 NOTES: Final = [
-    "all settings as by default; 3 servers in a cluster, 2 on a store, each a process of its own, asked at its own port",
+    "default settings; 3 servers in a cluster, 2 on a store, each a process of its own, asked at its own port",
     "asyncio and uvloop: uvicorn; gunicorn: one worker of 8 threads; threads: wsgiref with a thread for each connection",
-    "an answer counts if its request was sent after the answer to the logout had come; a 503 is no showing, and is counted apart",
+    "an answer counts if its request was sent after the answer to the logout had come; a 503 shows no session, and is counted apart",
     f"busy: {BUSY_THREADS} threads compute in the server's process",
     "peer: Tomcat's session replication: NOT RUN, it is not on this machine; no Python peer holds copies of sessions in its servers",
 ]

@@ -1,9 +1,9 @@
-"""`ends`: a session that has ended stays ended, on every strategy and store, whatever fails meanwhile and however long ago it was.
+"""`ends`: a session that has ended stays ended, on every strategy and store, whatever fails and however long ago it ended.
 
-Users log in at real servers, are seen at all of them, and log out at one; their old cookies are tried at every
-server, right after and long after: when each server that remembers ends for `tombstone_keep` has forgotten them, and copies of the
-session may still lie somewhere. Meanwhile nothing fails, or a server ends, is stopped, is cut off, has no room; the store is away,
-is out of memory, or is not heard.
+Users log in at real servers, visit all of them, and log out at one. Their old cookies are tried at every server, right after and
+long after the logout: when every tombstone has been dropped, while copies of the session may still exist. Meanwhile nothing
+fails; or a server ends, is stopped, is cut off or is full; or the store is away, is out of memory, or loses messages of its
+channel.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from bench.redis_server import redis_server
 from bench.show import CannotShow, Figure, Progress, Shown
 from tests.conftest import SEARCHED
 
-SUMMARY = "After a logout that was answered its cookies open nothing, on no server, whatever failed and however long ago it was."
+SUMMARY = "After a logout was answered, its cookies open no session on any server, whatever failed and however long ago it was."
 PROGRAMS = ("redis-server",)
 
 AT_ONCE: Final = 5
-"""How many plays run at a time: they mostly wait."""
+"""The number of plays that run at a time; they mostly wait."""
 ALL: Final = (
     "sticky",
     "all-to-all",
@@ -48,7 +48,7 @@ CLUSTERS: Final = ("all-to-all", "primary-backup")
 SCALE: Final = Scale()
 SQL: Final = Scale(factor=30, swept_s=SQL_SWEPT_S)
 WSGI_USERS: Final = 6
-"""Long requests occupy threads."""
+"""Few users under WSGI, since each long request occupies a thread."""
 PEER: Final = "starsessions"
 PEER_TIMES: Final = 20
 
@@ -57,13 +57,13 @@ Play = Callable[[Strategy, Scale], Coroutine[Any, Any, dict[str, Tally]]]
 
 @dataclass(frozen=True)
 class Case:
-    """What goes wrong, and on which strategies that is played."""
+    """One kind of failure, and the strategies on which it is played."""
 
     name: str
     play: Play
     strategies: tuple[str, ...]
     scale: Scale | None = None
-    """Of what is not on SQL; without one, `SCALE`."""
+    """The scale on strategies without SQL; None: `SCALE`."""
 
     def scale_on(self, strategy: str) -> Scale:
         scale = self.scale or SCALE
@@ -100,7 +100,7 @@ CASES: Final = (
 
 @dataclass
 class Row:
-    """What became of one case on one strategy."""
+    """The result of one case on one strategy."""
 
     case: str
     strategy: str
@@ -112,7 +112,7 @@ class Row:
 
 
 async def play_all(cases: tuple[Case, ...], progress: Progress) -> list[Row]:
-    """All of them, a few at a time."""
+    """Play all cases, a few at a time."""
     room, cut = asyncio.Semaphore(AT_ONCE), asyncio.Lock()
     wanted = [(case, name) for case in cases for name in case.strategies]
     done = 0
@@ -124,7 +124,7 @@ async def play_all(cases: tuple[Case, ...], progress: Progress) -> list[Row]:
             async with room, cut if case.play is plays.parted else contextlib.nullcontext():
                 try:
                     row.tallies = await case.play(STRATEGIES[name], case.scale_on(name))
-                except Exception as error:  # noqa: BLE001  # one play that breaks counts, and is not to end the others
+                except Exception as error:  # noqa: BLE001  # a play that raises is reported, and must not end the others
                     row.broke = f"{type(error).__name__}: {error}"
         done += 1
         progress(f"{done} of {len(wanted)}: {case.name}, {name}: {row.not_run or row.broke or in_words(row.tallies)}")
@@ -153,12 +153,12 @@ def networks_lacking() -> str:
 
 
 def in_words(tallies: dict[str, Tally]) -> str:
-    """How it went."""
+    """The tallies of a case, in words."""
     return ", ".join(f"{kind} {len(it.users_opened)} of {it.ended} opened" for kind, it in tallies.items() if it.ended)
 
 
 def judge(rows: list[Row]) -> list[Figure]:
-    """No session that ended is shown, by no server; those that go on are."""
+    """No server shows a session that ended; every session that goes on is shown."""
     figures = []
     total = Tally()
     for row in rows:
@@ -187,7 +187,7 @@ def judge(rows: list[Row]) -> list[Figure]:
 
 
 def peer_figure(progress: Progress) -> Figure | str:
-    """The same law at a peer, on a fault that needs no waiting; or why it was not run."""
+    """The result of the same test at a peer, for a fault that needs no waiting; or the reason why it was not run."""
     progress(f"{PEER} on Redis: a request is under way while its user logs out")
     try:
         with redis_server() as port:
@@ -208,7 +208,7 @@ def peer_figure(progress: Progress) -> Figure | str:
 
 
 def run(progress: Progress) -> Shown:
-    """Play every case on every strategy that it concerns, and judge what old cookies opened."""
+    """Play every case on its strategies, and judge what old cookies opened."""
     rows = asyncio.run(play_all(CASES, progress))
     peer = peer_figure(progress)
     figures = [*judge(rows), *([peer] if isinstance(peer, Figure) else [])]
@@ -241,9 +241,9 @@ def run(progress: Progress) -> Shown:
 NOTES: Final = [
     "scaled time: idle_timeout, absolute_timeout, tombstone_keep, rotation_grace and failover_window are the defaults, divided by 50",
     "(by 30 on SQL, by 25 where 100 001 others end): 12 s for the 10 min of tombstone_keep, 36 s for the 30 min of idle_timeout",
-    "what bounds one request or tells that a server is silent (ack_timeout, store_timeout, dead_after, …) is as by default, unscaled",
-    "long after: tombstone_keep has passed since the end, and servers have swept; the session's idle_timeout has not",
+    "timeouts of requests and servers (ack_timeout, store_timeout, dead_after, …) have their defaults, unscaled",
+    "long after: tombstone_keep has passed since the end, and servers have swept; the session's idle_timeout has not passed",
     "real processes: uvicorn on asyncio (WSGI: gunicorn, 8 threads), 3 in a cluster, 2 on a store; each asked at its own port",
-    "an answer counts if its request was sent after the answer to the logout had come; a 503 is no showing",
-    "across a cut, and while the store is away, an end takes effect on the other side when that has healed: it is judged from then on",
+    "an answer counts if its request was sent after the answer to the logout had come; a 503 shows no session",
+    "across a partition, and while the store is away, an end takes effect elsewhere when that is over: it is judged from then on",
 ]

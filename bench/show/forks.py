@@ -1,8 +1,8 @@
-"""`forks`: processes that serve and fork, over every strategy and store: each user is shown their own session, and no other.
+"""`forks`: processes fork while they serve, on every strategy and store, and each user is shown their own session only.
 
-Three ways: gunicorn with `--preload`, uWSGI without `lazy-apps`, and `multiprocessing` in a process that serves. Each run is
-one fork and some dozens of requests; in the last two thirds of them parent and child serve at the same time. The parent is
-warm when it forks: it has its connections, and goes on using them.
+They fork in three ways: gunicorn with `--preload`, uWSGI without `lazy-apps`, and `multiprocessing` in a process that serves. Each
+run is one fork and some dozens of requests; during the last two thirds of these, parent and child serve at the same time. The
+parent has open connections when it forks, and goes on using them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PEER_RUNS: Final = 10
 WITHIN_S: Final = 600.0
 STORE_S: Final = 10.0
 LOOPS: Final = ("threads", "asyncio", "uvloop")
-"""How a process serves that forks by `multiprocessing`; the runs are shared out among them."""
+"""How a process serves that forks by `multiprocessing`; a third of the runs each."""
 MULTIPROCESSING: Final = "multiprocessing"
 KINDS: Final = (*SERVERS, MULTIPROCESSING)
 CLUSTERS: Final = ("all-to-all", "primary-backup")
@@ -45,15 +45,15 @@ PEERS: Final = {
     "starsessions 2.2.1, Redis": ("starsessions", "starsessions"),
     "Flask-Session 0.8.0, Redis": ("flask-session", "flask"),
 }
-"""Label -> what `bench.forks.peer` knows it by, and its environment."""
+"""Label -> its name in `bench.forks.peer`, and its environment."""
 NOTES: Final = [
-    "each run is a fork; parent and child serve on with users who are known, and each answer is compared with who asked",
+    "each run is a fork; parent and child go on serving known users, and each answer must show the session of the user who asked",
     "multiprocessing: a third of the runs each under threads (WSGI), asyncio and uvloop (ASGI)",
-    "children of children, forks in a thread, and children that serve nobody are among them",
+    "children of children, forks in a thread, and children that serve no request are among them",
     "sticky: a session lives in one process; a process that has never seen it says so (unknown here), which is no failure",
-    "clusters: a child of a member is none and says so (SettingsError, naming --workers 1); its parent and the link go on",
-    "uWSGI as it comes forks in C while threads of Python run: a worker may begin with a lock that nobody will release",
-    "whatever it runs (py-call-uwsgi-fork-hooks or lazy-apps mend that): what fails there is shown, and not judged",
+    "clusters: a child of a member is not a member, and raises SettingsError (naming --workers 1); its parent and the link go on",
+    "uWSGI by default forks in C while threads of Python run: a worker may start with a lock that is never released,",
+    "whatever the application (py-call-uwsgi-fork-hooks or lazy-apps prevent that): failures there are shown, and not judged",
 ]
 
 
@@ -66,7 +66,7 @@ def where(strategy: str) -> AbstractContextManager[str]:
 
 
 def settled(url: str, strategy: str) -> str:
-    """The URL with this show's settings: fifty processes that all connect at once may keep a store busy for a second."""
+    """The URL with this show's settings: fifty processes that connect at once may keep a store busy for a second."""
     if strategy == "sticky" or strategy in CLUSTERS:
         return url
     more = f"store_timeout={STORE_S:g}s" + ("&cache=checked" if strategy.endswith("cache=checked") else "")
@@ -74,7 +74,7 @@ def settled(url: str, strategy: str) -> str:
 
 
 def play(kind: str, strategy: str, runs: int) -> dict[str, Any]:
-    """So many runs of one kind; what came of them."""
+    """Run one kind this often; returns what its process reports."""
     with where(strategy) as given:
         url = settled(given, strategy)
         if kind != MULTIPROCESSING:
@@ -90,7 +90,7 @@ def play(kind: str, strategy: str, runs: int) -> dict[str, Any]:
 
 
 def played(command: list[str]) -> dict[str, Any]:
-    """What a process says that plays; `CannotShow` with the reason where it does not get that far."""
+    """Run a command and return what it reports. Raises CannotShow with the reason if it fails."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."]), "PYTHONWARNINGS": "ignore"}
     try:
         done = subprocess.run(
@@ -106,7 +106,7 @@ def played(command: list[str]) -> dict[str, Any]:
 
 
 def judge(kind: str, strategy: str, told: Mapping[str, Any], runs: int) -> list[Figure]:
-    """Nobody saw another's session, nothing failed, and no link was disturbed, in as many runs as there were to be."""
+    """No user was shown another's session, no request failed, no link was disturbed, and no run is missing."""
     found, label = told["found"], f"{strategy}, {kind}"
     wrong, failed = found.get(WRONG, 0), found.get(FAILED, 0)
     refused = found.get(REFUSED, 0) if strategy not in CLUSTERS else 0
@@ -119,7 +119,7 @@ def judge(kind: str, strategy: str, told: Mapping[str, Any], runs: int) -> list[
 
 
 def row(label: str, told: Mapping[str, Any]) -> str:
-    """Everything that was found, as a line."""
+    """All findings, as a line."""
     found = told["found"]
     counted = ", ".join(f"{found[name]} {name}" for name in (RIGHT, UNKNOWN, REFUSED, FAILED, WRONG) if found.get(name))
     more = "; ".join([*told["disturbed"][:2], *told["why"][:1]])
@@ -127,14 +127,14 @@ def row(label: str, told: Mapping[str, Any]) -> str:
 
 
 def play_peer(name: str, environment: str, runs: int) -> dict[str, Any]:
-    """A peer, in its own environment, on a Redis of its own."""
+    """Run a peer in its own environment, on a Redis of its own."""
     python = environments.python_of(environment)
     with redis_server() as port:
         return played([str(python), "-m", "bench.forks.peer", name, str(port), str(runs)])
 
 
 def run(progress: Progress) -> Shown:
-    """Every strategy and store in every way, and the peers under multiprocessing."""
+    """Run every strategy and store in every way, and the peers under multiprocessing."""
     figures: list[Figure] = []
     rows: list[str] = []
     for strategy in STRATEGIES:

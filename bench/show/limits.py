@@ -1,9 +1,9 @@
-"""`limits`: every setting at its bounds and one beyond, and sessions that go as far as settings let them; others notice nothing.
+"""`limits`: settings at their bounds and beyond, and sessions at the settings' limits, which must not disturb other users.
 
-The settings are made as any program makes them. The sessions are those of three server processes, under each strategy and
-on a Redis: the largest there may be, the most fields, the longest names, the most writers, one that two servers fill at the
-same time, one whose slow requests overlap quick ones, and all that is tried beyond. Seconds with and without them alternate, so
-that the ordinary users' times are compared within one run. Every round is the same, so nothing may grow from one to the next.
+Three server processes, under each strategy and on a Redis, hold the sessions: the largest, one with the most fields, the longest
+names, or the most writers, one that two servers fill at the same time, and one whose slow requests overlap quick ones. Requests
+also try to exceed each limit. Seconds with and without these sessions alternate, so that the times of ordinary users are compared
+within one run. All rounds are the same, so nothing may grow from one to the next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bench.limited import Limited
 
-SUMMARY = "Settings stop where the core does; sessions at their limits cut no link, and others' requests take <= 2 x their usual time."
+SUMMARY = "Settings have the core's limits; sessions at these limits close no link, and others' requests take <= 2 x their usual time."
 PROGRAMS = ("redis-server",)
 
 SERVERS: Final = 3
@@ -38,47 +38,47 @@ ROUNDS: Final = 3
 USERS: Final = 9
 PAUSE_S: Final = 0.02
 REST_S: Final = 1.0
-"""Without a large session, and then as long with a request of one."""
+"""The time without a request of a large session, and then the time with one."""
 SLOW_S: Final = 2.6
-"""Longer than a server that is no holder keeps its copy."""
+"""Longer than a server that is not a holder keeps its copy."""
 SLOW: Final = 3
 TAGS: Final = WRITERS_RENEWED + 20
-"""So many processes write to one session, one after the other."""
+"""The number of processes that write to one session, one after the other."""
 TAGS_AT_ONCE: Final = 40
 SAID_MAX: Final = 10
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
 RESIDENT_MAX: Final = 24 * 2**20
-"""What a process may take more at the end than after the second round: allocators keep what they had."""
+"""The most bytes by which a process may grow after the second round: allocators keep freed memory."""
 STRATEGIES: Final = ("all-to-all", "primary-backup", "redis")
 
 
 @dataclass
 class Found:
-    """What came of one strategy."""
+    """The findings of one strategy."""
 
     usual_s: list[float] = field(default_factory=list)
     meanwhile_s: list[float] = field(default_factory=list)
     failed: int = 0
-    """Ordinary requests that were answered with anything but their count."""
+    """Ordinary requests whose answer was not their count."""
     odd: int = 0
-    """Requests of large sessions that were not answered, or with an error of the server."""
+    """Requests of large sessions without an answer, or with an error of the server."""
     filled: dict[str, int] = field(default_factory=dict)
-    """What was tried → how far it went."""
+    """What was tried → how far it got."""
     before: list[dict[str, Any]] = field(default_factory=list)
     rounds: list[list[dict[str, Any]]] = field(default_factory=list)
-    """After each round, what each server holds."""
+    """What each server holds, after each round."""
     said: list[str] = field(default_factory=list)
-    """What servers logged."""
+    """The servers' log lines."""
     most: dict[str, int] = field(default_factory=dict)
-    """The most that any record held at any server in any turn."""
+    """The largest record of any server in any turn: bytes, fields and writers."""
 
 
 # -- settings ------------------------------------------------------------------------------------------------------------
 
 
 def judge_settings() -> list[Figure]:
-    """Each value of the table is taken, or refused in one line that names the setting and says what to do."""
+    """Each value of the table is accepted, or refused in one line that names the setting and says what to do."""
     inside = [(name, value) for name, bound in BOUNDS.items() for value in bound.inside]
     outside = [(name, value) for name, bound in BOUNDS.items() for value in bound.outside]
     refused = [(name, refusal(name, value)) for name, value in outside]
@@ -103,7 +103,7 @@ class Users:
         self._tasks = [asyncio.create_task(self._work(browser)) for browser in self._browsers]
 
     def turn(self) -> list[float]:
-        """What was timed until now; what follows is timed anew."""
+        """The times measured until now; begins a new list."""
         times, self.times = self.times, []
         return times
 
@@ -127,7 +127,7 @@ class Users:
 
 
 class Large:
-    """Browsers whose sessions go to their limits, and try to go beyond: one step after the other, with rests in between."""
+    """Browsers that fill sessions to their limits and try to exceed them, step by step, with rests in between."""
 
     def __init__(self, servers: Limited, users: Users, found: Found) -> None:
         self._servers = servers
@@ -136,7 +136,7 @@ class Large:
         self._found = found
 
     async def turn(self) -> None:
-        """All of it, once; every session ends in the end."""
+        """Do every step once; every session ends with the turn."""
         await self._fill("fields of 50 kB in the largest session", "/fill?count=50&bytes=50000")
         await self._fill("fields of the session with most", "/fill?count=5000&bytes=10")
         await self._fill("fields with the longest names", "/fill?count=5000&bytes=200&long=1")
@@ -145,7 +145,7 @@ class Large:
         await self._be_many()
 
     async def _step(self, *asking: Awaitable[Any]) -> list[Any]:
-        """A rest, and as long with these requests at its beginning: what others' requests take in either is compared."""
+        """Rest, and then spend as long with these requests; the times of other users' requests in both are compared."""
         self._users.turn()
         await asyncio.sleep(REST_S)
         self._found.usual_s += self._users.turn()
@@ -163,7 +163,7 @@ class Large:
         return told if status == 200 else None
 
     async def _fill(self, what: str, path: str) -> None:
-        """Fill it at one server until it is refused, write to it at the next, try to go beyond, and end it at the third."""
+        """Fill a session at one server until it refuses, write to it at the next, try to exceed, and end it at the third."""
         browser = Browser(self._ports[0])
         await self._ask(browser, "/count")
         (told,) = await self._step(self._ask(browser, path))
@@ -181,7 +181,7 @@ class Large:
         browser.port = self._ports[number]
 
     async def _fill_at_two(self) -> None:
-        """Two tabs at two servers, at the same moment: each adds as much as one may."""
+        """Two tabs at two servers at the same time: each adds as much as one server accepts."""
         browser = Browser(self._ports[1])
         await self._ask(browser, "/count")
         tabs = [Browser(port, dict(browser.cookies)) for port in self._ports[:2]]
@@ -196,7 +196,7 @@ class Large:
             tab.close()
 
     async def _be_slow(self) -> None:
-        """Slow requests beside quick ones of the same sessions: copies leave in between."""
+        """Slow requests beside quick ones of the same sessions; servers drop their copies in between."""
 
         async def one(number: int) -> None:
             browser = Browser(self._ports[number % SERVERS])
@@ -214,7 +214,7 @@ class Large:
         await self._step(*(one(number) for number in range(SLOW)))
 
     async def _be_many(self) -> None:
-        """Processes come and go, and each writes to one session: it goes on, in a record of one writer now and then."""
+        """One process after another writes to one session, which gets a record of one writer now and then."""
         browser = Browser(self._ports[0])
         for at in range(0, TAGS, TAGS_AT_ONCE):
             await self._step(self._write_under_tags(browser, range(at, min(at + TAGS_AT_ONCE, TAGS))))
@@ -229,7 +229,7 @@ class Large:
 
 
 async def play(url: str, progress: Progress) -> Found:
-    """Three servers, ordinary users, and one round after the other."""
+    """Start three servers and ordinary users, and play one round after the other."""
     found = Found()
     async with limited(url, SERVERS) as servers:
         users = Users(servers.ports, found)
@@ -249,7 +249,7 @@ async def play(url: str, progress: Progress) -> Found:
 
 
 def judge(found: Found, *, is_store: bool) -> list[Figure]:
-    """Links stay, others are served as ever, what is held is bounded and flat."""
+    """Links stay up, other users are served as usual, and memory is bounded and does not grow."""
     last, second = found.rounds[-1], found.rounds[min(1, len(found.rounds) - 1)]
     figures = [
         exactly("ordinary requests that failed", found.failed),
@@ -314,15 +314,15 @@ def _at_most(name: str, value: float, bound: float, unit: str = "") -> Figure:
 NOTES: Final = [
     f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart, all the time",
     f"{REST_S:g} s without a large session and {REST_S:g} s with a request of one, of up to 2 MiB, alternate: these are compared",
-    "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, which is as far as settings go",
+    "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, the highest values that settings take",
     f"in each round: the largest, most fields, longest names, one filled at two servers at once, {SLOW} with slow requests,",
-    f"and one to which {TAGS} processes write one after the other; 409 is an answer, what is refused to a handler is none",
-    "all of a round's large sessions end with it",
+    f"and one to which {TAGS} processes write one after the other; a 409, or a refusal to a handler, is not a failure",
+    "all large sessions of a round end with it",
 ]
 
 
 def run(progress: Progress) -> Shown:
-    """Make the settings; start the servers of each strategy, and judge what ordinary users and links felt."""
+    """Judge the settings; then start the servers of each strategy, and judge the effects on ordinary users and links."""
     figures = judge_settings()
     notes = [*NOTES]
     for strategy in STRATEGIES:

@@ -19,12 +19,12 @@ MINUTES = float(os.environ.get("SESSILE_MUTANTS_MINUTES", "30"))
 SURVIVORS_SHOWN = 60
 NOTES = [
     "cosmic-ray's near misses, statements left out, min for max, in for not in, errors no longer caught: a seeded sample",
-    "equivalent ones are listed with the reason in bench/mutants/equivalent.toml, and are not counted",
+    "equivalent mutants are listed with a reason in bench/mutants/equivalent.toml, and are not counted",
 ]
 
 
 def run(progress: Progress) -> Shown:
-    """The sample of this seed, as far as the time goes; nothing of earlier runs counts."""
+    """Run the sample of this seed until the time is over, without the results of earlier runs."""
     campaign = Campaign(Options(minutes=MINUTES, seed=SEED), progress, kept=None)
     try:
         campaign.run()
@@ -34,7 +34,7 @@ def run(progress: Progress) -> Shown:
 
 
 def judged(handmade: Scores, scores: list[Scores], total: Scores, notes: list[str]) -> Shown:
-    """The score of each module and of all, and that every one that is listed by hand was noticed."""
+    """The score of each module and of all; every mutant that is listed by hand must be noticed."""
     figures = [
         Figure(f"{each.module}: noticed of {each.tried} (of {each.made})", 100 * each.score, "%")
         for each in scores

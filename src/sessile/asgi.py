@@ -184,7 +184,7 @@ class _Exchange:
             steps = self._engine.commit(self._session)
         except SessionError as error:
             return self._refuse_or_raise(error)
-        self._session.is_head_sent = True  # what a task of the same request does while others confirm comes too late
+        self._session.is_head_sent = True  # a task of this request that runs while holders confirm comes too late
         return self._settle_and_send_head(steps, message) if steps else self._send_head(message)
 
     async def _settle_and_send_head(self, steps: list[Step], message: Message) -> None:

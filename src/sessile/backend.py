@@ -84,9 +84,9 @@ class Backend(Protocol):
         """Whether this process is a holder of the session."""
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        """Whether a copy that is held here may be served without asking: it hears of every change and of the end.
+        """Whether a copy in this server's table may be served without asking a holder or the store.
 
-        Any thread may ask. A process that was stopped, or whose loop has not run for a while, is not sure.
+        Any thread may call it. It returns False after the process was stopped, or while its loop does not run.
 
         Args:
             key: the session's key.

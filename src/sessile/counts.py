@@ -16,7 +16,7 @@ COUNTED: Final = {
     "created": "sessions made, new ids after a rotation included",
     "ended": "sessions ended by a handler",
     "rotated": "sessions that got a new id",
-    "renewed": "of these, because too many processes had written to them",
+    "renewed": "sessions that got a new id because too many processes had written to them; also counted as rotated",
     "expired": "sessions that ran out of time here",
     "touches": "idle clocks put back by a request that changed nothing",
     "conflicts": "requests whose changes were not stored, since the session had ended or got a new id",

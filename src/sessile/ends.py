@@ -1,12 +1,12 @@
-"""The ends of sessions that are no longer kept in full: which keys, and until when each matters.
+"""The keys of ended sessions whose tombstones were dropped, each with the time until which its end matters.
 
-A tombstone takes some hundred bytes, so a table keeps it only as long as copies are compared by it (`tombstone_keep`).
-What may contradict an end can live for longer: a copy at a server that was cut off, a request that is still open, a
-row in a backup of a store. No copy is served after its session's deadline, though. So an end is remembered until then,
-as 12 bytes: 64 bits of the key and the second in which the deadline has passed.
+A tombstone takes about 350 bytes, so a table keeps it only while servers compare copies by it (`tombstone_keep`). A copy
+that contradicts the end can live longer: at a server that was cut off, in a request that is still open, in a backup of a
+store. But no copy is served after its session's deadline. So the end is remembered until then, in 12 bytes: 64 bits of the
+key, and the second in which the deadline has passed.
 
-Keys are hashes (`token.py`), so 64 bits of one are as good as random: with ten million ends, one new session in 10^12
-meets one by chance, and is refused. Pure: time is an argument.
+Keys are hashes (`token.py`), so 64 bits of one are as good as random. With ten million ends, one new session in 10^12
+collides with an end, and is refused. Pure: time is an argument.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends", "mark_of"]
 
 END_BYTES: Final = 12
 MARGIN_MS: Final = 60_000
-"""How much longer than until its deadline an end is remembered: clocks of servers run differently, and messages take time."""
+"""An end is remembered for this long after its deadline: servers' clocks differ, and messages take time."""
 SHARDS: Final = 256
-"""An end is filed under the first byte of its key, so that entering one moves a 256th of the others at the most."""
+"""Ends are filed under the first byte of their key, so that an insertion moves at most a 256th of all ends."""
 SHARD_MIN: Final = 64
-"""A shard may always hold this many: 200 KB in all, however little memory sessions may use."""
+"""A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
 _SECOND_MAX: Final = 2**32 - 1
 _PLACE: Final = Struct(">BQ")
 MARK: Final = Struct(">BQI")
@@ -40,27 +40,27 @@ class Ends:
     """Keys of ended sessions, each with the time until which its end must be remembered.
 
     Args:
-        bytes_max: the memory to use; where a shard is full, an eighth of it goes: what matters for the shortest time.
+        bytes_max: the memory to use. A full shard drops the eighth of its ends with the nearest deadlines.
     """
 
     __slots__ = ("_count", "_marks", "_shard_max", "_swept", "_until_s", "forgotten")
 
     def __init__(self, *, bytes_max: int) -> None:
         self.forgotten = 0
-        """Ends that had to go before their time."""
+        """Ends that were dropped before their deadline."""
         self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
         self._count = 0
-        # Sorted within a shard, and for each the second at the same place.
+        # The marks of a shard are sorted; the second of each is at the same place in the other array.
         self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
         self._until_s: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._swept = 0
-        """The shard that is swept next."""
+        """The shard that the next call of `sweep` looks at."""
 
     def __len__(self) -> int:
         return self._count
 
     def __contains__(self, key: SessionKey) -> bool:
-        if not self._count:  # as good as always
+        if not self._count:  # the usual case
             return False
         marks, mark = self._marks[key[0]], _mark(key)
         place = bisect_left(marks, mark)
@@ -92,7 +92,7 @@ class Ends:
             self._thin_out(shard)
 
     def until_ms(self, key: SessionKey) -> int | None:
-        """Until when the end of this session is remembered; None if none is."""
+        """Until when this session's end is remembered; None if it is not."""
         marks, mark = self._marks[key[0]], _mark(key)
         place = bisect_left(marks, mark)
         return self._until_s[key[0]][place] * 1000 if place < len(marks) and marks[place] == mark else None
@@ -120,14 +120,14 @@ class Ends:
         return taken
 
     def sweep(self, now_ms: int) -> None:
-        """Drop what does not matter any more, of one shard."""
+        """Drop the ends of one shard whose time has passed."""
         until_s, now_s = self._until_s[self._swept], now_ms // 1000
         if until_s and min(until_s) <= now_s:
             self._keep(self._swept, [place for place, until in enumerate(until_s) if until > now_s])
         self._swept = (self._swept + 1) % SHARDS
 
     def _thin_out(self, shard: int) -> None:
-        """Drop an eighth of a shard: what matters for the shortest time."""
+        """Drop the eighth of a shard's ends with the nearest deadlines."""
         until_s = self._until_s[shard]
         in_order = sorted(range(len(until_s)), key=until_s.__getitem__)
         gone = len(in_order) // 8

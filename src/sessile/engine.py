@@ -58,11 +58,11 @@ IDLE_SLACK: Final = 0.1
 TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
 LOST_MAX: Final = 10_000
-"""Of more sessions it is not remembered one by one that they may come back without writes of this process."""
+"""At most this many sessions are remembered as ones that may come back without writes of this process."""
 WRITERS_RENEWED: Final = 256
-"""A session to which so many processes have written gets a new id, and a record of one writer, at the next one's write."""
+"""A session with this many writers gets a new id, and a record of one writer, when another process writes to it."""
 WRITERS_WRITTEN_MAX: Final = 1_024
-"""Where that cannot be, so many may write to it: what parallel ones add up to stays below `record.WRITERS_MAX`."""
+"""A session that cannot get a new id may have this many writers: parallel writers stay below `record.WRITERS_MAX`."""
 
 
 class Engine:
@@ -109,14 +109,14 @@ class Engine:
         """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
         self._writer = 0
         self._lost: set[SessionKey] = set()
-        """Sessions that may come back without some of what was written to them under the present tag."""
+        """Sessions that may come back without some of this process's writes under its present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
         self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
         self._is_unswept = False
-        """Whether this process was forked with sessions that its first request is to have swept."""
+        """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
         call_after_fork(self._after_fork, before=self._before_fork)
 
@@ -191,7 +191,7 @@ class Engine:
             SessionConflict: the session ended or was rotated meanwhile. Nothing was stored.
             SessionLimit: there is no room for a new session. Nothing was stored.
             EncodeError, SessionTooLarge: a mutable value became what cannot be kept. Nothing was stored.
-            SessionTooLate: the head has left, and this needs a new id. Nothing was stored.
+            SessionTooLate: the head has left, and the change needs a new id. Nothing was stored.
         """
         visit: Visit = session.visit
         if not (session.may_have_changed or visit.is_crowded):
@@ -235,9 +235,9 @@ class Engine:
                     raise SessionUnavailable("too few holders confirmed the change within ack_timeout")
 
     def cookies(self, session: Session) -> list[bytes]:
-        """The Set-Cookie values the answer must carry; ask when the head of the response is about to leave.
+        """The Set-Cookie values of the answer; to be called when the head of the response is about to leave.
 
-        From then on the session refuses whatever would need a new id.
+        From then on the session refuses every change that would need a new id.
         """
         session.is_head_sent = True
         if not session.accessed:
@@ -264,7 +264,7 @@ class Engine:
         self._lost.clear()
 
     def draw_writer(self) -> None:
-        """Write under a new tag: this server starts over, and what it wrote under the present one may come back."""
+        """Write under a new tag: this server starts over, and its writes under the present tag may come back."""
         self._renew_writer()
         self._given.clear()
 
@@ -419,13 +419,13 @@ class Engine:
             if key in self.table.ends:
                 raise SessionEnded("the session was ended while it was in use: what was changed was not stored")
             if visit.given is None:
-                self._renew_writer()  # the copy that left may have a later write of ours: no stamp is given twice
+                self._renew_writer()  # the dropped copy may have a later write of ours: no stamp is used twice
                 return opened
             current = opened
         else:
             current = Record.unpack(packed)
         written = None if visit.given is None else visit.given.record
-        if written is not None and not current.covers(written.heads):  # a copy that left had a later write of ours
+        if written is not None and not current.covers(written.heads):  # the dropped copy had a later write of ours
             current = merge(current, written)
         if self.backend is not None and not current.covers(opened.heads):  # a parallel request brought another copy
             current = merge(current, opened)
@@ -433,10 +433,11 @@ class Engine:
         return current
 
     def _write(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
-        """One write to a living session.
+        """One write to a live session.
 
-        Too many writers make a record too large to travel. So at `WRITERS_RENEWED` the session goes on under a new id, in
-        a record of one writer, unless the head of the response has left or the browser has seen more than is known here.
+        Too many writers make a record larger than other servers accept. So at `WRITERS_RENEWED` the session goes on under a
+        new id, in a record of one writer. It keeps its id if the head of the response has left, or if the browser has seen
+        a newer state than this server.
         """
         key = session.opened.key
         if self._lost and key in self._lost:
@@ -574,11 +575,11 @@ class Engine:
         return self._credentials.draw_identity(None if self.backend is None else self.backend.is_first_holder)
 
     def _before_fork(self) -> Callable[[], None] | None:
-        """The table is copied between two changes. It is held for microseconds, unless this thread is in one."""
+        """Take the lock, so that the fork copies the table between two changes, unless this very thread holds it."""
         return taken(self.lock)
 
     def _after_fork(self) -> None:
-        """What must not be shared with the parent process: its tag, its thread, its lock, and that it is about to stop."""
+        """Drop what must not be shared with the parent process: its tag, its sweeper, its lock, and its draining."""
         self.lock, self._sweeper = threading.Lock(), None
         self._renew_writer()
         self.is_draining, self._is_unswept = False, bool(len(self.table))

@@ -17,8 +17,8 @@
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
-    │   ├── StarvedError                  this process had too little time to hear the store, which may be well
-    │   └── StoredRecordError             what the store has of one session is no record; the store itself is well
+    │   ├── StarvedError                  this process had too little time to read the store's answer
+    │   └── StoredRecordError             the store holds a malformed or too large record of one session
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
     ├── BalancerError                     the balancer was given something it cannot run with
     ├── StatusError                       a server could not be asked how it is
@@ -100,10 +100,9 @@ class SessionTooLarge(SessionError, ValueError):
 
 
 class SessionTooLate(SessionError):
-    """The head of the response has left, and this needs a new session id, which only its cookies could carry.
+    """The operation needs a new session id, but the head of the response, whose cookies carry ids, has left.
 
-    Raised where it happens: by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended.
-    Nothing was changed.
+    Raised by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended. Nothing was changed.
     """
 
 
@@ -124,7 +123,7 @@ class StarvedError(StoreError):
 
 
 class StoredRecordError(StoreError):
-    """What the store has of one session is no record, or one beyond limits. It costs that session an error, and no other."""
+    """The store holds a malformed or too large record of one session. Other sessions are not affected."""
 
 
 class WireError(SessileError, ValueError):

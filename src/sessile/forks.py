@@ -1,17 +1,16 @@
 """What a forked process must not share with its parent: sockets, threads, event loops, and locks.
 
-The parent's connections are there in the child, as numbers of open files and as objects. One byte that the child writes to
-one of them, even the `close_notify` with which TLS says goodbye, is one that the parent appears to have sent; one reply
-that it reads is one that the parent waits for. So whatever owns such a thing registers here (`call_after_fork`), and lets go
-of it in the child without a word: `cut_off` closes the child's half of a socket, `keep_forever` keeps a finaliser from
-running. What a registered object owns and drops needs no registration; it says so with `dropped_by`.
+A child inherits the parent's connections, as file descriptors and as objects. To the peer, a byte that the child writes to one
+comes from the parent, even the `close_notify` that ends TLS. A reply that the child reads never reaches the parent. So every
+object that owns a socket, thread, event loop or lock registers a method here (`call_after_fork`) that drops it in the child
+without sending anything: `cut_off` closes the child's half of a socket, `keep_forever` prevents a finaliser from running. A class
+whose owner is registered and drops it needs no registration, and says so with `dropped_by`.
 
-There is one registration with the interpreter. Methods are called in the order in which they were registered, and are held
-weakly: an object is gone when its users let go of it. Some forks bypass Python (uWSGI forks in C); `notice_fork`, called
-before anything is used, finds out by the process id.
+This module registers once with the interpreter. It calls the methods in the order in which they were registered, and holds
+them weakly, so that it keeps no object alive. Some forks bypass Python (uWSGI forks in C). `notice_fork`, which is called
+before a connection is used, detects them by the process id.
 
-Not covered: a connection that is being set up at the very moment of a fork. The child does not use it, but has it open
-until it exits.
+Not covered: a connection that is being set up during the fork. The child does not use it, but keeps it open until it exits.
 """
 
 from __future__ import annotations
@@ -29,22 +28,23 @@ if TYPE_CHECKING:
 
     Release = Callable[[], None]
     Method = tuple[weakref.ref[Any], Callable[[Any], Any]]
-    """An object, held weakly, and one of its functions. A `weakref.WeakMethod` complains when a process ends."""
+    """A weak reference to an object, and one of its functions. (`weakref.WeakMethod` prints an error when a process ends.)"""
 
 __all__ = ["call_after_fork", "cut_off", "cut_off_transport", "dropped_by", "keep_forever", "notice_fork", "taken"]
 
 HOLD_S: Final = 0.5
-"""How long a fork waits for a lock that is held for microseconds. In vain where the thread that forks holds it itself."""
+"""How long a fork waits for a lock, which is usually held for microseconds. If the forking thread itself holds the lock, it
+waits in vain."""
 
 T = TypeVar("T")
 
 
 class _Registry:
-    """Everything in this process that must be forgotten in a child."""
+    """The methods to call in a child, and those to call before a fork."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        """The process in which everything registered here is at home."""
+        """The process to which the registered objects belong."""
         self._numbers = itertools.count()
         self._after: dict[int, Method] = {}
         self._before: dict[int, Method] = {}
@@ -58,7 +58,7 @@ class _Registry:
             self._before[number] = _weak(before, lambda _: self._before.pop(number, None))
 
     def hold(self) -> None:
-        """Before a fork: keep other threads from what is copied, as far as it can be had soon."""
+        """Before a fork: take the locks of what is copied, as far as they are free within `HOLD_S`."""
         self._held.releases = releases = []
         for find, before in list(self._before.values()):
             owner = find()
@@ -72,13 +72,13 @@ class _Registry:
             release()
 
     def forget(self) -> None:
-        """In the child, once. One that fails keeps no other from forgetting."""
+        """In the child, once: call every method, even if some of them raise."""
         self._noticing = threading.Lock()
         self._held = threading.local()
         self._forget()
 
     def notice(self) -> None:
-        """The same, of a fork that this module has not been told of; whoever comes meanwhile waits."""
+        """The same after a fork that bypassed the hooks; other threads that notice it wait until it is done."""
         with self._noticing:
             if self.pid != os.getpid():
                 self._forget()
@@ -90,7 +90,7 @@ class _Registry:
             try:
                 if owner is not None:
                     after(owner)
-            except Exception as error:  # noqa: BLE001  # the others must forget all the same
+            except Exception as error:  # noqa: BLE001  # the other methods must be called all the same
                 failures.append(error)
         self.pid = os.getpid()
         if failures:
@@ -127,22 +127,22 @@ def call_after_fork(after: Callable[[], None], *, before: Callable[[], Release |
 
 
 def notice_fork() -> None:
-    """Make sure that everything has been forgotten, should this be a child. Costs a system call."""
+    """In a child whose fork bypassed the hooks: call every registered method. Costs a system call."""
     if _registry.pid != _getpid():
         _registry.notice()
 
 
 def taken(lock: threading.Lock) -> Release | None:
-    """For `before`: take a lock, so that what it guards is copied between two changes. None where it is not to be had."""
+    """For `before`: take a lock, so that the fork copies what it guards between two changes. None if it is not free in time."""
     return lock.release if lock.acquire(timeout=HOLD_S) else None
 
 
 def dropped_by(owner: str, reason: str) -> Callable[[type[T]], type[T]]:
-    """Say of a class that it owns such a thing and is not registered, since its owner drops it in a child.
+    """Declare that a class owns a socket, thread, loop or lock but is not registered, since its owner drops it in a child.
 
     Args:
-        owner: the name of the class that does, which is registered, or dropped itself.
-        reason: how. For readers: tests/test_forks.py sees to it that every class is one or the other.
+        owner: the name of the class that drops it, which is registered or is itself dropped by another one.
+        reason: why that is enough. For readers; tests/test_forks.py checks that each such class is registered or declared.
     """
     del owner, reason
     return lambda kind: kind
@@ -151,9 +151,9 @@ def dropped_by(owner: str, reason: str) -> Callable[[type[T]], type[T]]:
 def cut_off(descriptor: int) -> None:
     """In a child: close its half of an inherited socket, so that nothing in this process can use or end the connection.
 
-    In its place stands one whose other end is closed, under the same number: whoever still holds it, in Python or in C, can
-    write to nobody, and closing it later closes no file of somebody else. The parent's connection goes on. What is no open
-    socket is left alone.
+    A socket whose other end is closed replaces it under the same descriptor. So code that still holds the descriptor, in
+    Python or in C, reaches no peer, and closing it later closes no unrelated file. The parent's connection is not affected. A
+    descriptor that is not an open socket is left alone.
     """
     try:
         if descriptor < 0 or not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -161,12 +161,12 @@ def cut_off(descriptor: int) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             os.dup2(ours.fileno(), descriptor, inheritable=False)
-    except OSError:  # no descriptor is left to do it with, or it is closed
+    except OSError:  # no descriptor is left for the replacement, or this one is closed
         return
 
 
 def cut_off_transport(transport: Any) -> None:
-    """The same for the socket of a transport of an event loop that still has it; None and others are left alone."""
+    """The same for the socket of an event loop's transport; does nothing for None, or for a transport without a socket."""
     found = None if transport is None else transport.get_extra_info("socket")
     if found is not None:
         cut_off(found.fileno())
@@ -175,13 +175,13 @@ def cut_off_transport(transport: Any) -> None:
 def keep_forever(*things: object) -> None:
     """In a child: never finalise these, not even when the process ends.
 
-    An event loop that is closed takes its sockets from a set that the kernel shares with the parent; a task that is
+    An event loop that is closed removes its sockets from an epoll set that the kernel shares with the parent. A task that is
     destroyed runs its `finally`.
     """
     found = [thing for thing in things if thing is not None]
     if not found:
         return
-    import ctypes  # noqa: PLC0415  # only a child that has something to keep needs it
+    import ctypes  # noqa: PLC0415  # only a forked child needs it
 
     for thing in found:
         _kept.append(thing)

@@ -46,9 +46,9 @@ _QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([a-z]*)", re.ASCII)
 _AMOUNT_MAX: Final = 10**15
 SECRET_BYTES_MAX: Final = 4_096
 PATH_CHARS_MAX: Final = 4_096
-"""As long as a path may be on Linux."""
+"""The longest path on Linux."""
 PREFIXES_MAX: Final = 256
-"""Every request's path is held against each of them."""
+"""Every request's path is compared with each of them."""
 PREFIX_CHARS_MAX: Final = 1_024
 _SECONDS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _BYTES: Final = {"gib": 2.0**30, "mib": 2.0**20, "kib": 2.0**10, "gb": 1e9, "mb": 1e6, "kb": 1e3, "b": 1.0}
@@ -93,7 +93,7 @@ def duration(low: str, high: str) -> Kind:
 
 
 def size(at_most: int, instead: str = "") -> Kind:
-    """Bytes as an int, from 1 to `at_most`; `instead` says what to do for whom that is too little."""
+    """Bytes as an int, from 1 to `at_most`; `instead` says what to do if that is too little."""
 
     def read(value: object) -> int:
         amount = _amount(value, _BYTES)
@@ -108,7 +108,7 @@ def size(at_most: int, instead: str = "") -> Kind:
 
 
 def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
-    """A whole number from `at_least` to `at_most`; `instead` says what to do for whom that is too little."""
+    """A whole number from `at_least` to `at_most`; `instead` says what to do if that is too little."""
 
     def read(value: object) -> int:
         amount = _amount(value, {})

@@ -83,7 +83,8 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
 def drain_on_sigterm(engine: Engine) -> None:
     """Let SIGTERM mark the engine as draining, and reach the server's own handler `drain_grace` later.
 
-    A second SIGTERM reaches it at once, as does the first one in a forked child, which has the handler and no such loop. Does nothing outside the main thread, or where the server has no handler in Python.
+    A second SIGTERM reaches that handler at once. In a forked child, which inherits this handler without its loop, the first
+    one does. Does nothing outside the main thread, or where the server has no handler in Python.
     """
     grace_s = engine.settings.drain_grace
     if not grace_s or threading.current_thread() is not threading.main_thread():

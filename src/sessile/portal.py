@@ -21,7 +21,7 @@ T = TypeVar("T")
 CLOSE_S: Final = 2.0
 
 
-@dropped_by("Service", "it keeps the loop for ever, and has another portal when it is started anew")
+@dropped_by("Service", "in a child the loop is never finalised, and Service makes another portal when it starts anew")
 class Portal:
     """A running loop in a thread."""
 

@@ -55,12 +55,13 @@ TOTAL_MAX: Final = 2**62
 WRITERS_MAX: Final = 4_096
 FIELDS_MAX: Final = 16_384
 BYTES_MAX: Final = 2**24 - 2**16
-"""What is taken from a peer or a store at the most, whatever this server's own, lower, limits are. It fits in a frame."""
+"""The largest record that a server accepts from a peer or a store, even if its own limits are lower. It fits in a frame."""
 HELD_BYTES_MAX: Final = BYTES_MAX - 2**16
-"""What is held at the most. On another clock, and as one delta, it is still taken everywhere."""
+"""The largest record that a server holds. Every server accepts it, with times on another clock or as one delta."""
 WRITTEN_BYTES_MAX: Final = 2 * 2**20
 WRITTEN_FIELDS_MAX: Final = FIELDS_MAX // 4
-"""What settings may allow one server to write into a session: what several write at the same time still travels as one."""
+"""The upper bounds of `session_bytes_max` and `fields_max`: three servers that each write as much at the same time still make
+a record that all servers accept."""
 
 LIVE: Final = 0
 ROTATED: Final = 1
@@ -185,7 +186,7 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         self._check_fields()
 
     def travels(self, packed_bytes: int) -> bool:
-        """Whether every server and store takes the record, which is packed in so many bytes."""
+        """Whether every server and store accepts the record; `packed_bytes` is its packed size."""
         return packed_bytes <= HELD_BYTES_MAX and len(self.fields) <= FIELDS_MAX and len(self.version) <= WRITERS_MAX
 
     def _check_version(self) -> None:

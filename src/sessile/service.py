@@ -46,7 +46,7 @@ class Service:
         """The loop it ran on was closed: let go of what is left."""
 
     def forget(self) -> None:
-        """This is a forked child: everything belongs to the parent. What was there is kept from being finalised."""
+        """In a forked child: leave everything to the parent, and keep what was inherited from being finalised."""
 
     @property
     def is_running(self) -> bool:
@@ -96,7 +96,7 @@ class Service:
 
     def stop_in_thread(self) -> None:
         """The same for a program without a loop."""
-        notice_fork()  # a child that has used nothing comes here when it ends
+        notice_fork()  # a child that served no request comes here first when it ends
         with self._portal_lock:
             portal, self._portal = self._portal, None
             atexit.unregister(self.stop_in_thread)

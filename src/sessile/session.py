@@ -235,7 +235,7 @@ class Session(MutableMapping[str, Any]):
         return present + by
 
     def login(self, subject: str) -> None:
-        """Bind the session to a user, under a new id and with a new absolute timeout. The old id is worth nothing.
+        """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -252,7 +252,7 @@ class Session(MutableMapping[str, Any]):
         self.end()
 
     def rotate(self) -> None:
-        """Give the session a new id; do it whenever what it may do changes.
+        """Give the session a new id; to be called whenever its rights change.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -357,7 +357,7 @@ class Session(MutableMapping[str, Any]):
         self.may_have_changed = True
 
     def _check_has_id(self, call: str) -> None:
-        """After the head has left, only a session whose id the browser knows may get values."""
+        """Raise SessionTooLate if the head has left and the browser does not know the session's id."""
         if self._ends or self._opened.record is None:
             why = "the session was ended, and another one" if self._ends else "the session is new, and"
             raise SessionTooLate(
@@ -405,8 +405,8 @@ class Session(MutableMapping[str, Any]):
     def _check_room(self, name: str, data: bytes, extra: int = 0) -> None:
         """See that the session has room for this, before anything is changed.
 
-        What is replaced is not subtracted until the sum reaches the limit and is worth making exact; from then on it is kept
-        so, name by name, since a handler may go on for thousands of fields.
+        At first the sizes of replaced values are not subtracted, so the sum is too high. When it reaches the limit it is made
+        exact, and from then on it is kept exact, name by name, since a handler may assign thousands of fields.
         """
         if name not in self._entries and name not in self._values and name not in self._increments:
             self._check_name(name)
@@ -421,7 +421,7 @@ class Session(MutableMapping[str, Any]):
             added = self._added_bytes + name_bytes + len(data) + extra
             if name in self._entries or name in self._values or name in self._increments:
                 added -= name_bytes if extra else self._size_of(name)
-            if added > max(limit, self._added_bytes):  # parallel writes may have made it larger: it may shrink
+            if added > max(limit, self._added_bytes):  # parallel writes may have made it larger; it may still shrink
                 size = added + self._opened.packed_bytes
                 raise SessionTooLarge(
                     f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
@@ -430,7 +430,7 @@ class Session(MutableMapping[str, Any]):
         self._added_bytes = added
 
     def _size_of(self, name: str) -> int:
-        """Bytes of a name that is there, or of which the removal is remembered, and of its value."""
+        """Bytes of a field's name and value, or of its tombstone."""
         size = len(name.encode()) + ADDITION_BYTES * (name in self._increments)
         value = self._values.get(name)
         if value is not None:
@@ -445,7 +445,7 @@ class Session(MutableMapping[str, Any]):
         if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
             raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {name[:40]!r}")
         count = 1 + len(self._entries) + len(self._values) + len(self._increments)
-        if count > self._limits.fields:  # those that are only changed are counted twice until now
+        if count > self._limits.fields:  # until here changed fields are counted twice
             count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
         if count > self._limits.fields:
             raise SessionTooLarge(

@@ -162,8 +162,8 @@ class Settings:
         default=600.0,
         metadata=_about(
             kinds.duration("1s", "1d"),
-            "How long an ended session is kept as a tombstone by which servers compare what they hold; of older ends the "
-            "key is remembered until the session's own deadline. Longer than any silence between servers.",
+            "How long the tombstone of an ended session is kept: servers compare what they hold by it. After that its key is "
+            "remembered until the session's own deadline. Must be longer than any silence between servers.",
         ),
     )
     sessions_max: int = field(
@@ -176,7 +176,7 @@ class Settings:
         default=256 * 2**20,
         metadata=_about(
             kinds.size(2**40),
-            "The most bytes of live sessions this server holds; beyond it new ones are refused. Ended ones take half of it more at most.",
+            "The most bytes of live sessions this server holds; beyond it new ones are refused. Ended sessions take at most half as much again.",
         ),
     )
     session_bytes_max: int = field(
@@ -204,7 +204,7 @@ class Settings:
                 WRITTEN_FIELDS_MAX,
                 instead="other servers would not take a session with more: keep a few fields with a dict in each",
             ),
-            "The limit on the fields of one session, removed ones that are remembered too.",
+            "The limit on the fields of one session, its tombstones of removed fields included.",
         ),
     )
     exclude: tuple[str, ...] = field(
@@ -366,7 +366,7 @@ class Settings:
         default=0.25,
         metadata=_about(
             kinds.duration("10ms", "1m"),
-            "How often each server is heard by every other one; more often where `suspect_after` leaves little room.",
+            "How often each server sends a beat to every other one; more often where `suspect_after` leaves little room.",
             CLUSTERS,
         ),
     )

@@ -1,7 +1,7 @@
 """The records this process holds: packed bytes by key, within limits, each dropped when its time has come.
 
-An end outlives every copy that can contradict it: the tombstone of a session is held in full for `tombstone_keep_ms`,
-and its key until the session's own deadline (`ends.py`). Tombstones always have room, and take none from sessions.
+An end outlives every copy that can contradict it: a tombstone is held for `tombstone_keep_ms`, and its key until the session's
+own deadline (`ends.py`). A tombstone is never refused, and takes no room from sessions.
 
 Time is an argument, in whole milliseconds. Expiry is a wheel of one-second slots: a key stands in one slot, at the
 moment its record was due when it was first held or ended, and is looked at when that moment has passed; a record that
@@ -40,9 +40,9 @@ HOT_RECORD_BYTES_MAX: Final = 4096
 EVICTION_LOOKS: Final = 64
 """So many copies are looked at to make room for one; if all are in use, so many once more."""
 TOMBSTONES_SHARE: Final = 0.25
-"""Tombstones take at most this part of `bytes_max`, beside what sessions take; the oldest become mere keys before their time."""
+"""Tombstones take at most this part of `bytes_max`, in addition to sessions. Beyond it the oldest are replaced by their keys."""
 ENDS_SHARE: Final = 0.25
-"""The same for the keys of ended sessions: 5.6 million of them with the default of `bytes_max`."""
+"""The keys of ended sessions take at most this part of `bytes_max`: 5.6 million of them by default."""
 SCHEDULED_SPARE: Final = 1_000
 """What is dropped before its time stays in the wheel, until so many more keys than twice those held are in it."""
 _SLOT_MS: Final = 1000
@@ -65,7 +65,7 @@ class Table:
         sessions_max: how many live sessions to hold.
         bytes_max: how many bytes of them to hold, `ENTRY_BYTES` for each included.
         rotation_grace_ms: how long a rotated session may be looked at.
-        tombstone_keep_ms: how long the tombstone of an ended session is held in full.
+        tombstone_keep_ms: how long the tombstone of an ended session is held.
         idle_slack: by which part of its idle timeout longer an unused session is held than it may be served: it may have
             been used elsewhere, and word of that be on its way.
     """
@@ -89,12 +89,12 @@ class Table:
         self.may_evict: Callable[[SessionKey], bool] | None = None
         """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
         self.may_forget: Callable[[SessionKey], bool] | None = None
-        """Where this is set, a tombstone stays in full until it may be forgotten: somebody has still to learn of the end."""
+        """If set, a tombstone stays until this returns True: members may still have to be sent the end."""
         self.keeps_tombstones: Callable[[], bool] | None = None
-        """Asked at each sweep: whether tombstones stay beyond their time, as long as there is room for them."""
+        """Called at each sweep: whether tombstones stay beyond their time while there is room for them."""
         self._is_keeping = False
         self.ends = Ends(bytes_max=round(bytes_max * ENDS_SHARE))
-        """Sessions that ended and have no tombstone any more."""
+        """The ended sessions whose tombstone is not held any more, or never was."""
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
@@ -103,9 +103,9 @@ class Table:
         self._hot: dict[SessionKey, Found] = {}
         self._record_bytes = 0
         self._ended: OrderedDict[SessionKey, None] = OrderedDict()
-        """The keys of the tombstones, in the order in which they came."""
+        """The keys of the tombstones, oldest first."""
         self._tombstone_bytes = 0
-        """What they take of `_record_bytes`."""
+        """The part of `_record_bytes` that tombstones take."""
         self._wheel: dict[int, list[SessionKey]] = {}
         self._scheduled = 0
         """How many keys stand in the wheel."""
@@ -142,7 +142,7 @@ class Table:
 
     @property
     def live_bytes(self) -> int:
-        """What live sessions take of `held_bytes`, which is what `bytes_max` bounds."""
+        """The part of `held_bytes` that live sessions take; `bytes_max` bounds it."""
         return self._record_bytes - self._tombstone_bytes + ENTRY_BYTES * self.sessions
 
     def get(self, key: SessionKey) -> bytes | None:
@@ -166,12 +166,15 @@ class Table:
         return found
 
     def has_ended(self, key: SessionKey) -> bool:
-        """Whether the session is known to have ended, however long ago; no copy of it may be held or served any more."""
+        """Whether the record held is a tombstone or, if none is held, whether the session's end is remembered.
+
+        False for a live copy whose end was noted by `note_ended`: check `key in ends` for that.
+        """
         packed = self._records.get(key)
         return key in self.ends if packed is None else packed[_STATE_AT] != LIVE
 
     def note_ended(self, key: SessionKey, until_ms: int) -> None:
-        """Remember an end of which no record came. A copy that is held stays; whoever opens it asks `key in ends`."""
+        """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
         self.ends.add(key, until_ms)
 
     def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
@@ -190,13 +193,13 @@ class Table:
         return ended
 
     def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
-        """A copy that came from elsewhere, as it may be held: ended, if it is remembered that the session has."""
+        """A copy from a peer or a store, as it may be held: ended if the session's end is remembered."""
         if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
             return record.end(ENDED, now_ms)
         return record
 
     def remembered(self, key: SessionKey, now_ms: int) -> Record | None:
-        """A tombstone for a session of which only the end is remembered; None if no end is."""
+        """A tombstone made from a remembered end; None if no end of this session is remembered."""
         until_ms = self.ends.until_ms(key)
         if until_ms is None:
             return None
@@ -226,14 +229,14 @@ class Table:
             The packed record, the very object that `get` returns from now on.
 
         Raises:
-            SessionLimit: there is no room for it, which there always is for a tombstone. Nothing was changed.
-            SessionEnded: it is remembered that the session ended. Nothing was changed.
-            SessionTooLarge: others would not take it. Nothing was changed.
+            SessionLimit: there is no room for a session; a tombstone is never refused. Nothing was changed.
+            SessionEnded: the session's end is remembered. Nothing was changed.
+            SessionTooLarge: other servers would not accept the record. Nothing was changed.
         """
         packed = record.pack()
         size = len(packed)
-        if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # a smaller one does
-            if record.state == ROTATED:  # what may still be looked at is given up, that it is over is not
+        if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # smaller ones travel
+            if record.state == ROTATED:  # its fields are dropped, its end is kept
                 return self.put(key, record.end(ENDED, record.ended_ms), is_touch=is_touch)
             if not is_touch:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
@@ -254,7 +257,7 @@ class Table:
         return packed
 
     def offer(self, key: SessionKey, record: Record) -> None:
-        """Hold this record if there is room for it, others would take it, and the session is not known to have ended."""
+        """Hold this record, unless `put` would refuse it."""
         with suppress(SessionLimit, SessionEnded, SessionTooLarge):
             self.put(key, record)
 
@@ -282,7 +285,7 @@ class Table:
         return packed
 
     def drop(self, key: SessionKey) -> None:
-        """Hold nothing for the key any longer; of a tombstone the end is remembered all the same."""
+        """Stop holding the key's record; the end that a tombstone stands for is still remembered."""
         old = self._records.pop(key, None)
         self._hot.pop(key, None)
         if old is None:
@@ -347,9 +350,9 @@ class Table:
                 self._hot.pop(key, None)
 
     def _bound_tombstones(self, latest: SessionKey = b"") -> None:
-        """Let the oldest tombstones go if there are too many, looking at a bounded number of those that must stay.
+        """Drop the oldest tombstones beyond the limit, skipping a bounded number of those that must stay.
 
-        The one that has just come is never among them: others have still to be told of it.
+        The latest one is never dropped: the other members must still be sent it.
         """
         limit = self._bytes_max * TOMBSTONES_SHARE
         for _ in range(EVICTION_LOOKS):
@@ -364,7 +367,7 @@ class Table:
                 self._ended.move_to_end(oldest)
 
     def _must_keep(self, key: SessionKey, record: Record, now_ms: int) -> bool:
-        """Whether a tombstone whose time is over stays all the same."""
+        """Whether a tombstone stays although its time is over."""
         if self.may_forget is not None and not self.may_forget(key):
             return True
         return self._is_keeping and record.deadline_ms > now_ms

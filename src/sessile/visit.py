@@ -20,10 +20,10 @@ __all__ = ["Given", "Step", "Visit"]
 
 
 class Given:
-    """What this process last wrote to a session, known to all its requests that are under way in it.
+    """The last record that this process wrote of a session, shared by all its requests under way in that session.
 
-    The table's copy may leave while they are. Each of them goes on from here, so that no write is missing from the next
-    one and none is given the stamp of another.
+    The table may drop its copy during these requests. They continue from this record, so that each write builds on the one
+    before, and no stamp is used twice.
     """
 
     __slots__ = ("__weakref__", "record")

@@ -227,11 +227,11 @@ def test_a_copy_is_compared_by_its_version() -> None:
             assert held is not None
             record = Record.unpack(held)
             pulls = servers.backend(0)._pulls
-            asked = [await pulls.once(key, have, ()) for have in (record, None, record.end(ENDED, servers.clock()))]
+            asked = [await pulls.once(key, have) for have in (record, None, record.end(ENDED, servers.clock()))]
             assert [pulled.status for pulled in asked] == [PullStatus.CURRENT, PullStatus.RECORD, PullStatus.RECORD]
             assert all(pulled.record is not None for pulled in asked)
             servers.clock.now_ms = record.expires_ms()
-            await pulls.once(key, record, ())
+            await pulls.once(key, record)
             assert versions == [True, False, False, False]
 
     ran(run())
@@ -271,7 +271,7 @@ def test_a_store_that_goes_away_in_between_judges_no_copy() -> None:
                 raise StoreError("it is gone")
 
             servers.store.absence = failing  # type: ignore[assignment, method-assign]
-            pulled = await servers.backend(0)._pulls.once(tab.key, Record.unpack(held), ())
+            pulled = await servers.backend(0)._pulls.once(tab.key, Record.unpack(held))
             assert pulled.status is PullStatus.UNREACHABLE and servers.backend(0).counts["outages"] == 1
 
     ran(run())

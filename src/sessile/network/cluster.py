@@ -150,7 +150,7 @@ class Cluster(Holding, Service):
             self._runtime = None
 
     def forget(self) -> None:
-        """The node stays the parent's: a child that wants one starts its own, and says nothing by what this one knew."""
+        """Leave the node to the parent: a forked child has no node, and answers nothing from the parent's."""
         if self._runtime is not None:
             self.node = cast("Node", _ParentsNode())
         self._runtime = self._discovering = None
@@ -158,7 +158,7 @@ class Cluster(Holding, Service):
     # -- what is told ------------------------------------------------------------------------------------------------
 
     def is_trusting(self) -> bool:
-        """Not where the node's loop does not run either, whatever it knew when it last did."""
+        """False also while the node's loop does not run, whatever the node knew when it last ran."""
         return super().is_trusting() and not self.node.has_stopped(self._owner.clock_ms())
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
@@ -218,12 +218,13 @@ class Cluster(Holding, Service):
 
 
 class _ParentsNode:
-    """What a forked child has of its parent's node."""
+    """Stands for the parent's node in a forked child: every use raises."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise SettingsError(
-            "this process was forked from a member of the cluster and is none: the node's port is its parent's; run one "
-            "worker for each server (--workers 1), start what serves before it forks, or give every process a me= of its own"
+            "this process was forked from a member of the cluster and is not a member itself, since the node's port is its "
+            "parent's: run one worker for each server (--workers 1), fork before the server starts, or give every process a "
+            "me= of its own"
         )
 
 

@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def waiting_bytes(self) -> int:
-        """What was written and has not left."""
+        """Bytes that were written and have not left this process."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _after_fork(self) -> None:
-        """The parent speaks over it. As long as the child had it open, too, the peer could not see the parent end."""
+        """Leave the connection to the parent. While the child kept it open too, the peer could not see the parent close it."""
         if self._transport is not None:
             cut_off_transport(self._transport)
             keep_forever(self._transport)

@@ -49,7 +49,7 @@ async def resolve_name(name: str) -> list[str]:
     return [host for host in hosts if "%" not in host]  # a link-local one means something else on every machine
 
 
-@dropped_by("Cluster", "it keeps the task in which this runs for ever, and makes another one")
+@dropped_by("Cluster", "in a child the task that runs this is never finalised, and Cluster makes another one")
 class Discovery:
     """Turns `members` into addresses, and keeps on doing so.
 

@@ -77,7 +77,7 @@ class Door:
             await asyncio.get_running_loop().connect_accepted_socket(self._make, came, **self._tls)
 
     def _after_fork(self) -> None:
-        """The port is the parent's, and so is who stands in the door."""
+        """Leave the port, and the connections that were just accepted, to the parent."""
         for held in (self._listener, *self._unproven.values()):
             cut_off(held.fileno())
         keep_forever(self._accepting, self._unproven)

@@ -64,7 +64,8 @@ DIAL_S: Final = 1.0
 STRANGERS_MAX: Final = 64
 """So many connections may be up on which nobody has greeted yet; a flood of strangers costs no more."""
 SPARE_BYTES_MAX: Final = 16 * 2**20
-"""While so much waits for a peer, whole records that it can do without are left out: half of what it is hung up for."""
+"""While this much waits to be sent to a peer, records that it can ask for again are dropped. At twice as much its link is
+closed (`connection.WAITING_BYTES_MAX`)."""
 JOIN_S: Final = 0.5
 _WARNED: Final = frozenset({"refused", "record refused", "protocol error", "starting over"})
 """What somebody should look at; other notes are for who wants to know more."""
@@ -97,7 +98,7 @@ class Runtime:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: dict[int, list[bytes]] = {}
         self._spare: dict[int, int] = {}
-        """Link → how many bytes of what may be left out are in the outbox."""
+        """Link → the bytes in the outbox that belong to frames which may be dropped."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._is_over = False
@@ -156,7 +157,7 @@ class Runtime:
     # -- questions ---------------------------------------------------------------------------------------------------
 
     async def ask(self, make: Callable[[int], Input]) -> Any:
-        """Tell the node of somebody who waits, and wait for its answer; `make` gets the ticket. None once it is closed."""
+        """Give the node a question or change, and wait for its answer; `make` gets the ticket. None once it is closed."""
         if self._is_over:
             return None
         self._tickets += 1
@@ -222,7 +223,7 @@ class Runtime:
             waiting.append(effect.frame)
 
     def _is_crowded(self, effect: Send) -> bool:
-        """Whether so much waits for a peer that what it can do without is left out. The link is for everybody."""
+        """Whether so much waits to be sent on this link that records which its peer can ask for again are dropped."""
         connection = self._connections.get(effect.link)
         posted = self._spare.get(effect.link, 0) + len(effect.frame)
         if connection is not None and connection.waiting_bytes + posted > SPARE_BYTES_MAX:

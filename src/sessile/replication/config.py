@@ -57,7 +57,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
 
     @property
     def end_timeout_ms(self) -> int:
-        """How long an end waits at the least: a member that stopped just now is suspect by then, and its lease over."""
+        """The shortest time an end waits for confirmations: then a member that just stopped is suspect, and its lease over."""
         return self.timings.suspect_after_ms + 2 * self.timings.beat_ms
 
     @property

@@ -57,7 +57,7 @@ class Context:
         """The tag under which this process writes; 0 before its first write."""
         self.is_leaving = False
         self.is_settled_in = False
-        """Whether every member that a newcomer knew of has been met, or cannot be, and has told it what ended."""
+        """Whether this node has been linked to every member that it knows of and can reach, and has been sent their ends."""
         self.handed: dict[SessionKey, bytes | None] = {}
         """What others hold already of a node that leaves: the very objects of its table."""
         self._effects: list[Effect] = []
@@ -78,7 +78,7 @@ class Context:
         return effects
 
     def send(self, peer: Peer, message: Message, *, is_spare: bool = False) -> int:
-        """Send one message; returns its bytes, 0 for one that no receiver would take, which is left out and counted."""
+        """Send one message and return its size. A message that no receiver would accept is counted and not sent: 0."""
         try:
             frame = encode(message)
         except WireError as error:
@@ -88,7 +88,7 @@ class Context:
         return len(frame)
 
     def refuse(self, count: str, problem: str, key: SessionKey = b"") -> None:
-        """Count something that is wrong with one session, and say so the first time; nobody else is to suffer from it."""
+        """Count a refused record of one session, and log the first one; the link and other sessions are not affected."""
         self.counts[count] += 1
         if not self._has_refused:
             self._has_refused = True
@@ -105,8 +105,8 @@ class Context:
     ) -> bool:
         """Send a message whose receipt matters.
 
-        False where it was not sent: too much is outstanding already, and repair is due, or no receiver would take it.
-        An end is small, and somebody waits until everybody has it: there is as much room again for ends alone.
+        Returns False if it was not sent: too much is outstanding already, so that repair is due, or no receiver would accept
+        it. Ends have as much room again for themselves: they are small, and a request waits until every member has each.
         """
         if peer.outstanding_bytes > self.config.queue_bytes_max * (2 if is_end else 1):
             if not peer.is_overflowed:

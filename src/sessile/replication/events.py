@@ -147,7 +147,7 @@ class Send(Struct, frozen=True, gc=False):
     link: int
     frame: bytes
     is_spare: bool = False
-    """Whether it may be left out where too much waits to be sent on this link: whoever lacks it asks, or is repaired."""
+    """Whether it may be dropped while too much waits to be sent on this link: the peer asks again, or repair sends it."""
 
 
 class Answer(Struct, frozen=True, gc=False):

@@ -42,7 +42,7 @@ class Intake:
         self._changed = changed
 
     def take_changed(self, peer: Peer, message: Changed) -> None:
-        """One write; raises WireError for one that breaks the protocol. One that is beyond limits costs its session alone."""
+        """Apply one write. One beyond the limits is refused alone; raises WireError for one that breaks the protocol."""
         peer.received += 1
         context = self._context
         try:
@@ -73,7 +73,7 @@ class Intake:
             self._changed(delta.key, record)
 
     def take_whole(self, peer: Peer, message: Whole) -> None:
-        """Whole records, to be held. One that cannot be is denied, and the message with it; the others are held."""
+        """Hold these whole records. If one of them cannot be held, the message is denied, and the others are held."""
         peer.received += 1
         context = self._context
         records = [
@@ -81,13 +81,13 @@ class Intake:
             for key, data in message.items
         ]
         if context.is_leaving and not all(record is not None and record.state != LIVE for _, record in records):
-            context.send(peer, Denied(peer.received, records[0][0], LEAVING))  # but ends everybody takes
+            context.send(peer, Denied(peer.received, records[0][0], LEAVING))  # a node that leaves still takes ends
             return
         denied: tuple[bytes, int] | None = None
         for key, record in records:
             too_large = context.counts["too_large"]
             merged = None if record is None else context.replica.merge(key, record, context.now_ms)
-            if record is None or merged is None:  # the others are as good as ever
+            if record is None or merged is None:  # the other records are held
                 denied = (key, REFUSED if record is None or context.counts["too_large"] > too_large else NO_ROOM)
                 continue
             if merged.version != record.version or merged.state != record.state:
@@ -96,17 +96,17 @@ class Intake:
         if denied is not None:
             key, why = denied
             if why == REFUSED:
-                self._refuse(peer, key, "a whole record that is none, or is beyond limits")
+                self._refuse(peer, key, "a whole record that is malformed or beyond limits")
             else:
                 context.send(peer, Denied(peer.received, key, why))
 
     def take_told(self, peer: Peer, message: Told) -> None:
-        """What this node lacks of records that it holds, or should hold. What is none is left out."""
+        """Merge what this node lacks of records that it holds, or should hold. A malformed record is refused alone."""
         context = self._context
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
-                context.refuse("refused", f"what {peer.name} tells is no record, or beyond limits", key[:KEY_BYTES])
+                context.refuse("refused", f"{peer.name} sent a malformed or oversized record", key[:KEY_BYTES])
                 continue
             table = context.replica.table
             is_alive = record.state == LIVE
@@ -137,7 +137,7 @@ class Intake:
             self._context.send(peer, Acked(peer.received))
 
     def _refuse(self, peer: Peer, key: bytes, problem: str) -> None:
-        """This one is not taken, whatever is done; the link and everything else go on."""
+        """Refuse one record for good; the link stays up."""
         key = key if len(key) == KEY_BYTES else b""
         self._context.refuse("refused", problem, key)
         self._context.send(peer, Denied(peer.received, key, REFUSED))

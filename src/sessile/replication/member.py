@@ -33,7 +33,7 @@ __all__ = [
 
 NEVER_MS: Final = 2**63
 SUSPECT_AFTER_MIN_MS: Final = 5
-"""Below this no whole milliseconds are left for a lease and a beat within it."""
+"""Below this a lease, and a beat within it, would be shorter than a millisecond."""
 NAME_CHARS_MAX: Final = 300
 """Of a member's name or host; a DNS name has at most 253."""
 INCARNATION_MAX: Final = 2**53
@@ -105,7 +105,7 @@ class Greeting(NamedTuple):
 
 
 class Timings(Struct, frozen=True, kw_only=True):
-    """After how many milliseconds what is believed.
+    """Timeouts of membership, in milliseconds: when a silent member is suspected, declared dead, or cannot come back.
 
     Raises:
         SettingsError: they are not in order.
@@ -116,7 +116,7 @@ class Timings(Struct, frozen=True, kw_only=True):
     suspect_after_ms: int = 500
     dead_after_ms: int = 1_000
     return_ms: int = 250
-    """A member whose link closed is waited for so long."""
+    """A member whose link closed is dead after this time; one that was alive, after `suspect_after_ms` at least."""
     tombstone_keep_ms: int = 600_000
     """What a member that is dead for longer has may not come back: it has missed the ends of sessions."""
 
@@ -133,15 +133,15 @@ class Timings(Struct, frozen=True, kw_only=True):
 
     @property
     def lease_ms(self) -> int:
-        """How long after its last beat a node is certain that every peer still waits for it: see `pulse.py`."""
+        """How long after a beat a node may serve without asking, since every peer still waits for it: see `pulse.py`."""
         return self.suspect_after_ms - max(self.suspect_after_ms // 10, 2)
 
     @property
     def beat_every_ms(self) -> int:
-        """The interval between beats: `beat_ms`, or less where that would leave a late node too little of its lease.
+        """The interval between beats: `beat_ms`, or five ninths of the lease if that is less.
 
-        A node that beats later than its lease allows has to ask its peers what ended meanwhile, so four ninths of the
-        lease, 200 of 450 ms by default, are left for an event loop that is late.
+        A node whose beat is later than its lease allows has to ask its peers what ended meanwhile. So a late event loop has at
+        least four ninths of the lease, 200 of 450 ms by default.
         """
         return min(self.beat_ms, self.lease_ms * 5 // 9)
 
@@ -205,7 +205,7 @@ class Member:
         timing, after = rule
         allowed_ms = int(getattr(timings, timing))
         if self.link is None and self.standing is Standing.ALIVE:
-            # It may have beaten until the link closed, and not know of that yet: its lease (pulse.py) may run from then.
+            # Its last beat may have left just before the link closed, so its lease (pulse.py) may count from then.
             allowed_ms = max(allowed_ms, timings.suspect_after_ms)
         return self.since_ms + allowed_ms, after
 

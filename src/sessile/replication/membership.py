@@ -43,7 +43,7 @@ __all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps
 
 MEMBERS_MAX: Final = 1024
 READ_AGAIN_MS: Final = 5
-"""A member that seems silent is judged this much later, when what had arrived from it by now has been read."""
+"""A member that seems silent is judged this much later, when everything that has arrived by now has been read."""
 
 
 class Steps(NamedTuple):
@@ -217,12 +217,12 @@ class Membership:
         self._hurry()
 
     def tick(self, now_ms: int, read_ms: int | None = None) -> Steps:
-        """Judge who was silent, and say whom to dial; costs next to nothing while there is nothing to do.
+        """Judge silent members, and return which addresses to dial; costs next to nothing while there is nothing to do.
 
         Args:
             now_ms: the time.
-            read_ms: whatever arrived before this time has been handled; all that arrived before now, if None. A member is
-                judged by that alone, or the lateness of this node's own loop would look like the silence of others.
+            read_ms: everything that arrived before this time has been handled; None: everything that arrived before now.
+                Silence counts only up to then. Otherwise a late loop of this node would look like silence of its peers.
         """
         self._pass(now_ms)
         if now_ms < self._due_ms:
@@ -302,7 +302,7 @@ class Membership:
         )
 
     def is_whole(self) -> bool:
-        """Whether nobody is out of reach that may come back: every member is linked or has left, and every address is known."""
+        """Whether no unreachable member may come back: each is linked or has left, and each address belongs to a member."""
         return all(
             member.link is not None or member.standing is Standing.LEFT for member in self._members.values()
         ) and not any(self._strangers())
@@ -346,7 +346,7 @@ class Membership:
         self._now_ms = now_ms
 
     def was_away(self, now_ms: int) -> None:
-        """This node itself was away, and blames nobody for the silence."""
+        """This node was away: its members' silence until now does not count."""
         self._pass(now_ms)
         for member in self._members.values():
             member.forgive(now_ms, self._timings)

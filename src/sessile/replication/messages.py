@@ -89,7 +89,7 @@ class Members(Struct, array_like=True, frozen=True, tag=2):
 
 
 class Beat(Struct, array_like=True, frozen=True, tag=3):
-    """Here I am. Sent at every beat, whatever else was: the sender's lease counts from it."""
+    """A sign of life. A node sends it at every beat, even if it has just sent something else: its lease counts from it."""
 
     view: int
     """A number that changes with the sender's placement, for the curious."""
@@ -137,9 +137,9 @@ class Acked(Struct, array_like=True, frozen=True, tag=8):
 
 
 class Denied(Struct, array_like=True, frozen=True, tag=9):
-    """One sequenced message was not taken, or not all of it.
+    """One sequenced message was not applied, or only in part.
 
-    `why` 0 its base is missing here, 1 no room, 2 the receiver is leaving, 3 it is no record or beyond limits.
+    `why` 0 its base is missing here, 1 no room, 2 the receiver is leaving, 3 the record is malformed or beyond limits.
     """
 
     number: int
@@ -201,24 +201,24 @@ class Wanted(Struct, array_like=True, frozen=True, tag=16):
 
 
 class TombstonesAsked(Struct, array_like=True, frozen=True, tag=17):
-    """The sender was away and serves nothing old before it knows what ended meanwhile."""
+    """The sender asks which sessions ended: on each new link, and on every link after it was away."""
 
     number: int = 0
-    """Which absence it asks about. The answer repeats it: an answer to an earlier question does not count."""
+    """The number of the sender's absence. The answer repeats it, so that an answer to an earlier question does not count."""
     ago_ms: int = -1
-    """It knows what ended longer ago than this; -1: tell everything."""
+    """The sender knows every end that is older than this; -1: it asks for all ends."""
 
 
 class TombstonesTold(Struct, array_like=True, frozen=True, tag=18):
-    """Some of the ended sessions the sender remembers; after the last it has told all that was asked for."""
+    """Some of the ends that were asked for. `is_last`: the answer is complete with this message."""
 
     now_ms: int
     items: Items
     is_last: bool
     number: int = 0
-    """The number of the question."""
+    """The number of the question that this answers."""
     marks: bytes = b""
-    """Ends of which the sender has no tombstone any more, `ends.MARK` each: for who is told everything."""
+    """Ends without a tombstone, `ends.MARK` each; only in an answer with all ends."""
 
 
 class Listed(Struct, array_like=True, frozen=True, tag=19):

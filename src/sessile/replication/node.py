@@ -87,9 +87,8 @@ class Node:
         self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
         self._pushes = Pushes(context, self._drop)
         table.may_forget = self._may_forget
-        table.keeps_tombstones = lambda: (
-            not self._membership.is_whole()
-        )  # who comes back has still to learn of the ends
+        # A member that comes back must be sent the ends.
+        table.keeps_tombstones = lambda: not self._membership.is_whole()
         self._touches = Touches(context)
         self._repair = Repair(
             context,
@@ -103,12 +102,12 @@ class Node:
         self._links = Links(context, self)
         self._pulse = Pulse(config.timings, now_ms)
         self._woken_ms = self._read_ms = now_ms
-        """When this node was woken last. By then, all that arrived before the time it was woken before has been handled."""
+        """The times of the last wake-up and of the one before. Everything that arrived before `_read_ms` has been handled."""
         self._stopping: int | None = None
         self._born_ms = now_ms
-        """When this node began, or started over."""
+        """When this node started, or started over."""
         self._has_left = False
-        """Whether it has said goodbye to somebody."""
+        """Whether it has sent a `Goodbye` to a peer."""
         self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
         context.alarm(config.timings.beat_every_ms, self._beat)
 
@@ -129,16 +128,16 @@ class Node:
 
     @property
     def is_trusting(self) -> bool:
-        """Whether copies that are held here may be believed where nobody else can be asked."""
+        """Whether copies that are held here may be served if no other holder can be asked."""
         return self._pulse.is_trusted and self._context.is_settled_in
 
     def has_stopped(self, now_ms: int) -> bool:
-        """Whether this node has not beaten for longer than its lease; any thread may ask."""
+        """Whether this node's last beat is older than its lease; any thread may call this."""
         return now_ms >= self._pulse.ends_ms
 
     @property
     def end_timeout_ms(self) -> int:
-        """How long whoever ends a session waits for the others at the least."""
+        """The shortest time that an end waits for confirmations."""
         return self._config.end_timeout_ms
 
     @property
@@ -146,9 +145,9 @@ class Node:
         return self._context.is_leaving
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        """Whether a copy held here may be served without asking: this node hears of every change and of the end.
+        """Whether a copy held here may be served without asking another holder: this node is a holder and has its lease.
 
-        Any thread may ask, whether or not the node's loop runs.
+        Any thread may call this, whether or not the node's loop runs.
         """
         is_certain = self._context.is_settled_in and now_ms < self._pulse.sure_until_ms
         return is_certain and self._context.placement.is_holder(key)
@@ -162,7 +161,7 @@ class Node:
         return self._pushes.is_confirmed(key)
 
     def _may_forget(self, key: SessionKey) -> bool:
-        """Whether every member that should hear of the end of a session has: its tombstone need not be kept for them."""
+        """Whether every member that must hold the end of a session has confirmed it, so that the tombstone may go."""
         return not self._pushes.is_open(key)
 
     @property
@@ -185,7 +184,7 @@ class Node:
         """What is to be done about what happened."""
         context = self._context
         context.now_ms = now_ms = max(now_ms, context.now_ms)
-        if now_ms >= self._pulse.ends_ms:  # before anything else: a beat would hide it, an answer would be too sure
+        if now_ms >= self._pulse.ends_ms:  # checked first: a beat would hide the absence, an answer must allow for it
             self._was_away()
         match event:
             case FramesReceived():
@@ -220,10 +219,11 @@ class Node:
         return context.take_effects()
 
     def _settle_in(self) -> None:
-        """A newcomer may hold copies before it has met everybody: some may end such a session and not know of it yet.
+        """Decide whether this new node may serve and answer by itself.
 
-        So it serves nothing without asking, and answers no end, until it has met all that it knows of. Of two that do not
-        know each other, one has the other in the first list that it gets.
+        It may hold copies before it is linked to every member, and a member that it is not linked to may end such a session
+        without sending it the end. So it serves no copy without asking, and answers no end, until it is linked to every member
+        that it knows of. Of two nodes that do not know each other, one finds the other in the first member list that it gets.
         """
         context = self._context
         if context.is_settled_in:
@@ -285,14 +285,14 @@ class Node:
         self._pushes.restarted(name)
 
     def start_over(self, side: tuple[str, ...]) -> None:
-        """Drop every live session and greet everybody anew, as after a restart: what these hold is what counts.
+        """Drop every live session and greet every peer anew, as after a restart: from now on the copies of `side` count.
 
-        What ended here has ended all the same: the others are told when they greet.
+        Ends are kept, and sent to every peer when it greets.
         """
         context = self._context
         context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
-        context.is_settled_in = False  # what a request that is still open writes now may have ended on the other side
+        context.is_settled_in = False  # an open request may write to a session that ended on the other side
         self._born_ms = context.now_ms
         self._tombstones.told.clear()
         self._pulls.clear()
@@ -343,7 +343,7 @@ class Node:
             self._context.send(peer, Members(self._membership.infos()))
 
     def _beat(self) -> None:
-        """Beat to every peer, whatever else it was sent: the lease counts from the oldest of what all of them were sent."""
+        """Send every peer a beat, even one that has just been sent something else: the lease needs one time for all peers."""
         context = self._context
         for peer in context.peers.values():
             context.send(peer, Beat(context.placement.number))
@@ -351,7 +351,7 @@ class Node:
         context.alarm(self._config.timings.beat_every_ms, self._beat)
 
     def _was_away(self) -> None:
-        """Others may have answered logouts without this node."""
+        """The lease ran out: peers may have answered logouts that this node does not know of."""
         self._pulse.distrust()
         self._membership.was_away(self._context.now_ms)
         self._pulls.was_away()
@@ -359,7 +359,7 @@ class Node:
         self._tombstones.was_away(self._pulse.beaten_ms)
 
     def _trust(self) -> None:
-        """Everybody who could be reached has told what ended."""
+        """Every member that could be reached has sent what ended."""
         if not self._has_left:
             self._pulse.trust()
             self._pulls.is_trusting = True
@@ -487,7 +487,7 @@ class Node:
             for peer in context.peers.values():
                 context.send(peer, Goodbye())
                 self._has_left = True
-            if self._has_left:  # from now on they answer logouts without this node
+            if self._has_left:  # from now on peers answer logouts without this node
                 self._pulse.distrust()
                 self._pulls.is_trusting = False
             context.do(Answer(self._stopping, Acknowledged.YES if is_empty else Acknowledged.NO))

@@ -60,7 +60,7 @@ class Peer:
         self.usual_ms = _USUAL_MS
         """How long its acknowledgements take."""
         self.repairing: OrderedDict[SessionKey, None] = OrderedDict()
-        """Keys of the records it still has to be sent, each once, in order."""
+        """Keys of the records that repair still has to send to it, each once, in order."""
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} on {self.link}, {self.outstanding_bytes} bytes outstanding>"

@@ -72,7 +72,7 @@ class Pulls:
     ) -> None:
         self._context = context
         self._ended = ended
-        """Called with a session that has ended, as others say: the engine remembers that."""
+        """Called with the key of a session whose end came in an answer; the engine remembers the end itself."""
         self._adopt = adopt
         """Called with a kept copy that turns out to be the last one: it is to be held."""
         self._look = look
@@ -123,7 +123,7 @@ class Pulls:
         context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
 
     def _best(self, key: SessionKey) -> Record | None:
-        """What is held here, or remembered of its end, or kept of earlier questions."""
+        """The record held here, or a tombstone if its end is remembered, or the record kept from earlier questions."""
         context = self._context
         held = context.replica.get(key) or context.replica.table.remembered(key, context.now_ms)
         if held is not None:
@@ -198,9 +198,9 @@ class Pulls:
         status = message.status
         if status in {CURRENT, RECORD}:
             record = self._context.replica.read(message.record, self._context.now_ms - message.now_ms)
-            if record is None:  # as if it had not been sure
+            if record is None:  # counts as an answer that is not sure
                 self._context.refuse(
-                    "refused", f"the answer of {peer.name} is no record, or beyond limits", question.key
+                    "refused", f"{peer.name} answered with a malformed or oversized record", question.key
                 )
                 status = NOT_SURE
             else:

@@ -52,7 +52,7 @@ class _Push:
         self.confirmed: set[str] = set()
         """Who holds it."""
         self.refused: set[str] = set()
-        """Who has no room, is leaving or does not take it; nobody is asked twice over one link."""
+        """The members that denied it: no room, leaving, or beyond limits. A member is not asked twice over one link."""
 
 
 class _Wait:
@@ -115,7 +115,7 @@ class Pushes:
         self._allow_time(key, wait)
 
     def _allow_time(self, key: SessionKey, wait: _Wait) -> None:
-        """From now on, others have `ack_timeout` to confirm; an end waits at least until a silent member's lease is over."""
+        """Start the timeout of a wait: `ack_timeout`, but for an end at least until a silent member's lease is over."""
         context = self._context
         timeout_ms = context.config.ack_timeout_ms
         if any(push.is_end for push in wait.pushes):
@@ -139,7 +139,7 @@ class Pushes:
             context.alarm(delay_ms, lambda: self._one_more(push, lambda: self._again(change), delay_ms))
 
     def _again(self, change: Change) -> Sequenced | None:
-        """The change as it is sent later: by then this node may have announced another tag."""
+        """The message of a change that is sent again: meanwhile this node may have announced another tag."""
         return message_of(change, self._context.writer) if isinstance(change, Delta) else self._whole(change.key)
 
     def _message(self, change: Change) -> Sequenced | None:
@@ -260,14 +260,14 @@ class Pushes:
         if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
             return False
         if push.is_end and not self._context.is_settled_in:
-            return False  # somebody may hold a copy whom this node has not met yet
+            return False  # a member that this node is not linked to yet may hold a copy
         if push.is_end or push.ack == "all":
             standing = self._context.membership.standing
             return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
         return True
 
     def _is_hopeless(self, push: _Push) -> bool:
-        """Whether as many as must hold the change have refused it that it will not be held as was demanded."""
+        """Whether so many members have refused the change that `ack` can no longer be satisfied."""
         if push.is_end or not push.refused or self._is_satisfied(push):
             return False
         placement = self._context.placement

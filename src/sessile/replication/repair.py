@@ -70,10 +70,10 @@ class _Pass:
         self.keys: Iterator[SessionKey] = iter(keys)
         self.began_ms = began_ms
         self.peers = peers
-        """Who is to be told of uses → from when on it may not know of them."""
+        """Peer → the time from which on it may not know of uses."""
         self.since_ms = {peer.name: since_ms for peer, since_ms in peers.items()}
         self.touched: dict[str, list[tuple[SessionKey, int]]] = {}
-        """Peer → the uses that it is to be told of next."""
+        """Peer → the uses that it is sent next."""
         self.listing = listing
         """Peer → the buckets in which everything is to be offered to it."""
         self.announces = announces
@@ -81,7 +81,7 @@ class _Pass:
         self.offers: dict[str, list[bytes]] = {}
 
     def count(self, name: str, key: SessionKey, digest: int, touched_ms: int = NEVER_MS) -> None:
-        """Something that this node and the peer both should hold; an end was not used."""
+        """Enter a record that this node and the peer both should hold; an end has no `touched_ms`."""
         self.digests.setdefault(name, [0] * BUCKETS)[key[0]] ^= digest
         if touched_ms > self.since_ms.get(name, touched_ms):
             self.touched.setdefault(name, []).append((key, touched_ms))
@@ -101,7 +101,7 @@ class Repair:
         is_open: whether a change of this node to the session is still on its way.
         confirmed: hears that a peer has everything that is held here of a session.
         look: hears of every copy that is passed.
-        touches: tells peers of uses; a pass gives them what a link may have lost.
+        touches: sends uses to peers; a pass sends again what a link may have lost.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class Repair:
         self._context.alarm(WALK_PAUSE_MS, self._walk)
 
     def _tell_touches(self, going: _Pass) -> None:
-        for peer in going.peers:  # what goes over a link that was lost meanwhile goes nowhere
+        for peer in going.peers:  # nothing is sent over a link that was lost meanwhile
             self._touches.tell(peer, going.touched.pop(peer.name, []))
 
     def _visit(self, going: _Pass, key: SessionKey) -> None:
@@ -327,7 +327,7 @@ class Repair:
                 peer.repairing[key] = None
                 continue
             held = self._context.replica.get(key) if key in self._quiet else None
-            if held is not None and held.state == LIVE:  # what it has may have been used longer ago
+            if held is not None and held.state == LIVE:  # its copy may have an older time of use
                 used.append((key, held.touched_ms))
             self._has(peer.name, key, _digest(entries, at))
         self._touches.tell(peer, used)
@@ -335,9 +335,9 @@ class Repair:
         self.pump(peer)
 
     def pump(self, peer: Peer) -> None:
-        """Send more of what a peer still has to get, as far as the window allows.
+        """Send a peer more of the records in `repairing`, as far as the window allows.
 
-        Whatever makes room in the window has to call this: changes that are under way fill it as well.
+        To be called whenever room in the window is freed, also by a change: changes under way fill the window as well.
         """
         context = self._context
         table = context.replica.table

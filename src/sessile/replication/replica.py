@@ -50,7 +50,7 @@ class Replica:
 
         Raises:
             SessionLimit: there is no room. Nothing was changed.
-            SessionTooLarge: with it, the record is beyond limits. Nothing was changed.
+            SessionTooLarge: the record would be beyond limits. Nothing was changed.
         """
         found = self.table.find(delta.key)
         outcome, record = apply(None if found is None else found[1], delta, now_ms)
@@ -60,9 +60,9 @@ class Replica:
         return outcome, record
 
     def merge(self, key: SessionKey, record: Record, now_ms: int) -> Record | None:
-        """Merge another copy, its times on this node's clock; None where there is no room for it, or it is too large.
+        """Merge another copy, its times on this node's clock; None if there is no room for it, or if it is too large.
 
-        A copy of a session whose end is remembered becomes its tombstone: whoever sent it is answered with that.
+        A copy of a session whose end is remembered becomes its tombstone, and the sender of the copy is sent that.
         """
         held = self.get(key)
         if held is not None:
@@ -99,14 +99,14 @@ class Replica:
             self.table.put(key, held.touch(touched_ms), is_touch=True)
 
     def tombstones(self) -> Iterator[tuple[SessionKey, bytes]]:
-        """The tombstones that are held, those among them that are kept beyond their time for members out of reach."""
+        """The tombstones that are held, with those that are kept longer for members out of reach."""
         for key in self.table.ended():
             packed = self.table.get(key)
             assert packed is not None, "nobody works on the table meanwhile"
             yield key, packed
 
     def clear(self) -> None:
-        """Hold no live session. Tombstones stay: that a session has ended is true whatever else may have been missed."""
+        """Drop every live session. Tombstones stay: a session that has ended never lives again."""
         for key in self.table:
             if self.table.state(key) == LIVE:
                 self.table.drop(key)

@@ -1,11 +1,12 @@
 """A node that was away asks what ended meanwhile before it answers for old copies.
 
-A process that was stopped, or whose machine slept, comes back with copies of sessions that may have ended without it. From
-the moment it notices that its own loop was late until every member it can reach has told it which sessions ended, it is not
-sure of anything live: its engine asks others, and others ask elsewhere. When that moment comes, `pulse.py` says.
+A process that was stopped, or whose machine slept, comes back with copies of sessions that may have ended meanwhile. From the
+end of its lease (`pulse.py`) until every member that it can reach has sent it the sessions that ended, at most `PATIENCE_MS`,
+it is sure of no live session: its engine asks another holder, and other nodes do not rely on its answers.
 
-A short absence must cost little, or a process that is short of processor time would lose more of it by each question: the
-answer to one tells what the peer has learned since, and only if that is no longer known all that it remembers.
+A short absence must cost little, or its questions would take even more from a process that is short of processor time. So the
+answer lists only the ends that the peer has learned since the lease began. It lists all ends that the peer remembers if the
+absence is too long for that.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ BATCH_BYTES: Final = 64 * 2**10
 PATIENCE_MS: Final = 2_000
 """Who has not told in so long is not waited for: it is gone, or on the other side of a partition."""
 RECENT_MAX: Final = 10_000
-"""At most this many ends are listed by when they were learned."""
+"""At most this many ends are listed in the order in which they were learned."""
 BATCH_MARKS: Final = 5_000
 """Ends without tombstones in one message: 64 KB."""
 MARKS_MAX: Final = 100_000
 """After this many of them the table is looked through."""
 OVERLAP_MS: Final = 30_000
-"""How much longer ago than the absence began ends are told: one may have been on its way when it began, or only at another
+"""The answer also lists ends from this long before the absence: one may have been on its way when it began, or only at another
 member, from which two passes of repair bring it."""
 
 
@@ -55,22 +56,22 @@ class Tombstones:
         self._missing: set[str] = set()
         self._absences = 0
         self.told: set[str] = set()
-        """Who has told this node what ended, since it began."""
+        """The members that have sent this node their ends since it started, or started over."""
         self._certain_ms = 0
-        """When this node last was certain of every end."""
+        """Before this time this node knows every end."""
         self._recent: deque[tuple[int, SessionKey]] = deque()
-        """The ends that were made or learned here since `_recent_since_ms`, and when."""
+        """The ends that were made or learned here since `_recent_since_ms`, each with its time."""
         self._recent_since_ms = context.now_ms
         self._marks: set[bytes] = set()
         """Ends that were told without tombstones, and that no copy here was held against yet."""
 
     def was_away(self, since_ms: int) -> None:
-        """This node may have missed ends since then."""
+        """Ask every peer for the ends that this node may have missed since then."""
         context = self._context
         context.counts["absences"] += 1
         self._absences += 1
         absence = self._absences
-        if not self._missing:  # or else what was missed before is still to be told
+        if not self._missing:  # otherwise the ends of an earlier absence are still missing
             self._certain_ms = since_ms
         self._missing = set(context.membership.known())
         for peer in context.peers.values():
@@ -86,7 +87,7 @@ class Tombstones:
         self._context.send(peer, TombstonesAsked(self._absences, peer.away_ms))
 
     def learned(self, key: SessionKey) -> None:
-        """A session ended here, or its end was learned."""
+        """Note an end that was made here or came from a peer."""
         self._recent.append((self._context.now_ms, key))
         if len(self._recent) > RECENT_MAX:
             self._recent_since_ms = self._recent.popleft()[0] + 1
@@ -97,7 +98,7 @@ class Tombstones:
         self._check()
 
     def take_asked(self, peer: Peer, message: TombstonesAsked) -> None:
-        """Tell what ended, as far as it is remembered here."""
+        """Send the ends that are remembered here."""
         context = self._context
         number = message.number
         is_all, ends = self._asked_for(message.ago_ms)
@@ -114,7 +115,7 @@ class Tombstones:
         context.send(peer, TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number))
 
     def _asked_for(self, ago_ms: int) -> tuple[bool, Iterator[tuple[SessionKey, bytes]]]:
-        """The ends to tell a peer that knows what ended longer ago; and whether these are all, so that marks belong to them."""
+        """The ends to send to a peer that knows every older end; and whether these are all ends, so that marks follow."""
         context = self._context
         overlap_ms = max(OVERLAP_MS, 2 * context.config.ack_timeout_ms)
         since_ms = context.now_ms - ago_ms - overlap_ms
@@ -128,7 +129,7 @@ class Tombstones:
             if learned_ms < since_ms:
                 return
             record = context.replica.get(key) or context.replica.table.remembered(key, context.now_ms)
-            if record is not None and record.state != LIVE:  # or it has started over since
+            if record is not None and record.state != LIVE:  # after starting over, a live record may be held
                 yield key, record.pack()
 
     def take_told(self, peer: Peer, message: TombstonesTold) -> None:
@@ -138,9 +139,7 @@ class Tombstones:
         for key, data in message.items:
             record = context.replica.read(data, context.now_ms - message.now_ms)
             if record is None or len(key) != KEY_BYTES:
-                context.refuse(
-                    "refused", f"an end that {peer.name} tells is no record, or beyond limits", key[:KEY_BYTES]
-                )
+                context.refuse("refused", f"{peer.name} sent a malformed or oversized end", key[:KEY_BYTES])
                 continue
             if record.state == LIVE:
                 raise WireError(f"{peer.name} tells of an end that is none")

@@ -1,10 +1,10 @@
-"""Sessions that were used and not changed: the other holders put back their idle clocks as well.
+"""Uses of a session that change nothing: they reset the idle clocks at its other holders.
 
-A use is told at once: a crash of this node in between would take it, and the other holders would go on counting a rest that
-is over. Where many sessions are used, what comes within a few milliseconds goes in one message. Nobody acknowledges it. What
-a link loses is told again by the passes of repair, which go over all copies anyway: each tells the other holders of a copy
-how long ago it was last used, if that was after the last pass that told them. Digests cannot show the difference, since every
-node counts by its own clock.
+A use is sent at once: a crash of this node would take one that waits, and the session would expire too early at the other
+holders. Where many sessions are used, the uses of a few milliseconds go in one message. Uses are not acknowledged. The passes
+of repair, which visit every copy anyway, send again what a link has lost: to each other holder, how long ago the session was
+last used, if that was after the last pass that reached this holder. Digests do not show the difference, since every node's
+times are on its own clock.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 __all__ = ["Touches"]
 
 TOUCHES_MAX: Final = 1_000
-"""Touches in one message."""
+"""At most this many uses in one message."""
 VIEW_MS: Final = 30_000
-"""How long ago a member that holds a session from now on may have lacked its uses, though it has a copy."""
+"""When the placement changes, a new holder that already has a copy may have missed the uses of this long before."""
 GATHER_MS: Final = 5
-"""After a telling, uses are gathered for so long."""
+"""After a flush, uses are gathered for this long before the next."""
 NEVER_MS: Final = -(2**63)
 
 
 class Touches:
-    """What this node has to tell of uses, and up to when it has told whom."""
+    """The uses that this node has to send, and up to which time each member has been sent them."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._fresh: dict[SessionKey, int] = {}
-        """Used since the last telling: key → when."""
+        """Used since the last flush: key → when."""
         self._due_ms = NEVER_MS
-        """When the next telling may be at the earliest."""
+        """When the next flush may be at the earliest."""
         self._told_ms: dict[str, int] = {}
-        """Member → it has been told of every earlier use of the sessions that both hold."""
+        """Member → the time up to which it has been sent every use of the sessions that both hold."""
 
     def touch(self, key: SessionKey, touched_ms: int) -> None:
-        """A session was used here."""
+        """Note a use of a session here."""
         if not self._fresh:
             self._context.alarm(max(0, self._due_ms - self._context.now_ms), self.flush)
         self._fresh[key] = touched_ms
 
     def flush(self) -> None:
-        """Tell the holders of everything that was used since this was last done."""
+        """Send the other holders every use since the last flush."""
         context = self._context
         fresh, self._fresh = self._fresh, {}
         self._due_ms = context.now_ms + GATHER_MS
@@ -62,7 +62,7 @@ class Touches:
                 self.tell(peer, items)
 
     def tell(self, peer: Peer, items: list[tuple[SessionKey, int]]) -> None:
-        """Tell one peer when these sessions were used."""
+        """Send one peer when these sessions were used."""
         now_ms = self._context.now_ms
         for at in range(0, len(items), TOUCHES_MAX):
             part = tuple((key, now_ms - touched_ms) for key, touched_ms in items[at : at + TOUCHES_MAX])
@@ -71,32 +71,32 @@ class Touches:
     # -- what may have been lost -------------------------------------------------------------------------------------
 
     def since_ms(self, name: str) -> int:
-        """This member may not know of uses from this time on."""
+        """The time from which on this member may not know of uses."""
         return self._told_ms.get(name, NEVER_MS)
 
     def told(self, peer: Peer, upto_ms: int) -> None:
-        """A pass over all copies that began then has told the peer, if the link is still the same, what it may lack.
+        """Note that a pass of repair has sent the peer every use before `upto_ms`, unless the link has changed since.
 
-        If the link is lost soon, what it carried last may not have arrived.
+        The newest uses do not count: if the link is lost soon, they may not have arrived.
         """
         if self._context.peers.get(peer.name) is peer:
             self._told_ms[peer.name] = upto_ms - self._doubt_ms
 
     def view_changed(self) -> None:
-        """Others hold other sessions now; who became a holder of one may not have been told lately."""
+        """The placement changed: a new holder of a session may not have been sent its latest uses."""
         upto_ms = self._context.now_ms - VIEW_MS
         members = {info.name for info in self._context.membership.infos()}
         self._told_ms = {name: min(told_ms, upto_ms) for name, told_ms in self._told_ms.items() if name in members}
 
     def begins_empty(self, name: str) -> None:
-        """This member holds nothing: whatever it is sent from now on says when it was used."""
+        """This member holds no record: every record that it is sent from now on has its time of use."""
         self._told_ms[name] = self._context.now_ms
 
     def forget(self, name: str) -> None:
-        """What this member was told does not count any more."""
+        """This member restarted: what it was sent does not count any more."""
         self._told_ms.pop(name, None)
 
     @property
     def _doubt_ms(self) -> int:
-        """How long a link may have lost what is sent before it closes, and how late a use may be told."""
+        """The longest time from a use until it is sent, and from then until a lost link closes."""
         return 2 * self._context.config.timings.dead_after_ms + GATHER_MS

@@ -32,7 +32,7 @@ def encode(message: Message) -> bytes:
     """One frame, length prefix included.
 
     Raises:
-        WireError: it is longer than any receiver takes.
+        WireError: it is longer than any receiver accepts.
     """
     payload = _encode(message)
     if len(payload) > FRAME_BYTES_MAX:
@@ -62,9 +62,9 @@ class Frames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        """The beginning of a frame."""
+        """The incomplete frame at the end of what was received."""
         self._awaited = 0
-        """How long it must be before it is looked at again."""
+        """The length that `_buffer` must reach before it is parsed again."""
         self._limit = HELLO_BYTES_MAX
 
     def feed(self, data: bytes) -> tuple[bytes, ...]:
@@ -74,7 +74,7 @@ class Frames:
             WireError: a frame announces a length of zero or beyond the limit.
         """
         if self._buffer:
-            self._buffer += data  # joined once it is whole: a long frame comes in hundreds of reads
+            self._buffer += data  # parsed once the frame is whole: a long one comes in hundreds of reads
             if len(self._buffer) < self._awaited:
                 return ()
             data = bytes(self._buffer)

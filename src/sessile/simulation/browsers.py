@@ -21,7 +21,7 @@ __all__ = ["Jar", "Tab"]
 THINK_MS_MAX: Final = 80
 BURST_MAX: Final = 4
 LONG_CHANCE: Final = 0.1
-"""How often a request is a long one, as of a WebSocket, where there are such."""
+"""How often a request is a long one, like that of a WebSocket, in runs with long requests."""
 
 
 class Jar:

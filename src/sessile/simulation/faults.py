@@ -53,9 +53,9 @@ AFTERMATH_MS: Final = 300
 """So long a fault that happens at one moment counts as at work."""
 RESTART_MS_MAX: Final = 500
 STOP_MS: Final = (300, 1_100)
-"""How long processes stand still where they stop for as long as others take to notice."""
+"""How long a process is stopped in runs with `stops`: about as long as its peers take to notice."""
 LAG_MS_MAX: Final = 300
-"""How much later than its threads a process's loop may go on after a stop."""
+"""After a stop a process's loop continues at most this much later than its threads."""
 NETWORK: Final = frozenset({"delays", "losses", "partitions", "one-way"})
 """The faults that lie between processes."""
 _BITS: Final = {kind: 1 << place for place, kind in enumerate(FAULTS)}
@@ -119,7 +119,7 @@ class Faults:
         return 0 if self._rough[place] else self._world.schedule.now_ms - self._smooth_ms.get(place, -1_000_000)
 
     def linked_for_ms(self, place: int) -> int:
-        """For how long no fault of the network has touched the process there."""
+        """How long ago the last fault of the network at this place was over; 0 during one."""
         return 0 if self._cuts[place] else self._world.schedule.now_ms - self._cut_ms.get(place, -1_000_000)
 
     def trouble(self, places: Iterable[int], *, is_rough: bool = False) -> None:
@@ -247,7 +247,7 @@ class Faults:
             self._begin("pauses", (process.place,), lasts_ms, resume, is_rough=True)
 
     def _thaw(self, process: Process, lag_ms: int) -> None:
-        """A process that was stopped goes on: its threads at once, its loop a moment later."""
+        """Continue a process that was stopped: its threads at once, its loop a moment later."""
         process.thaw()
         self._begin("pauses", (process.place,), lag_ms, process.resume, is_rough=True)
 

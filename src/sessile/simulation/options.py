@@ -69,17 +69,17 @@ _NEWCOMERS_CHANCE: Final = 0.06
 _THREADS_CHANCE: Final = 0.12
 """How often requests run in threads beside the node's loop, which may then be late alone."""
 _STOPS_CHANCE: Final = 0.1
-"""How often processes stop for about as long as others take to notice."""
+"""How often processes stop for about as long as their peers take to notice."""
 _WATCHES_CHANCE: Final = 0.1
 _ROOMS_CHANCE: Final = 0.06
 """How often every second server has room for few sessions only."""
 _QUEUES_CHANCE: Final = 0.06
-"""How often little may be outstanding to a peer."""
+"""How often the queue to each peer is short."""
 _LASTING_CHANCE: Final = 0.06
 _LASTING_MS: Final = (1_500, 2_500)
-"""How often, and for how short, ends are remembered in full in runs that look again long after that."""
+"""How often runs have an `afterlife`, and how long tombstones are kept in them."""
 _LONG_MS: Final = 4_000
-"""How long requests last there at the most, for two in three of these runs."""
+"""How long requests last there at the most, in two of three of these runs."""
 READS: Final = 35
 READS_OF_READERS: Final = 95
 
@@ -123,17 +123,17 @@ class Options(Struct, frozen=True, kw_only=True):
     threads: bool = False
     """Whether requests run in threads, so that a process's loop may be late while they are served."""
     stops: bool = False
-    """Whether pauses last about as long as others take to notice."""
+    """Whether pauses last about as long as the peers take to notice."""
     watches: bool = False
-    """Whether every session that was ended is looked at from everywhere as soon as its end was answered."""
+    """Whether every server is asked for each session as soon as its end was answered."""
     rooms: int = 0
     """How many sessions every second server has room for; 0: more than there are."""
     queue: int = 0
     """How many bytes may be outstanding to a peer; 0: as many as by default."""
     late: int = 0
-    """How long after its head a long request may write, at the most; 0: no request is long."""
+    """A long request writes at most this long after its head; 0: no request is long."""
     afterlife: bool = False
-    """Whether every session is looked at once more when ends have long been remembered no longer in full."""
+    """Whether every session is looked at once more when the tombstones have been dropped."""
     encore: bool = False
     """Whether one more node is killed when all is quiet, which must lose nothing."""
 
@@ -210,7 +210,7 @@ def draw(seed: int) -> Options:
 
 
 def _hardened(seed: int, drawn: Options) -> Options:
-    """What was found elsewhere first and could not have been found here; each of chance of its own as well."""
+    """Add options for faults that were first found outside the simulation, each drawn by a generator of its own."""
     if rng_of(seed, "threads").random() < _THREADS_CHANCE:
         drawn = drawn.but(threads=True)
     if rng_of(seed, "stops").random() < _STOPS_CHANCE:
@@ -230,7 +230,7 @@ def _hardened(seed: int, drawn: Options) -> Options:
 
 
 def _lasting(options: Options, rng: Random) -> Options:
-    """Where sessions live much longer than their ends are remembered in full, and somebody looks again after that."""
+    """Options of a run whose sessions live much longer than tombstones are kept, and are looked at again after that."""
     return options.but(
         tombstones=rng.randrange(*_LASTING_MS),
         grace=min(options.grace, 100),

@@ -2,8 +2,8 @@
 
 Whatever the process does passes the gate: a paused process does nothing, and what happens to it meanwhile waits in its
 kernel; a slow one does it later; a dead one never. Its clock has an offset and a rate of its own and may jump forward.
-Where requests run in threads, as under WSGI, they have a gate of their own: the loop of the node may stand still, be slow,
-or be late after a stop while requests are served, and what these ask of the node waits for the loop.
+Requests that run in threads, as under WSGI, have a gate of their own: they are served while the node's loop stands still, is
+slow, or is late after a stop. Whatever they ask of the node waits for its loop.
 Requests are coroutines of the engine; this is the loop that drives them and turns the node's effects into what they ask for.
 """
 
@@ -136,9 +136,9 @@ class Process:
         self.rng = rng
         self.is_dead = False
         self.is_paused = False
-        """Its loop stands still."""
+        """Whether its loop stands still."""
         self.is_stopped = False
-        """Its threads stand still as well; looked at only where it has threads."""
+        """Whether its threads stand still as well; read only if it has threads."""
         self.has_threads = has_threads
         self.is_draining = False
         self.slow_ms = 0
@@ -147,7 +147,7 @@ class Process:
         self._schedule = world.schedule
         self._kernel: deque[Callable[[], None]] = deque()
         self._sockets: deque[Callable[[], None]] = deque()
-        """What its threads will do once they run again."""
+        """What its threads do once they run again."""
         self._is_stepping = False
         self._links: dict[int, Side] = {}
         self._link_numbers = 0
@@ -186,7 +186,7 @@ class Process:
             self._step()
 
     def enqueue_request(self, action: Callable[[], None]) -> None:
-        """Do this as soon as a thread gets to it; without threads, as soon as the process does."""
+        """Do this as soon as a thread runs; without threads, as soon as the loop does."""
         if not self.has_threads:
             self.enqueue(action)
         elif self.is_stopped:
@@ -195,12 +195,12 @@ class Process:
             action()
 
     def pause(self, *, loop_only: bool = False) -> None:
-        """Stand still: all of it, or the loop while threads run on."""
+        """Stop the loop, and the threads unless `loop_only`."""
         self.is_paused = True
         self.is_stopped = not loop_only
 
     def thaw(self) -> None:
-        """Let the threads run again, while the loop is still late: they do all that waits for them."""
+        """Let the threads run again while the loop is still late; they do everything that waits for them."""
         self.is_stopped = False
         while self._sockets and not self.is_dead:
             self._sockets.popleft()()
@@ -286,7 +286,7 @@ class Process:
             self._go_on()
 
     def tell(self, event: Input) -> None:
-        """A request has something for the node: at once where it runs on the loop, else when the loop gets to it."""
+        """Give the node an event of a request: at once if requests run on the loop, otherwise when the loop runs."""
         if self.has_threads:
             self.enqueue_input(event)
         else:

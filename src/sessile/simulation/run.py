@@ -29,7 +29,7 @@ QUIET_MS_MAX: Final = 10_000
 """So long after everything was healed the copies must be alike."""
 LOOK_MS: Final = 150
 FORGOTTEN_MS: Final = 2_000
-"""So long after a tombstone has run out, tables have been swept, whatever their clocks say."""
+"""Every table has been swept this long after a tombstone has run out, however its clock differs."""
 PROBES_MS_MAX: Final = 1_500
 EPILOGUE_REQUESTS: Final = 12
 EPILOGUE_MS: Final = 300
@@ -121,7 +121,7 @@ def _lose_one_more(world: World) -> None:
 
 
 def _look_again(world: World) -> None:
-    """When ends are remembered in full no longer, and long requests are over, what ended is as it was."""
+    """Look at every session again when the tombstones have been dropped and long requests are over."""
     world.quiet.is_on = False
     until_ms = world.now_ms + world.options.late
     _rest(world, world.options.tombstones + FORGOTTEN_MS)

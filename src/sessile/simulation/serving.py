@@ -84,7 +84,7 @@ class Work(NamedTuple):
 
     @property
     def is_long(self) -> bool:
-        """Whether it goes on for so long after its head that nobody waits for it."""
+        """Whether it goes on so long after its head that the run does not wait for it."""
         return self.late_ms > LONG_MS
 
     @property

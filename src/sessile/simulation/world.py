@@ -69,7 +69,7 @@ GLANCE_MS_MAX: Final = 100
 ROOMY: Final = 1_000_000
 """More sessions than there are in any run."""
 WATCH_MS_MAX: Final = 400
-"""So long after its end was answered a session is looked at."""
+"""A session is looked at within this time after its end was answered."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
 
 

@@ -56,9 +56,9 @@ class Fetched(NamedTuple):
 class Pushed(NamedTuple):
     """What became of a change.
 
-    `rest` is the record as the store holds it now, where that is more than the pusher knows of: parallel writes of others,
-    or the session's end. `is_acknowledged`: as many replicas as `ack` demands have it. `lessees`, of an end that is awaited:
-    the servers that may serve a copy without asking, or None where the store cannot tell.
+    `rest` is the record as the store holds it now, if that is more than the pusher knows of: parallel writes of other servers,
+    or the session's end. `is_acknowledged`: as many replicas as `ack` demands have it. `lessees`, for an end with
+    `is_awaited`: the servers that may serve a copy without asking, or None if the store cannot tell.
     """
 
     outcome: Outcome
@@ -68,10 +68,10 @@ class Pushed(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """What may be concluded from a session's not being there.
+    """What a missing session means in this store; see `epoch.py`.
 
-    `may_forget_ends`: the store may have let go of the end of a session before its deadline. `mark`: what it drew when it
-    was empty, and holds as long as its data; empty where it may let go of that as well.
+    `may_forget_ends`: the store may drop the end of a session before its deadline. `mark`: a random value that the store keeps
+    as long as its data; empty if the store may drop that as well, or drops no ends.
     """
 
     may_forget_ends: bool = False
@@ -98,13 +98,13 @@ class Changed(NamedTuple):
 
 
 class Pulse(NamedTuple):
-    """Whatever was told to the channel until so many milliseconds ago has been heard, and the primary was the same then."""
+    """Everything published up to `ago_ms` ago has been received, and the primary was still the same then."""
 
     ago_ms: int
 
 
 class Confirmed(NamedTuple):
-    """A server has heard that this session is over, and serves no copy of it."""
+    """The server `by` has received the end of this session, and serves no copy of it."""
 
     key: SessionKey
     by: bytes
@@ -147,12 +147,12 @@ class Store(Protocol):
     async def merge(self, key: SessionKey, record: Record, ack: str, *, is_awaited: bool = False) -> Pushed:
         """Merge a whole record, atomically, and tell the channel; its times are durations. Never `NEED`.
 
-        An end is kept until the session's own deadline at least. Where it `is_awaited`, whoever hears of it says so
-        (`Confirmed`), and the answer names the servers that are to.
+        An end is kept until the session's own deadline at least. With `is_awaited`, every server that receives it confirms it
+        (`Confirmed`), and the answer names the servers whose confirmation to wait for.
         """
 
     async def absence(self, key: SessionKey | None) -> Absence:
-        """What it means that this session is not there; without a key, that one is not there in general."""
+        """What it means that this session is missing; without a key, that any session is."""
 
     async def touch(self, touches: Mapping[SessionKey, int]) -> None:
         """Sessions that were used so many milliseconds ago. Tells the channel nothing; what is not held is left out."""
@@ -164,8 +164,8 @@ class Store(Protocol):
 
         Args:
             told: what to call.
-            is_used: whether copies are served without asking at present: then there is a `Pulse` several times in each
-                lease. Without it there always is.
+            is_used: whether copies are served without asking at present. While it returns True, or if it is None, a `Pulse` is
+                reported several times in each lease.
         """
 
     async def expire(self, at_most: int) -> int:

@@ -1,7 +1,7 @@
-"""Who has heard of the end of a session: its answer waits until every server that may serve a copy has.
+"""Ends that wait until every server that may serve a copy has confirmed them.
 
 A server serves a copy without asking only under a lease, and a lease counts for a bounded time (`leases.py`). So an end waits
-for the servers that may hold leases at that moment, and for none of them longer than that.
+for its *lessees*, the servers that may hold leases when it is made, and for no longer than a lease counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Confirmations", "Expected"]
 
 @dropped_by("Shared", "a child waits for no end that its parent made")
 class Expected:
-    """What was heard of one end so far."""
+    """The confirmations of one end so far."""
 
     __slots__ = ("_more", "heard")
 
@@ -35,14 +35,14 @@ class Expected:
         self._more.set()
 
     async def wait(self, lessees: Iterable[bytes] | None, at_most_s: float) -> bool:
-        """Until all these have heard of it, or so much time has passed.
+        """Wait until all these servers have confirmed the end, or this much time has passed.
 
         Args:
-            lessees: the servers that may hold leases; None where nobody can tell.
-            at_most_s: after so much time no lease counts that was given before the end.
+            lessees: the servers that may hold leases; None if they are not known.
+            at_most_s: after this time no lease from before the end counts.
 
         Returns:
-            Whether all have heard of it.
+            Whether all of them have confirmed it.
         """
         if lessees is None:
             await asyncio.sleep(at_most_s)
@@ -57,7 +57,7 @@ class Expected:
 
 
 class Confirmations:
-    """The ends that wait to be heard of."""
+    """The ends of this server that wait for confirmations, by session."""
 
     def __init__(self) -> None:
         self._expected: dict[SessionKey, list[Expected]] = {}
@@ -67,7 +67,7 @@ class Confirmations:
 
     @contextlib.contextmanager
     def expecting(self, key: SessionKey) -> Iterator[Expected]:
-        """Listen to what comes of the end of this session. Begins before the end is sent: word may come before its answer."""
+        """Collect the confirmations of this session's end. To be entered before the end is sent: they may precede its answer."""
         expected = Expected()
         self._expected.setdefault(key, []).append(expected)
         try:
@@ -79,6 +79,6 @@ class Confirmations:
                 del self._expected[key]
 
     def told(self, key: SessionKey, by: bytes) -> None:
-        """A server has heard of the end of this session."""
+        """A server has confirmed the end of this session."""
         for expected in self._expected.get(key, ()):
             expected.add(by)

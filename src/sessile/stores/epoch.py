@@ -1,13 +1,13 @@
-"""What it means that a store has nothing of a session of which a copy is alive here.
+"""What it means that a session is missing from the store, although this server has a live copy.
 
-A store keeps the end of a session until the session's own deadline. So a session that is not there did not end: the store
-dropped it because it had not heard of its use, or lost its data, and is given the copy.
+A store keeps the end of a session until the session's own deadline. So a missing session has not ended: the store dropped it
+because it had not been sent its latest use, or lost its data. The server restores it from the copy.
 
-Unless it may have let go of the end before its time, as a server does that evicts when its memory is full. Such a store holds
-a *mark*, drawn once, which it does not evict: with the same mark it still has its data, and what is not there counts as
-ended; with another one it lost everything, ends too, and the copies are all that there is. Where even the mark may be
-evicted, or nothing can be found out, there is no mark: what is not there has ended. That is the safe side: a user logs in
-once more, and nobody's logout is undone.
+A store that evicts when its memory is full may have dropped the end as well. Such a store holds a *mark*, a random value that it
+does not evict. If the mark is the same, the store still has its data, and a missing session has ended. If the mark has changed,
+the store lost everything, ends too, and the servers' copies are all that is left. Where even the mark may be evicted, or the
+policy is not known, there is no mark, and a missing session has ended. That is the safe side: a user has to log in again, and
+no logout is undone.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["Epoch"]
 
 
 class Epoch:
-    """The mark of the store's data, as this server knows it."""
+    """The mark of the store, as this server last saw it."""
 
     def __init__(self) -> None:
         self.mark = b""
-        """Of the data from which, or with which, every copy here was made; empty where there is none, or not yet."""
+        """The mark of the data with which every copy here was compared; empty if the store has none, or was not asked yet."""
 
     def is_end(self, absence: Absence) -> bool:
-        """Whether a session that the store has not is to be taken for one that has ended."""
+        """Whether a session that is missing from the store counts as ended."""
         return absence.may_forget_ends and not self.is_other(absence.mark)
 
     def is_other(self, mark: bytes) -> bool:
-        """Whether this mark says that the store lost the data that was known here."""
+        """Whether this mark shows that the store has lost its data."""
         return bool(mark and self.mark and mark != self.mark)

@@ -4,10 +4,10 @@ A copy is leased when it was current at a moment from which on the channel has b
 lacks. While something is asked or pushed the channel may tell of a change that the answer does not know yet; a `Watch`
 remembers that.
 
-Silence must be heard to mean anything. The channel asks the store again and again, and the moment at which the last question
-that was answered was sent is this process's *pulse*: everything that was told before it has been heard. Leases count only
-while the pulse is younger than `LEASE_MS`, whichever thread asks: a process that was stopped, or whose loop did not get to
-run, asks the store. So whoever ends a session need not wait for any server longer than that.
+A process that does not read its channel notices no change either. So the channel sends the store a beat again and again. The
+*pulse* is the time at which the newest beat that came back was sent: everything published before it has been received. Leases
+count only while the pulse is younger than `LEASE_MS`, in whichever thread asks. A process that was stopped, or whose loop did
+not run, asks the store. So an end waits for no server longer than `LEASE_MS`.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from sessile.token import SessionKey
 
     class Copies(Protocol):
-        """What a server holds."""
+        """The copies that a server holds: its engine, as far as this package needs it."""
 
         table: Table
         lock: threading.Lock
-        """Held by whoever works on the table."""
+        """To be held while the table is used."""
         clock_ms: Callable[[], int]
 
 
 __all__ = ["LEASE_MS", "Leases", "Watch"]
 
 LEASE_MS: Final = 300
-"""How old the pulse may be. Three questions to a store fit into it, so that one late answer costs nobody a trip; and a logout
-waits no longer than this for a server that does not answer."""
+"""A lease counts while the pulse is younger than this. Three beats fit into it, so that a late one costs no trip. A logout waits
+no longer than this for a server that does not confirm it."""
 USED_MS: Final = 5_000
-"""After this time without a request for a copy the pulse is let go: an idle server asks nothing, and no end waits for it."""
+"""After this time without a request for a copy no beats are sent: an idle server costs no trips, and no end waits for it."""
 SPARE: Final = 1_000
-"""Leases of copies that have left are looked for when there are this many more than copies."""
+"""Leases without a copy are dropped when there are this many more leases than twice the copies."""
 _NEVER_MS: Final = -(2**62)
 
 
@@ -58,18 +58,18 @@ class Watch:
         self.channel = channel
         self.told: list[Heads] = []
         self.is_over = False
-        """Whether it told of the session's end."""
+        """Whether it told that the session has ended."""
 
 
 class Leases:
     """The leases of one server.
 
     Args:
-        copies: what is held here.
-        confirmations: hears which servers have heard of an end.
-        lasts_ms: for how long at most a session may still live whose end the channel tells of.
-        failed_over: called when another primary of the store tells of changes than before.
-        contradicted: called when a session is said to live whose end is remembered here.
+        copies: the copies held here.
+        confirmations: is given the confirmations of ends that the channel brings.
+        lasts_ms: how long an end that the channel tells of is remembered; no session lives longer.
+        failed_over: called when another primary than before sends the changes.
+        contradicted: called when the channel tells of a write to a session whose end is remembered here.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Leases:
         return key in self._leased
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        """Whether the copy is current without asking, at this moment of the clock. May be called from any thread."""
+        """Whether the copy is known to be current at this time. Any thread may call it."""
         self._used_ms = now_ms
         return key in self._leased and now_ms - self._pulse_ms < LEASE_MS
 
@@ -123,7 +123,7 @@ class Leases:
         self._pulse_ms = _NEVER_MS
 
     def thin_out(self) -> None:
-        """Forget the leases of copies that have left."""
+        """Drop the leases of copies that are no longer held."""
         if len(self._leased) > len(self._table):
             self._leased = {key for key in list(self._leased) if self._table.get(key) is not None}
 
@@ -190,7 +190,7 @@ class Leases:
         packed = self._table.get(key)
         with self._copies.lock:
             is_known = self._table.has_ended(key) or key in self._table.ends
-            # Of a rotated session that is not held here nothing is remembered: its grace is for those who ask the store.
+            # A rotation is remembered only with a copy: without one, requests in its grace are answered from the store.
             if is_over and not is_known and (event.state == ENDED or packed is not None):
                 self._table.note_ended(key, self._copies.clock_ms() + self._lasts_ms)
         if is_known and not is_over:

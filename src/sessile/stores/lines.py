@@ -32,7 +32,7 @@ AT_ONCE: Final = 8
 """So many sessions are brought to, or compared with, a store at once that is back: the servers are no herd."""
 
 
-@dropped_by("Lines", "it is in one of them")
+@dropped_by("Lines", "Lines holds every one of them")
 class _Line:
     """One session's changes that wait, and who waits for them."""
 
@@ -44,7 +44,7 @@ class _Line:
         self.arrival: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
 
 
-@dropped_by("Shared", "what is on its way is the parent's to bring")
+@dropped_by("Shared", "only the parent sends the changes that are on their way")
 class Lines:
     """The lines of all sessions.
 
@@ -82,7 +82,7 @@ class Lines:
         return line.arrival
 
     def is_waiting(self, key: SessionKey) -> bool:
-        """Whether there is more to be sent once what is on its way has arrived."""
+        """Whether more changes of this session wait behind the one that is on its way."""
         return key in self._waiting
 
     def last(self, key: SessionKey) -> asyncio.Future[Arrived] | None:

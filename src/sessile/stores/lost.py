@@ -1,7 +1,7 @@
-"""Sessions of which a store may not have all that is known here, in the order in which they are to be brought to it.
+"""The sessions whose changes the store may lack, in the order in which they are to be sent to it.
 
-An end is never given up for want of room: it waits for as long as it matters, however long the store is away. Of the others
-a bounded number waits. Only keys are kept here; what is to be brought is what the table says of them then.
+An end waits as long as it matters, however long the store is away; it is never dropped for want of room. The number of live
+sessions that wait is bounded. Only keys are kept here; when a session's turn comes, the table has the record to send.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["LOST_MAX", "Lost"]
 
 LOST_MAX: Final = 200_000
-"""The most live sessions that may wait for a store that is away; of more, the oldest are given up, and counted."""
+"""The most live sessions that wait for a store that is away. Beyond it the oldest is dropped, and counted in `given_up`."""
 
 
 class Lost:
     """The sessions that wait.
 
     Args:
-        has_ended: whether the end of a session still matters; asked now and then about ends that wait.
+        has_ended: whether the end of a session still matters; called now and then for the ends that wait.
     """
 
     def __init__(self, has_ended: Callable[[SessionKey], bool]) -> None:
         self.given_up = 0
-        """How many live ones had to make room."""
+        """How many live sessions were dropped for want of room."""
         self._has_ended = has_ended
         self._live: OrderedDict[SessionKey, None] = OrderedDict()
         self._ends: dict[SessionKey, None] = {}
         self._thin_out_at = LOST_MAX
-        """With this many ends, those that do not matter any more go: not more often than their number doubles."""
+        """With more ends than this, those that no longer matter are dropped; then it is at least twice what is left."""
 
     def __len__(self) -> int:
         return len(self._live) + len(self._ends)
@@ -43,16 +43,16 @@ class Lost:
         return key in self._live or key in self._ends
 
     def __iter__(self) -> Iterator[SessionKey]:
-        """Ends first: what contradicts them is among the others."""
+        """Ends first, before live sessions that may contradict them."""
         return iter([*self._ends, *self._live])
 
     @property
     def ends(self) -> int:
-        """How many of them have ended."""
+        """How many ended sessions wait."""
         return len(self._ends)
 
     def add(self, key: SessionKey, *, is_end: bool) -> None:
-        """This one waits."""
+        """Let this session wait."""
         if is_end or key in self._ends:
             self._live.pop(key, None)
             self._ends[key] = None
@@ -66,6 +66,6 @@ class Lost:
             self._live.popitem(last=False)
 
     def discard(self, key: SessionKey) -> None:
-        """It has come to the store, or nothing is known of it any more."""
+        """The store has everything of this session, or the table has nothing of it any more."""
         self._live.pop(key, None)
         self._ends.pop(key, None)

@@ -27,7 +27,7 @@ PATIENCE_S: Final = FAILOVER_S + SETTLE_S
 """Nothing is waited for longer."""
 
 
-@dropped_by("Shared", "there is no outage in a child that has asked for nothing")
+@dropped_by("Shared", "a child that has not used the store knows of no outage")
 class Outage:
     """The present outage, if there is one, and what is left of the last."""
 

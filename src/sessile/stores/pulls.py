@@ -1,7 +1,7 @@
-"""What a store's answers to questions mean here: a copy is current, is replaced, is over, or is what the store has lost.
+"""Questions to a store, and what its answers mean: a copy is current, is replaced, has ended, or has to be restored.
 
-An end that is known here outweighs whatever the store says, and is brought to it again: it may have lost the end, with its
-last seconds or with everything. What the store has not, of which a copy is alive here, is judged by its `Epoch`.
+An end that is known here overrules the store, and is sent to it again: a failover or a loss of data may have cost the store the
+end. `Epoch` decides whether a session that is missing from the store, but of which a live copy is held, has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Way(Protocol):
-        """The way to the store, as far as questions need it."""
+        """The connection to the store, as far as questions need it (`Shared`)."""
 
         store: Store
         counts: Counter[str]
@@ -52,16 +52,16 @@ __all__ = ["Pulls"]
 
 _UNANSWERED: Final = {PullStatus.UNREACHABLE, PullStatus.STARVED}
 ASKED_MAX: Final = 2
-"""How often a question is asked whose answer was overtaken by word of the session's end."""
+"""A question is asked at most this often if the channel tells of the session's end before the answer comes."""
 
 
 class Pulls:
     """The questions of one server.
 
     Args:
-        way: to the store.
-        copies: what is held here.
-        settings: the engine's.
+        way: the connection to the store.
+        copies: the copies held here.
+        settings: the engine's settings.
     """
 
     def __init__(self, way: Way, copies: Copies, settings: Settings) -> None:
@@ -75,7 +75,7 @@ class Pulls:
         await self._questions.end(at_most_s)
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
-        """Ask, and where that will not do, ask again: what the browser has seen may be about to come to the store."""
+        """Ask, and while the answer is older than what the browser has seen, ask again: the change may be on its way."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._settings.pull_timeout
         outage = self._way.outage
@@ -106,18 +106,18 @@ class Pulls:
         return Pulled(PullStatus.NONE) if have is None else self._over(key, have)
 
     def _is_over(self, key: SessionKey) -> bool:
-        """Whether the end of the session is known, though the copy that is held may not show it."""
+        """Whether the end of the session is known, even if the copy that is held is live."""
         with self._copies.lock:
             return key in self._copies.table.ends or self._copies.table.has_ended(key)
 
     def _over(self, key: SessionKey, have: Record) -> Pulled:
-        """The session's end: its tombstone, if there is one, which may still be looked at for a moment."""
+        """The end of the session: its tombstone if one is held, which may be rotated and still in its grace."""
         packed = self._copies.table.get(key)
         held = have if packed is None else Record.unpack(packed)
         return Pulled(PullStatus.RECORD, held if held.state != LIVE else have.end(ENDED, self._copies.clock_ms()))
 
     async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
-        """A copy that is out of time by what is known here is asked for as a whole: it may have been touched."""
+        """Ask for what the copy lacks. A copy that ran out of time is asked for as a whole: it may have been touched."""
         way = self._way
         is_alive = have is not None and have.state == LIVE and have.expires_ms() > self._copies.clock_ms()
         version = have.version if is_alive and have is not None else None
@@ -149,7 +149,7 @@ class Pulls:
         return Pulled(PullStatus.RECORD, record)
 
     async def _absent(self, key: SessionKey, alive: Record | None) -> Pulled:
-        """The store has nothing. It is given a copy that is alive here, unless the session may have ended."""
+        """The store has nothing. A live copy is restored to it, unless the session may have ended."""
         way = self._way
         if self._is_over(key):
             if alive is None:
@@ -157,7 +157,7 @@ class Pulls:
             return self._contradicted(key, alive)
         if alive is None:
             return Pulled(PullStatus.NONE)
-        if way.is_settled(key):  # otherwise it has not come to the store yet
+        if way.is_settled(key):  # otherwise the session is still on its way to the store
             try:
                 absence = await way.attempt(lambda: way.store.absence(key))
             except StoreError as error:
@@ -172,7 +172,7 @@ class Pulls:
         return Pulled(PullStatus.CURRENT, alive)
 
     def _contradicted(self, key: SessionKey, record: Record) -> Pulled:
-        """The store does not know of an end that is known here: it is told again."""
+        """The store does not know of an end that is known here: send the end again."""
         self._way.leases.drop(key)
         self._way.end_again(key)
         return self._over(key, record)

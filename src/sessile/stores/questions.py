@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Questions"]
 
 
-@dropped_by("Shared", "the questions are the parent's, and so are their answers")
+@dropped_by("Shared", "only the parent waits for the answers to its questions")
 class Questions:
     """The questions under way.
 

@@ -1,12 +1,12 @@
 """Sessions in Redis or Valkey: one server, one behind Sentinels, or a cluster.
 
-A session is one string that holds what `Record.pack` gives, its times on the server's clock, and the session's key; the
-server itself drops it when nobody may want it any longer. Whatever reads or changes one is a script (`lua/`), one atomic
-step and one trip; WAIT goes along in the same trip where replicas are to acknowledge. Every call is bounded by `timeout_s`,
-and every failure is a `StoreError` of one line.
+A session is one string: what `Record.pack` gives, its times on the server's clock, and then the session's key. The server drops
+it by its time to live. Changes, and reads of what a copy lacks, are scripts (`lua/`): one atomic step and one trip. WAIT goes in
+the same trip if replicas are to acknowledge. Every call is bounded by `timeout_s`, and every failure is a `StoreError` of one
+line.
 
-Every answer names the session that it speaks of. One that names another came over a connection that somebody else uses as
-well, such as a process that was forked: it is refused, counted, and the connection is closed.
+Every answer names its session. An answer that names another session shows that another process, such as a forked one, uses the
+same connection. It is refused and counted, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class RedisStore:
         rotation_grace_ms: int = 10_000,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """`malformed`: what stood under a session's key and was no record of it; `foreign_messages`: the same in the channel;
-        `misdirected`: answers that speak of another session than the one that was asked for."""
+        """`malformed`: values under a session's key that are not a record of it; `foreign_messages`: malformed messages of the
+        channel; `misdirected`: answers for another session than the one that was asked for."""
         self.where, self.is_single, self._connect = _reached_at(at)
         # Braces would put all sessions into one slot of a cluster.
         self._prefix = f"{cluster}:".replace("%", "%25").replace("{", "%7B").replace("}", "%7D").encode()
@@ -127,8 +127,7 @@ class RedisStore:
         policy = eviction_of(replies[1])
         if policy not in _KEEPING:
             _LOG.warning(
-                "%s throws sessions away when its memory is full, and ends of sessions with them (maxmemory-policy %s): "
-                "set it to noeviction",
+                "%s evicts sessions and ends of sessions when its memory is full (maxmemory-policy %s): set it to noeviction",
                 self.where,
                 policy,
             )
@@ -139,7 +138,7 @@ class RedisStore:
             await servers.close()
 
     def _after_fork(self) -> None:
-        """The connections are the parent's (`Links` lets go of them); a child opens its own."""
+        """Leave the connections to the parent (`Links` drops them); a child opens its own."""
         keep_forever(self._servers, self._listener)
         self._servers = self._listener = None
 
@@ -176,10 +175,10 @@ class RedisStore:
         self._refuse(replies)
 
     async def absence(self, key: SessionKey | None) -> Absence:
-        """By the server's policy as of now. The mark has no time to live, so policies for what has one spare it.
+        """By the server's present eviction policy. The mark has no time to live, so `volatile-*` policies never evict it.
 
-        In a cluster there is one mark for all nodes: where another node than the mark's lost its data, its sessions count
-        as ended. That needs a policy that evicts, and a user logs in once more.
+        A cluster has one mark for all its nodes. If another node evicts and has lost its data, its sessions count as ended, and
+        their users have to log in again.
         """
         name = None if key is None else self._prefix + key
         memory, stats = (await self._trip(name, [("INFO", "memory"), ("INFO", "stats")])).replies
@@ -210,7 +209,7 @@ class RedisStore:
     # -- how -----------------------------------------------------------------------------------------------------------
 
     async def _fetch(self, key: SessionKey, have: Version | None) -> list[Any]:
-        """Nothing, or 0 for what the asker has, or the record's bytes and the time."""
+        """An empty list if there is none, `[0]` if the asker lacks nothing, or the record's bytes and the time."""
         if have is not None:
             said, _ = await self._run(_FETCH, key, _encode(have))
             return said
@@ -218,7 +217,7 @@ class RedisStore:
         asked = [("GET", name), ("ECHO", key), ("TIME",)]
         replies = (await self._trip(name, asked, is_answered=partial(self._is_of, key, 1))).replies
         if is_any(replies[:1], "WRONGTYPE"):
-            replies[0] = b""  # no record of ours
+            replies[0] = b""  # read as a malformed record
         self._refuse(replies)
         data, _, clock = replies
         return [] if data is None else [data, clock]
@@ -226,7 +225,7 @@ class RedisStore:
     async def _push(
         self, script: Script, key: SessionKey, change: bytes, ack: str, *, is_awaited: bool = False
     ) -> Pushed:
-        # The servers of a cluster have no place in common where it could stand who may hold leases.
+        # A script of a cluster reaches the session's slot only, and the lessees would have to be in each slot.
         is_asking = is_awaited and self._servers is not None and self._servers.is_one
         also = [(_LESSEES, self._lessees)] if is_asking else []
         inbox = self._listener.inbox if is_asking and self._listener is not None else ""
@@ -246,9 +245,9 @@ class RedisStore:
         return Pushed(_OUTCOMES[code & ~_SPOILT], record, answer.is_acknowledged, lessees)
 
     def _named(self, answer: Answer) -> tuple[bytes, ...] | None:
-        """The other servers that may hold leases, by the answer to an end; None where that cannot be told.
+        """The other servers that may hold leases, by the answer to an end; None if they are not known.
 
-        It cannot soon after another primary took over: somebody may still hold a lease by what the old one told.
+        They are not known soon after another primary took over: servers may still hold leases by beats of the old one.
         """
         names = answer.replies[1] if len(answer.replies) > 1 else None
         is_new = time.monotonic() - answer.since_s < LEASE_MS / 1000
@@ -269,7 +268,7 @@ class RedisStore:
         ack: str = "none",
         also: Sequence[tuple[Script, bytes]] = (),
     ) -> tuple[list[Any], Answer]:
-        """What the script says of one session, and the answer it came with, those to other scripts included."""
+        """What the script returns for one session, and the whole answer, with those of the scripts in `also`."""
         name = self._prefix + key
         for at in range(2):
             commands: list[Command] = [(*script.ways[at], 1, name, *arguments)]
@@ -312,7 +311,7 @@ class RedisStore:
                 raise StoreError(f"{self.where} {reason_of(reply)}") from reply
 
     def _is_of(self, key: SessionKey, place: int, replies: Sequence[Any]) -> bool:
-        """Whether the reply at this place names the session that was asked for; counts those that name another."""
+        """Whether the reply at this place names the session that was asked for; counts it as misdirected if not."""
         reply = replies[place]
         is_of_it = isinstance(reply, Exception) or (reply[:1] == [key] if isinstance(reply, list) else reply == key)
         if not is_of_it:
@@ -323,7 +322,7 @@ class RedisStore:
         return self._is_of(names[0][len(self._prefix) :], 0, [reply])
 
     def _record(self, key: SessionKey, data: bytes, clock: list[bytes]) -> Record:
-        """A session's record as the server holds it, by the time that it shows. Raises RecordError."""
+        """A session's record from the server's bytes, its times relative to the server's clock. Raises RecordError."""
         if not data.endswith(key):
             raise RecordError("these bytes are no record of this session")
         now_ms = int(clock[0]) * 1_000 + int(clock[1]) // 1_000
@@ -339,7 +338,7 @@ async def _each(
 
 
 def eviction_of(memory: Any) -> str:
-    """What the server does when its memory is full, by its answer to INFO memory; `unknown` where it does not say."""
+    """The server's eviction policy, from its answer to INFO memory; `unknown` if it is not there."""
     said = {} if isinstance(memory, Exception) else info_of(memory)
     if said.get("maxmemory") == "0":
         return "noeviction"

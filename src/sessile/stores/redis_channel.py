@@ -1,14 +1,14 @@
-"""What Redis or Valkey tells of changes: a subscription to each primary, kept up, known to be up, and known to be heard.
+"""The channel of Redis or Valkey: a subscription to each primary, and beats that show that nothing of it was missed.
 
-*Up*: a link that says nothing is asked; one that does not answer either is down, after a second. *Heard*: while copies are
-served without asking, a *beat* goes to each primary ten times a second, over another connection, as a write; the primary
-publishes it to the subscription, where it follows everything that was published before. So a beat that came back shows that
-this process has heard all that, that the server which takes writes is the one that is listened to, and that it is still a
-primary; where Sentinels decide which one is, they are asked as well. The store remembers who beat: those servers may hold
-leases, and say that they have heard of an end to whoever waits for that.
+A silent subscription is sent PING; if that is not answered either, it counts as down after a second. While copies are served
+without asking, a *beat* is written to each primary ten times a second, over another connection. The primary publishes it to the
+subscription, behind everything that it published before. So a beat that came back proves three things: this process has
+received all of that, it subscribes to the server that takes its writes, and that server is still a primary. Where Sentinels
+decide which server is, they are asked as well. The store remembers which servers send beats. These *lessees* may hold leases,
+and confirm an end to the server that waits for it.
 
-Every primary of a cluster is subscribed to, and publishes to its own subscribers first: what one primary should have passed
-on to another is not relied on. A change is then heard as often as the cluster has primaries, which does no harm.
+Every primary of a cluster has a subscription of its own, because what primaries forward to each other may be lost. So a change is
+received as often as the cluster has primaries, which does no harm.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ MISSED_MAX: Final = 2
 WATCH_S: Final = 1.0
 """How often it is seen to that the primary is still the same."""
 BEAT_S: Final = 0.1
-"""How often the store is asked while copies are served without asking: three times in a lease."""
+"""The interval between beats while copies are served without asking: three of them fit into a lease."""
 CONFIRMED_AT_ONCE: Final = 200
 UNCONFIRMED_MAX: Final = 10_000
-"""The most ends that wait to be confirmed; of more, whoever made the oldest waits for the leases to run out."""
+"""The most ends that this server has yet to confirm. Beyond it the oldest is dropped, and waits for the leases to run out."""
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 
@@ -60,20 +60,21 @@ _BEAT: Final = Script("beat", is_frugal=True)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _changed: Final = msgspec.msgpack.Decoder(tuple[bytes, int, tuple[Stamp, ...], bytes]).decode
 _to_us: Final = msgspec.msgpack.Decoder(int | tuple[bytes, bytes]).decode
-"""A beat, as the moment at which it was sent, or who has heard of which session's end."""
+"""A message to this server's inbox: a beat, as the time at which it was sent, or a session's key and the server that confirms
+its end."""
 
 
 @dropped_by("RedisStore", "a child listens under a name and at an inbox of its own")
 class Listener:
-    """One server's ear at the channel.
+    """One server's subscriptions.
 
     Args:
-        servers: who publishes.
-        channel: where.
-        lessees: where the servers that may hold leases are remembered.
-        told: what to call.
+        servers: the servers that publish.
+        channel: the channel of changes.
+        lessees: the name of the sorted set of servers that may hold leases.
+        told: called with each event.
         is_used: whether copies are served without asking at present.
-        counts: counts messages that are none of ours, and beats that a primary does not take.
+        counts: counts malformed messages, and beats that a primary refuses.
     """
 
     def __init__(
@@ -87,9 +88,9 @@ class Listener:
         counts: Counter[str],
     ) -> None:
         self.name: Final = token_hex(8).encode()
-        """What this server is called among those that may hold leases."""
+        """This server's name in the set of lessees."""
         self.inbox = ""
-        """Where it hears who has heard of an end; empty while it hears nothing."""
+        """The channel to which beats and confirmations for this server are published; empty while it does not listen."""
         self._servers = servers
         self._channel = channel
         self._lessees = lessees
@@ -97,11 +98,11 @@ class Listener:
         self._is_used = is_used or (lambda: True)
         self._counts = counts
         self._unconfirmed: deque[tuple[bytes, bytes]] = deque(maxlen=UNCONFIRMED_MAX)
-        """Who waits to know that an end was heard of, and of which session."""
+        """Ends to confirm: the inbox of the server that waits, and the session's key."""
         self._to_confirm = asyncio.Event()
 
     async def listen(self, *, timeout_s: float) -> None:
-        """Tell of changes until cancelled.
+        """Report events until cancelled.
 
         Args:
             timeout_s: how long connecting may take.
@@ -129,7 +130,7 @@ class Listener:
             pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
     async def _subscribe(self, subscriptions: list[_Subscription], timeout_s: float) -> str:
-        """Subscribe everywhere; who the primaries are. Raises LinkLost."""
+        """Subscribe to every primary; returns their identity. Raises LinkLost."""
         primaries = await self._servers.primaries()
         for at, (links, tag) in enumerate(primaries):
             inbox = f"{self._channel}:{self.name.decode()}:{at}"
@@ -139,11 +140,11 @@ class Listener:
         primary = await self._servers.identity()
         now = [links for links, _ in await self._servers.primaries()]
         if now != [links for links, _ in primaries] or any(links.is_closed for links in now):
-            raise LinkLost("has another primary by now")
+            raise LinkLost("has another primary now")
         return primary
 
     async def _run(self, subscriptions: list[_Subscription], primary: str, timeout_s: float) -> None:
-        """Tell what comes, until a link is lost or the primary is another one. Raises LinkLost."""
+        """Report what comes, until a link is lost or another primary takes over. Raises LinkLost."""
         pulse = _Pulse(subscriptions, self._told)
         works = [
             *(self._read(subscription, pulse) for subscription in subscriptions),
@@ -161,7 +162,7 @@ class Listener:
         raise LinkLost("has another primary")
 
     async def _read(self, subscription: _Subscription, pulse: _Pulse) -> None:
-        """Tell what comes over one subscription. Raises LinkLost."""
+        """Report what comes over one subscription. Raises LinkLost."""
         missed = 0
         async with dropped_when_lost(subscription.connection):
             while True:
@@ -203,7 +204,7 @@ class Listener:
                     now = await self._servers.identity()
 
     async def _beat(self, subscriptions: list[_Subscription], pulse: _Pulse, timeout_s: float) -> None:
-        """Ask each primary, for as long as copies are served without asking. Raises LinkLost where one is none any more."""
+        """Send beats to each primary while copies are served without asking. Raises LinkLost if one is not a primary any more."""
         loop = asyncio.get_running_loop()
         while True:
             began_s = loop.time()
@@ -225,24 +226,24 @@ class Listener:
             return False
 
     async def _confirm(self, timeout_s: float) -> None:
-        """Let those who wait for it know that ends were heard of."""
+        """Publish the confirmations of ends to the servers that wait for them."""
         while True:
             await self._to_confirm.wait()
             self._to_confirm.clear()
             while self._unconfirmed:
                 some = [self._unconfirmed.popleft() for _ in range(min(len(self._unconfirmed), CONFIRMED_AT_ONCE))]
                 commands: list[Command] = [("PUBLISH", asker, _encode((key, self.name))) for asker, key in some]
-                with contextlib.suppress(LinkLost, TimeoutError):  # they wait for the lease, and no longer
+                with contextlib.suppress(LinkLost, TimeoutError):  # those servers wait for the lease at most
                     async with asyncio.timeout(timeout_s):
                         await self._servers.trip(None, commands)
 
 
 class _Pulse:
-    """Until when everything has been heard, over all subscriptions."""
+    """The time up to which everything has been received, over all subscriptions."""
 
     def __init__(self, subscriptions: list[_Subscription], told: Callable[[Channel], None]) -> None:
         self.checked_ms = 0
-        """When the primaries were last known to be the ones."""
+        """When the primaries were last known to be the present ones."""
         self._subscriptions = subscriptions
         self._told = told
         self._last_ms = 0
@@ -256,19 +257,19 @@ class _Pulse:
 
 @dropped_by("Listener", "its connection is one of those of Links")
 class _Subscription:
-    """One connection that subscribed, to one primary.
+    """A subscription to one primary.
 
     Args:
-        links: other connections to the same one.
-        lessees: where it remembers who may hold leases.
-        inbox: where it publishes what is for this server alone.
+        links: other connections to the same primary.
+        lessees: the name of this primary's set of lessees.
+        inbox: the channel to which this primary publishes beats and confirmations for this server.
     """
 
     def __init__(self, links: Links, lessees: bytes, inbox: str) -> None:
         self.connection: Any = None
         self.inbox = inbox
         self.heard_ms = 0
-        """When the last beat that came back was sent."""
+        """When the newest beat that came back was sent."""
         self._links = links
         self._lessees = lessees
 
@@ -289,9 +290,9 @@ class _Subscription:
             await drop(self.connection)
 
     async def beat(self, name: bytes, sent_ms: int, counts: Counter[str]) -> None:
-        """Ask, if the server can be asked. Raises LinkLost where it is no primary any more."""
+        """Send a beat; a refused one is counted. Raises LinkLost if the server is not a primary any more."""
         if self._links.is_closed:
-            raise LinkLost("has another primary by now")
+            raise LinkLost("has another primary now")
         for way in _BEAT.ways:
             command = (*way, 1, self._lessees, name, LEASE_MS, self.inbox, _encode(sent_ms))
             (reply,) = (await self._links.trip([command], is_answered=partial(_is_named, name))).replies

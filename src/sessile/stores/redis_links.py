@@ -2,8 +2,8 @@
 
 The connections are redis-py's (authentication, TLS, parsing); they are kept here, and not in its pool, so that every command
 of a trip goes over one of them: WAIT speaks of the writes of its own connection. Before the first trip a connection has to
-show that its server is a primary. A refusal by the server is a reply, an exception as a value; a connection that does not
-work is `LinkLost`, as is one whose replies belong to another question. Nothing here waits by itself: whoever makes a trip
+show that its server is a primary. A refusal by the server is a reply, an exception as a value. A connection that does not
+work is `LinkLost`, and so is one whose replies belong to another question. Nothing here has a timeout: the caller of a trip
 bounds it.
 """
 
@@ -43,7 +43,7 @@ __all__ = [
 
 Command = tuple[Any, ...]
 Check = Callable[[list[Any]], bool]
-"""Whether replies belong to what was asked; a refusal always does."""
+"""Whether replies belong to the commands that were sent; a refusal always does."""
 LINKS_MAX: Final = 64
 """So many trips to one server at once; others wait."""
 ROLE_FRESH_S: Final = 1.0
@@ -100,7 +100,7 @@ class Answer(NamedTuple):
     is_acknowledged: bool
     """As many replicas as were to have it do."""
     since_s: float = 0.0
-    """Since when this server has been the one to ask, on the clock that counts from the machine's start."""
+    """Since when this server has been the primary that is asked, by `time.monotonic`."""
 
 
 class LinkLost(Exception):
@@ -125,9 +125,9 @@ class Links:
         self._make = make
         self._must_be_primary = must_be_primary
         self._pid = os.getpid()
-        """Whose connections these are, whatever becomes of the hook below: nobody else says a word over them."""
+        """The process that made the connections; no other process may use them, even if the fork hook does not run."""
         self._made: weakref.WeakSet[Any] = weakref.WeakSet()
-        """Every connection, those under way and those that were given away included."""
+        """Every connection, with those that are being made and those that `connected` handed out."""
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(LINKS_MAX)
         call_after_fork(self._after_fork)
@@ -141,13 +141,13 @@ class Links:
         """The replies to these commands, sent at once over one connection.
 
         Args:
-            commands: what to say.
-            wait: how many replicas are to have it.
-            is_answered: looks at the replies. Those of another question show that the connection has been used by somebody
-                else: it is closed, with all that were free beside it.
+            commands: the commands to send.
+            wait: how many replicas must have the writes.
+            is_answered: whether the replies belong to the commands. If not, another process uses the connection: it is closed,
+                with all free connections.
 
         Raises:
-            LinkLost: no connection worked, a fresh one included; or these are another process's.
+            LinkLost: no connection worked, not even a new one; or the connections belong to another process.
         """
         self._check_process()
         async with self._room:
@@ -238,7 +238,7 @@ class Links:
             raise LinkLost("was reached by the process that this one was forked from")
 
     def _after_fork(self) -> None:
-        """Not a byte goes over the parent's connections, no QUIT and no TLS alert, and none is kept open."""
+        """Close every connection of the parent in this child, without sending anything: no QUIT, no TLS alert."""
         for connection in list(self._made):
             cut_off_transport(_transport_of(connection))
         keep_forever(*self._made, self._room)
@@ -251,7 +251,7 @@ class Links:
 
 
 def _transport_of(connection: Any) -> Any:
-    """What a connection of redis-py sends by, while it is connected."""
+    """The transport of a connection of redis-py, while it is connected."""
     writer = getattr(connection, "_writer", None)
     return None if writer is None or writer.transport.is_closing() else writer.transport
 

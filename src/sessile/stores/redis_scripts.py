@@ -1,4 +1,4 @@
-"""The scripts that run inside Redis or Valkey: a file of `lua/` each, or several one behind the other."""
+"""The scripts that run inside Redis or Valkey: each is one file of `lua/`, or several files joined."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["Script"]
 
 
 class Script:
-    """A script by its parts, as it is called.
+    """One script, and the commands that call it.
 
     Args:
-        names: files of `lua/`, in this order.
-        is_frugal: it frees memory, or takes none: it runs when the server has none left.
+        names: the files of `lua/` to join, in this order.
+        is_frugal: whether the script may run when the server's memory is full, since it frees memory or takes next to none.
     """
 
     def __init__(self, *names: str, is_frugal: bool = False) -> None:
@@ -22,4 +22,4 @@ class Script:
         head = ["#!lua flags=allow-oom\n"] if is_frugal else []
         text = "".join([*head, *(folder.joinpath(f"{name}.lua").read_text() for name in names)])
         self.ways: Final = (("EVALSHA", sha1(text.encode()).hexdigest()), ("EVAL", text))  # noqa: S324  # Redis' choice
-        """By its hash, and as a whole for a server that has not seen it yet."""
+        """First by its hash, then with its whole text for a server that does not have it yet."""

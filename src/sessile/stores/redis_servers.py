@@ -56,10 +56,10 @@ class Servers(Protocol):
         """Replies of the primary that holds this key, or of any; after a failover it is the new one.
 
         Args:
-            key: what the commands are about, if they are about one key.
-            commands: what to say, over one connection.
-            wait: how many replicas are to have it.
-            is_answered: whether the replies belong to these commands; a connection for which they do not is given up.
+            key: the key that the commands are about, or None.
+            commands: the commands to send, over one connection.
+            wait: how many replicas must have the writes.
+            is_answered: whether the replies belong to these commands; if not, the connection is closed.
 
         Raises:
             LinkLost: it does not work, nor does another in its place.
@@ -74,10 +74,10 @@ class Servers(Protocol):
         """Connections to the primary that holds this key, or to any. Raises LinkLost."""
 
     async def primaries(self) -> list[tuple[Links, bytes]]:
-        """Connections to each primary, and what in a key's name makes it one of that primary's. Raises LinkLost."""
+        """The connections to each primary, and a text that puts a name into one of its slots. Raises LinkLost."""
 
     async def is_current(self) -> bool:
-        """Whether the primaries are still the ones that are asked, by those who decide about it. Raises LinkLost."""
+        """Whether the primaries are still the ones that are asked. Raises LinkLost if that cannot be found out."""
 
     async def identity(self) -> str:
         """Who the primaries are: another text after a failover, or after one of them was started anew. Raises LinkLost."""
@@ -146,7 +146,7 @@ class Single:
         return [(await self.links(None), b"")]
 
     async def is_current(self) -> bool:
-        """By itself: nobody else decides."""
+        """Always: there is one server."""
         return True
 
     async def identity(self) -> str:
@@ -187,7 +187,7 @@ class Sentinels(Single):
         self._primary: Host | None = None
 
     async def is_current(self) -> bool:
-        """By the Sentinels as of now."""
+        """Whether the Sentinels still name this primary."""
         primary, _ = await self._discover()
         return primary == self._primary
 
@@ -314,7 +314,7 @@ class Cluster:
         return [(self._node(host), self._tag(host)) for host in sorted({host for _, _, host in self._slots})]
 
     async def is_current(self) -> bool:
-        """By the map as it is known: a primary that was replaced takes no writes to the slots that it had."""
+        """Whether the map of slots is still the same: a replaced primary refuses writes to its former slots by itself."""
         return True
 
     async def identity(self) -> str:
@@ -357,7 +357,7 @@ class Cluster:
         return replies
 
     def _tag(self, host: Host) -> bytes:
-        """What a name must have between braces to be in a slot of this primary."""
+        """A text that, between braces, puts a name into a slot of this primary."""
         for number in itertools.count():
             tag = b"{%d}" % number
             slot = self._slot_of(tag)
@@ -380,7 +380,7 @@ class Cluster:
         await links.close()
 
     async def _forget_all_but(self, primaries: set[Host], nodes: set[Host]) -> None:
-        """Nodes come and go for as long as a cluster lives."""
+        """Close the connections to nodes that have left the cluster."""
         for links_of, stay in ((self._nodes, primaries), (self._askers, nodes)):
             for host in links_of.keys() - stay:
                 await links_of.pop(host).close()
@@ -416,7 +416,7 @@ class Cluster:
 
 
 def _after_asking(is_answered: Check | None) -> Check | None:
-    """The same check, where another reply stands before those that it looks at."""
+    """The same check without the first reply, which answers ASKING."""
     return None if is_answered is None else lambda replies: is_answered(replies[1:])
 
 

@@ -1,14 +1,14 @@
 """A store that all servers share, as the engine's other holder: cache, lease, queue and outage.
 
-The table is a cache. A copy in it is served without a trip only under a live *lease*: the store's channel has told of every
-change since the copy was known to be current, and has been heard lately. Without the channel every open asks. Changes of one
-session go to the store one after the other; those that come meanwhile wait and go together, since the table holds them merged
-already. An end is answered when every server that may hold a lease has heard of it, or its lease has run out.
+The table is a cache. A copy is served without a trip only under a live *lease*: the store's channel has told of no newer change
+since the copy was known to be current, and beats show that the channel is received. Without the channel every open asks.
+Changes of one session go to the store one after the other. Those that come meanwhile wait and go together, since the table holds
+them merged already. An end is answered when every server that may hold a lease has confirmed it, or its lease has run out.
 
-While the store is away nobody waits for it: opens go on from held copies, and what changes is queued, one entry for each
-session; an end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything
-queued is pushed once, ends first, and every copy that is held is compared with what the store has, so a store that came back
-empty, or without its last seconds, gets what the servers still know, ends included.
+While the store is away no request waits for it: opens go on from held copies, and changes are queued, one entry for each
+session. An end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything queued is
+pushed once, ends first, and every held copy is compared with the store. So a store that came back empty, or without its last
+seconds, gets what the servers still know, ends included.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ T = TypeVar("T")
 RECENT_SHARE: Final = 0.25
 """What was pushed lately is kept for a failover in so much of `bytes_max`."""
 HEARD_S: Final = (LEASE_MS + 5) / 1000
-"""An end is waited for at most this long: no lease from before it counts then, though clocks show whole milliseconds."""
+"""An end waits at most this long for confirmations: by then no lease from before the end counts, rounding included."""
 ROTATED_HEARD_S: Final = 0.1
-"""The same for a rotated session, which may be looked at for its grace wherever that is not heard of at once."""
+"""The same for a rotated session: a server that has not received the rotation shows no more than its grace would."""
 TRIPS_MAX: Final = 4
-"""A thread that asks waits for as many trips at most: an end for those of a change before it, and its own."""
+"""A thread that asks waits for at most this many trips: an end for those of the change before it, and its own."""
 TOUCH_S: Final = 0.25
 EXPIRE_S: Final = 10.0
 EXPIRED_AT_ONCE: Final = 500
@@ -116,9 +116,9 @@ class Shared(Service):
         self.epoch = Epoch()
         self._pulls = Pulls(self, self._owner, self._settings)
         self._reconciling: asyncio.Event | None = None
-        """While copies are compared: set where they are to be compared once more."""
+        """Not None while a pass compares copies; set if another pass is to follow."""
         self._is_bringing = False
-        """Whether what could not be brought, though the store is not away, is brought again."""
+        """Whether changes that this starved process could not send are being sent again."""
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -263,9 +263,9 @@ class Shared(Service):
         return Acknowledged.YES if arrived else Acknowledged.NO
 
     async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> Arrived:
-        """Bring these to the store, in one trip where it has what they build on; what became of them there.
+        """Send these changes to the store, in one trip if it has what they build on; returns their outcome.
 
-        An end has come when every server that may serve a copy has heard of it.
+        Returns for an end when every server that may serve a copy has confirmed it.
         """
         with self._confirmations.expecting(key) as expected:
             ended = max((change.record.state for change in changes if isinstance(change, Ended)), default=LIVE)
@@ -289,7 +289,7 @@ class Shared(Service):
     async def _deliver(
         self, key: SessionKey, changes: list[Change], ack: str, *, is_awaited: bool
     ) -> Pushed | StarvedError | None:
-        """What the store said to these, if it was heard; None where it is away, or there is nothing left to bring."""
+        """Send these changes; returns the store's answer, or None if the store is away or nothing is left to send."""
         whole = self._whole(key, changes)
         if whole is None and not all(isinstance(change, Delta) for change in changes):
             self._lost.discard(key)
@@ -308,7 +308,7 @@ class Shared(Service):
             return error if isinstance(error, StarvedError) else None
         finally:
             self.leases.unwatch(key, watch)
-        if pushed is None:  # it ran out of time meanwhile
+        if pushed is None:  # the session ran out of time meanwhile
             self._lost.discard(key)
             return None
         self._lost.discard(key)
@@ -326,7 +326,7 @@ class Shared(Service):
     async def _push_once(
         self, key: SessionKey, changes: list[Change], whole: Record | None, ack: str, *, is_awaited: bool
     ) -> Pushed | None:
-        """One trip; a second one where the store lacks what a single change builds on. None: there is nothing to bring."""
+        """One trip, and a second one if the store lacks what a single change builds on. None: there is nothing to send."""
         only = changes[0] if len(changes) == 1 else None
         if isinstance(only, Delta) and key not in self._lost:
             self.counts["trips"] += 1
@@ -341,7 +341,7 @@ class Shared(Service):
         return await self.store.merge(key, whole.shift(-self._owner.clock_ms()), ack, is_awaited=is_awaited)
 
     def _whole(self, key: SessionKey, changes: list[Change]) -> Record | None:
-        """All that is known of a session here, these changes included; of one that is known to be over, its end."""
+        """The session's record as it is known here, with these changes; its tombstone if its end is known."""
         now_ms = self._owner.clock_ms()
         with self._owner.lock:
             table = self._owner.table
@@ -389,9 +389,9 @@ class Shared(Service):
             return await call()
 
     def failed(self, error: StoreError) -> PullStatus:
-        """What it means that a call failed: mostly that the store is away, and nobody waits for it until the probe reaches it.
+        """Judge a failed call. Usually the store is away, and no request waits for it until the probe reaches it.
 
-        One session's record that is none is no reason for that, nor is a lack of time of this process.
+        A malformed record of one session does not begin an outage, nor does a lack of time of this process.
         """
         if isinstance(error, StarvedError):
             self._starved(error)
@@ -400,7 +400,7 @@ class Shared(Service):
         return PullStatus.UNREACHABLE
 
     def _starved(self, error: StarvedError) -> None:
-        """What was not done is done again: what could not be brought, and a comparison that is under way."""
+        """Repeat what failed for lack of time: unsent changes, and a comparison that is under way."""
         if not self.counts["starved"]:
             _LOG.warning("%s", error)
         self.counts["starved"] += 1
@@ -411,7 +411,7 @@ class Shared(Service):
             self._run(self._bring_later())
 
     async def _bring_later(self) -> None:
-        """Bring what could not be brought, unless the store is away: then that is done when it is back."""
+        """Send the unsent changes, unless the store is away: then they are sent when it is back."""
         try:
             for times in count():
                 await asyncio.sleep(probe_in_s(times))
@@ -461,7 +461,7 @@ class Shared(Service):
         if key is None or whole is None:
             await self.store.fetch(_RANDOM.randbytes(16), None)
         else:
-            with contextlib.suppress(StoredRecordError):  # the store is well
+            with contextlib.suppress(StoredRecordError):  # the store itself answers
                 await self.store.merge(key, whole.shift(-self._owner.clock_ms()), "none")
 
     def _lose(self, key: SessionKey) -> None:
@@ -470,12 +470,12 @@ class Shared(Service):
         self._lost.add(key, is_end=self._has_ended(key))
 
     def bring_soon(self, key: SessionKey) -> None:
-        """The store lacks what is known here."""
+        """Send the store what it lacks of this session."""
         self._lose(key)
         self._run(self._bring(key))
 
     def end_again(self, key: SessionKey) -> None:
-        """The store says that a session lives whose end is known here, and is told again, unless word of it is on its way."""
+        """The store has a live session whose end is known here: send the end again, unless it is on its way."""
         if self.is_settled(key):
             self.counts["ended_again"] += 1
             self.bring_soon(key)
@@ -489,13 +489,13 @@ class Shared(Service):
         await each(list(self._lost), self._bring)
 
     def reconcile_soon(self) -> None:
-        """The store is not the one it was."""
+        """The store has lost its data: compare every copy with it."""
         self._run(self._reconcile())
 
     async def _reconcile(self) -> None:
-        """Compare every copy with the store, and what was pushed lately though no copy is held any more.
+        """Compare every copy with the store, and push again what was pushed lately and is not held any more.
 
-        One pass at a time; who finds one under way has another one follow it.
+        One pass at a time; a call during a pass makes another pass follow.
         """
         if self._reconciling is not None:
             self._reconciling.set()

@@ -91,7 +91,7 @@ class SqlStore:
         create: bool | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        """`misdirected`: rows of another session than the one that was asked for."""
+        """`misdirected`: rows for another session than the one that was asked for."""
         self._target = target_of(url)
         self._table = table_name(cluster)
         self._creates = self._target.dialect == "sqlite" if create is None else create
@@ -145,7 +145,7 @@ class SqlStore:
                     await connections.engine.dispose()
 
     def _after_fork(self) -> None:
-        """The parent's connections are not ours to use (`Inheritance` lets go of them); a child opens its own."""
+        """Leave the connections to the parent (`Inheritance` drops them); a child opens its own."""
         keep_forever(self._connections)
         self._writing = contextlib.nullcontext()
         self._forget()
@@ -228,7 +228,7 @@ class SqlStore:
         raise self._too_busy()
 
     async def merge(self, key: SessionKey, record: Record, ack: str, *, is_awaited: bool = False) -> Pushed:
-        del ack, is_awaited  # no copy is served without asking, so nobody has to hear of an end
+        del ack, is_awaited  # no server serves a copy without asking, so an end needs no confirmations
         async with self._bounded():
             lately = self._lately.get(key)
             if lately is not None:
@@ -259,7 +259,7 @@ class SqlStore:
                 await self._change(*self._say.touch(dict(some[at : at + TOUCHES_MAX])))
 
     async def absence(self, key: SessionKey | None) -> Absence:
-        """A row goes when its time has come, and not before."""
+        """A database drops no row before its time."""
         del key
         return Absence()
 
@@ -289,8 +289,8 @@ class SqlStore:
         values = kept(content)
         if not record.travels(len(values["new_record"])):
             if record.state == LIVE:
-                raise RecordError("what servers wrote at the same time adds up to more than any of them takes")
-            content = bare_end(content)  # an end always has room: this one has no grace
+                raise RecordError("parallel writes of servers add up to a record larger than any server accepts")
+            content = bare_end(content)  # an end is never refused; this one has no grace
             values = kept(content)
         self._lately.pop(key, None)
         if not await self._change(
@@ -444,7 +444,7 @@ class SqlStore:
 
 
 class _Misdirected(Exception):
-    """The answer speaks of another session than the question: somebody else uses the connection as well."""
+    """The answer is for another session than the question: another process uses the same connection."""
 
 
 class _Raced(Exception):

@@ -58,7 +58,7 @@ class Connections(NamedTuple):
     distrust: Callable[[], None]
     """A server that is silent on one of them is so on all: none that is there now is used again."""
     inheritance: Inheritance
-    """What a forked child lets go of."""
+    """The connections that a forked child drops."""
 
 
 class Target(NamedTuple):

@@ -1,11 +1,11 @@
-"""The connections of one pool, as a fork has to know them.
+"""What becomes of a pool's connections in a fork.
 
-Those to a server are cut off in the child, as everywhere (`sessile.forks`). SQLite has no connection to cut: it has locks on
-a file, which the kernel does not hand on to a child, and counts of them in the memory of its library, which a fork copies.
-A child that opened the file beside inherited handles would believe it held locks that it does not, and its changes could go
-to a log that the parent, as the last one who uses it, has deleted (sqlite.org/howtocorrupt.html, §2.6). So before a fork the
-threads in which SQLite works are stopped between two calls, for as long as the fork takes, and the child closes what it
-inherited before it opens anything: then the counts are right. The parent's locks are its own, and stay.
+Connections to a server are cut off in the child, as everywhere (`sessile.forks`). SQLite has locks on a file instead. The kernel
+does not pass them on to a child, but a fork copies the counts of them in the library's memory. A child that opens the file with
+inherited handles still open counts locks that it does not hold. Its changes could go to a log that the parent deletes as the last
+known user of the file (sqlite.org/howtocorrupt.html, §2.6). So SQLite's threads are stopped between two calls while the fork
+takes place, and the child closes its inherited handles before it opens anything: then the counts are right. The parent keeps its
+locks.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Inheritance"]
 
 STOPPED_S_MAX: Final = 5.0
-"""No thread stays stopped for longer, whatever became of the fork."""
+"""A stopped thread continues after this time at the latest, whatever became of the fork."""
 
 
 class Inheritance:
-    """What a forked child inherits of a pool, and lets go of.
+    """The connections of a pool, which a forked child inherits and drops.
 
     Args:
-        engine: whose pool it is; this lives as long as it does.
-        timeout_s: no statement takes longer, so a fork waits no longer for one to end.
+        engine: the engine that owns the pool; this object lives as long as it does.
+        timeout_s: the longest that a statement takes, and so the longest that a fork waits for one.
     """
 
     def __init__(self, engine: AsyncEngine, timeout_s: float) -> None:
@@ -41,10 +41,10 @@ class Inheritance:
         self._engine = engine
         self._timeout_s = timeout_s
         self._connections: dict[int, Any] = {}
-        """The driver's connections, by the number of what stands for them in the pool."""
+        """The driver's connections, by the `id` of the object that stands for each in the pool."""
         self._in_use: set[int] = set()
         self._stopped: set[int] = set()
-        """Those whose thread has been stopped for the fork under way."""
+        """The connections whose thread is stopped for the fork under way."""
         pool = engine.sync_engine
         event.listen(pool, "connect", self._made)
         event.listen(pool, "close", self._closed)
@@ -79,7 +79,7 @@ class Inheritance:
         return go_on.set
 
     def _after_fork(self) -> None:
-        """Cut off what leads to a server, close what SQLite had open, and finalise nothing else."""
+        """Cut off connections to servers, close SQLite's handles, and keep everything else from being finalised."""
         for number, driver in self._connections.items():
             if hasattr(driver, "_tx"):
                 if number in self._stopped or number not in self._in_use:

@@ -25,7 +25,7 @@ class Keep(NamedTuple):
     """How long what is over is remembered."""
 
     tombstone_keep_ms: int
-    """Beyond the session's own deadline: a copy's deadline is late by as long as the copy was on its way."""
+    """Counts from the session's own deadline: a copy's deadline is late by as long as the message took."""
     rotation_grace_ms: int
 
     @property

@@ -129,7 +129,7 @@ class Statements:
         )
 
     def _end(self) -> sa.Update:
-        """Merged with a whole record, and over: rotated until its grace is over, ended until well after its deadline."""
+        """A record that was merged and is over. It is kept as rotated for its grace, as ended until after its deadline."""
         limits, ended = self._limits(), self._greatest(self._table.c.ended_ms, self._in("ended_in"))
         forgotten = self._greatest(limits["deadline_ms"], ended) + _given("kept_for")
         due = sa.case((_given("new_state") == ROTATED, ended + _given("grace")), else_=forgotten)

@@ -38,28 +38,28 @@ class Bounds(Checker):
     def asked(self, request: Request, question: Pull | Push) -> None:
         del question
         self._asked_ms[request] = self.scene.now_ms
-        assert request.process is not None, "who asks is served"
+        assert request.process is not None, "a request that asks runs at a process"
         self._look(request.process)
 
     def _look(self, process: Process) -> None:
-        """What is to be sent to a peer is sent as soon as what is under way to it has arrived."""
+        """Check that records which wait for a peer are sent as soon as nothing is under way to it."""
         for peer in process.node.peers.values():
             if peer.repairing and not peer.outstanding:
                 self.find(f"{process} has {len(peer.repairing)} records to send to {peer.name}, and waits for nothing")
 
     def _are_full(self, process: Process) -> bool:
-        """Whether nobody else has room."""
+        """Whether no other process has room."""
         return all(self.scene.is_small(other.place) for other in self.scene.living() if other is not process)
 
     def _waits_for_an_end(self, process: Process, request: Request, question: Push) -> bool:
-        """Whether an end is among what is waited for, made by this request or by another: that may take longer."""
+        """Whether the request waits for an end, of its own or of another request, which may take longer."""
         record = record_of(process, question.key)
         return request.ended is not None or (record is not None and record.state != LIVE)
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         scene = self.scene
         process = request.process
-        assert process is not None, "who waits is served"
+        assert process is not None, "a request that waits runs at a process"
         took_ms = scene.now_ms - self._asked_ms.pop(request)
         limit_s = scene.settings.pull_timeout if isinstance(question, Pull) else scene.settings.ack_timeout
         if isinstance(question, Push) and self._waits_for_an_end(process, request, question):

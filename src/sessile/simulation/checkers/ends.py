@@ -1,14 +1,14 @@
-"""What ended is over, whatever else goes wrong, except across a partition while it lasts.
+"""Checks that no server opens a session after its end was answered, except across a partition while it lasts.
 
-An end is answered when every member that its process can reach has it. From then on a server that takes up a request may
-open the session only if a fault of the network has kept word of the end from it, and only until that fault is over and
-links are up again. Nothing else excuses it: not that the server was stopped, slow, late or full, that others came or went,
-that the end was long ago, or that the request itself began before it. So this checker asks of the network alone:
+An end is answered when every member that its process can reach has it. After that a server may open the session only if a fault
+of the network has kept the end from it, and only until that fault is over and links are up again. Nothing else is an excuse: not
+that the server was stopped, slow, late or full, that other servers came or went, that the end was long ago, or that the request
+began before it. So this checker looks at the network alone:
 
-1. a server that has known of the end never opens the session again, nor lets anybody write to it;
-2. nor does one whose connections were whole all the time since before the end was made;
-3. nor does one whose connections have been whole for long enough, as those of another that knows of the end;
-4. and once all was healed and quiet after the end, nobody does.
+1. A process that has known of the end never opens the session again, and takes no write to it.
+2. A process whose connections have been whole since before the end was made does not open the session.
+3. A process whose connections have been whole for `SETTLED_MS` does not open the session, if another such process knows the end.
+4. Once all was healed and quiet after the end, no process opens the session.
 
 An end that only crashed processes knew of is lost; nothing else loses it.
 """
@@ -36,22 +36,22 @@ __all__ = ["Ends"]
 
 
 class Ends(Checker):
-    """Looks at every session that opens, and at every write, whether it should be."""
+    """Checks every session that is opened, and every write, against the rules above."""
 
     name = "ends"
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self._knew: dict[Process, set[SessionKey]] = {}
-        """Who has known of which ends; asked, never walked."""
+        """Process → the ends that it has known of; never iterated."""
         self._settled: set[SessionKey] = set()
-        """What had ended when all was healed and quiet; asked, never walked."""
+        """The sessions that had ended when all was healed and quiet; never iterated."""
 
-    # -- who knows ---------------------------------------------------------------------------------------------------
+    # -- which processes know of an end ------------------------------------------------------------------------------
 
     def answered(self, request: Request, question: Pull | Push, result: Pulled | Acknowledged) -> None:
         del result
-        assert request.process is not None, "who waits is served"
+        assert request.process is not None, "a request that waits runs at a process"
         has_ended = request.ended is not None and request.ended[0] == question.key
         for process in self.scene.living() if has_ended else (request.process,):
             self._note(process, question.key)
@@ -67,7 +67,7 @@ class Ends(Checker):
         if knows_end(process, key):
             self._knew.setdefault(process, set()).add(key)
 
-    # -- who opens, and who writes -----------------------------------------------------------------------------------
+    # -- opened and written sessions ---------------------------------------------------------------------------------
 
     def opened(self, request: Request) -> None:
         process, key = request.process, request.key
@@ -86,12 +86,12 @@ class Ends(Checker):
         for step in steps:
             if isinstance(step.change, Delta):
                 chronicle = self.scene.history.chronicles.get(step.key)
-                assert request.process is not None, "who commits is served"
+                assert request.process is not None, "a request that commits runs at a process"
                 if chronicle is not None and chronicle.ends:
                     self._judge_write(request, request.process, chronicle)
 
     def _judge_write(self, request: Request, process: Process, chronicle: Chronicle) -> None:
-        """Who opened a session before its end may write to it where nobody knows of that yet: a merge undoes it."""
+        """A request that opened a session before its end may write to it at a process that does not know the end yet."""
         if chronicle.key in self._knew.get(process, ()):
             self.find(f"{request} writes to {chronicle}, whose end was known at {process}")
 
@@ -115,7 +115,7 @@ class Ends(Checker):
             self.find(f"{request} opens {chronicle}, whose end {knower} knows of, and the two are linked")
 
     def _knower(self, process: Process, key: SessionKey, end: End) -> Process | None:
-        """Somebody else who could have told of the end for long enough."""
+        """Another process that has known of the end, and could have sent it, for long enough."""
         scene = self.scene
         if scene.now_ms - end.made_ms < SETTLED_MS:
             return None

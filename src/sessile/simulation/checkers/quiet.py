@@ -27,7 +27,7 @@ __all__ = ["Quiet", "disquiet"]
 
 
 TOLD_MS: Final = 300
-"""So long after a session was used or written to every holder has been told."""
+"""Every holder has been sent a use or a write after this time."""
 USE_SLACK_MS: Final = 50
 """What clocks and the way of a message make of it."""
 ON_ITS_WAY_MS: Final = 20
@@ -95,7 +95,7 @@ class Quiet(Checker):
         return math.inf if record is None else process.clock() - record.touched_ms
 
     def _look_at_use(self, chronicle: Chronicle) -> None:
-        """Whoever holds a session knows when it was used last, but for what need not be told."""
+        """Check that every holder knows when a session was last used, but for uses that are too frequent to be sent."""
         scene = self.scene
         unused_ms = scene.now_ms - chronicle.used_ms
         if chronicle.ends or may_have_expired(scene, chronicle) or unused_ms < TOLD_MS:
@@ -115,7 +115,7 @@ class Quiet(Checker):
             return
         for write in chronicle.writes.values():
             if self.scene.now_ms - write.made_ms < TOLD_MS:
-                continue  # by a long request, which goes on when it is quiet
+                continue  # a long request goes on when all is quiet
             if not write.is_lost and not is_within(write.closure, request.record.version) and write.copies:
                 self.find(f"{request} sees {request.record.version}, without {write}, when all is quiet")
                 return
@@ -150,7 +150,7 @@ def disquiet(scene: Scene) -> str:
 def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
     """How copies of one session differ from each other, or lie where they should not.
 
-    A server may have no room for a session; then another one may keep the copy. For an end there always is.
+    A server may have no room for a session; then another one may keep the copy. There is always room for an end.
     """
     held = {process.name: (process, record_of(process, key)) for process in living}
     records = [record for _, record in held.values() if record is not None]

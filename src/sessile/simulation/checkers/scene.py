@@ -46,7 +46,7 @@ if TYPE_CHECKING:
             """Whether all that was wrong anywhere, deaths included, must be over by now."""
 
         def linked_for_ms(self, place: int) -> int:
-            """For how long no fault of the network has touched the process at this place; 0 while one does."""
+            """How long ago the last fault of the network at this place was over; 0 during one."""
 
         def is_small(self, place: int) -> bool:
             """Whether the process at this place may have no room for a session."""

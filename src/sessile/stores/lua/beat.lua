@@ -1,8 +1,8 @@
--- A server that serves copies under leases is there, and hears the channel: it is to hear this, and by that knows that it has
--- heard everything before it.
+-- A beat of a server that serves copies under leases. It is published back to the server, which then knows that it has received
+-- everything that was published before.
 --
--- KEYS: the set of those servers, each by the moment until which it may hold leases. ARGV: the server's name, for how many
--- milliseconds a lease counts, where the server listens, and what it is to hear.
+-- KEYS: the set of lessees, the servers that may hold leases, each with the time until which it may. ARGV: the server's name, the
+-- time for which a lease counts (ms), the server's inbox, and the message to publish to it.
 -- Gives the server's name.
 
 local clock = redis.call('TIME')

@@ -1,7 +1,7 @@
 -- Whether the session under a key holds more than the asker has, and if so, the session.
 --
 -- KEYS: the session's key. ARGV: the version that the asker has, a packed map.
--- Gives the session's key, and with it 0 where the asker has all of it, or the record as it stands and the time.
+-- Gives the session's key alone if there is no session, with 0 if the asker lacks nothing, else with the record and the time.
 
 local byte, sub = string.byte, string.sub
 local have, bare_key = ARGV[1], sub(KEYS[1], -16)

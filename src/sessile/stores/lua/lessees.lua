@@ -1,4 +1,4 @@
--- The servers that may hold leases at this moment.
+-- The lessees: the servers that may hold leases now.
 --
 -- KEYS: the set that `beat.lua` keeps. Gives a list of their names.
 

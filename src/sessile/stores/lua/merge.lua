@@ -128,5 +128,5 @@ else
 end
 local result = keep(it, fields)
 if not result then return answer(TOO_MUCH + spoilt) end
-if is_news or ARGV[5] ~= '' then tell(it) end -- who ends a session waits until that was heard, known as it may be
+if is_news or ARGV[5] ~= '' then tell(it) end -- an awaited end needs confirmations, even if the store had it already
 return answer((is_news and APPLIED or KNOWN) + spoilt, is_more and result)

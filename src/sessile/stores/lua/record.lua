@@ -1,14 +1,13 @@
 -- A session's record inside Redis or Valkey: how it is read, kept and told of. `apply.lua` or `merge.lua` follows.
 --
--- One session is one string, laid out as `Record.pack` lays it out, its times on this server's clock, and behind it the key
--- of the session. It is read by hand, not by cmsgpack: the order of a map counts here, integers go beyond 2^53, and what does
--- not change is copied byte by byte. Every reader takes a text and a place in it, and gives what it read and the place behind;
--- what cannot be read raises.
+-- One session is one string: the record as `Record.pack` lays it out, its times on this server's clock, and then the session's
+-- key. It is parsed by hand, not by cmsgpack: the order of a map matters here, integers exceed 2^53, and unchanged parts are
+-- copied byte by byte. Every reader takes a text and a position, returns what it read and the position after it, and raises on
+-- malformed bytes.
 --
--- KEYS: the session's key. ARGV: the change, rotation_grace_ms, tombstone_keep_ms, the channel, and who is to be told that an
--- end was heard of, or nothing.
--- Gives the session's key and an outcome, and with them the record and the time where the record holds more than the change
--- lets its maker know.
+-- KEYS: the session's key. ARGV: the change, rotation_grace_ms, tombstone_keep_ms, the channel, and the inbox to which an end is
+-- to be confirmed, or ''.
+-- Gives the session's key and an outcome. If the record holds more than the pusher knows of, the record and the time follow.
 
 local byte, char, sub, concat, floor = string.byte, string.char, string.sub, table.concat, math.floor
 local number_at, packed = struct.unpack, struct.pack
@@ -21,7 +20,7 @@ local BYTES_MAX, FIELDS_MAX, WRITERS_MAX = 2 ^ 24 - 2 ^ 17, 16384, 4096 -- as `R
 local NO_FIELDS = '\128'
 
 local key, change, grace_ms, keep_ms = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local bare_key = sub(key, -16) -- without what every name in this store begins with
+local bare_key = sub(key, -16) -- without the prefix of every name in this store
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 
@@ -235,8 +234,8 @@ end
 -- Put it under the key for as long as anybody may want it; its bytes. Nothing, and nothing is put there, if no server could
 -- read it. An end always has room: of one that is beyond limits nothing else is kept.
 --
--- An end is kept until the session's own deadline, after which no copy of the session is served anywhere, and for
--- tombstone_keep beyond it: a copy's deadline is late by as long as the copy was on its way.
+-- An end is kept until the session's own deadline, after which no server serves a copy, and for tombstone_keep beyond it: a
+-- copy's deadline travels as a duration, so it is late by as long as the message took.
 local function keep(it, fields)
   local text = record_bytes(it, fields)
   if not travels(it, text, fields) then
@@ -254,8 +253,8 @@ local function keep(it, fields)
   return text .. bare_key
 end
 
--- The same bytes once more, and for as long: WAIT speaks of what its connection wrote, so that a change that is known already
--- is confirmed by those replicas only that have it.
+-- Write the same bytes again, with the same time to live. WAIT covers the writes of its connection only, so this makes it count
+-- the replicas that have a change which the record already had.
 local function keep_as_it_is(it) redis.call('SET', key, it.text .. bare_key, 'KEEPTTL') end
 
 local function tell(it)

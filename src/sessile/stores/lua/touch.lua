@@ -2,7 +2,7 @@
 --
 -- KEYS: their keys. ARGV: for each, how many milliseconds ago. What is not there, is over, or was used later is left alone.
 -- Only the time is written, where it stands in the record, and not the record as a whole.
--- Gives the first of the keys and how many were touched.
+-- Gives the first key, and the number of sessions that were touched.
 
 local byte, unpack_number, min, floor = string.byte, struct.unpack, math.min, math.floor
 local SIZES = {[0xcc] = '>I1', [0xcd] = '>I2', [0xce] = '>I4', [0xcf] = '>I8'}
