@@ -36,7 +36,7 @@ GRACE_S: Final = 8.0
 MOST_S: Final = 8.0
 """Beside its module's own tests, a mutant runs against the quickest tests of other files that take this long in all."""
 WARM_SHARE: Final = 0.6
-"""The part of a group's time, without that of finding out what each test runs, for mutants that run in a fork."""
+"""The part of a group's time, after its baseline is known, for mutants that run in a fork."""
 COLD_S: Final = 8.0
 """A mutant that needs a process of its own runs against the nearest test files that take this long in all."""
 
@@ -193,7 +193,7 @@ class Campaign:
     def _run_warm(
         self, group: Group, mutants: list[Mutant], until: float, folder: Path, *, share: float
     ) -> list[Mutant]:
-        """Run these mutants in forks, for this share of the time that is left; returns those that need a process of their own."""
+        """Run these mutants in forks, for `share` of the time left after the baseline; returns those that need a process."""
         reading, writing = os.pipe()
         job = {
             "tests": [str(path.relative_to(ROOT)) for path in group.files()],

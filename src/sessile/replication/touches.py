@@ -1,10 +1,9 @@
 """Uses of a session that change nothing: they reset the idle clocks at its other holders.
 
-A use is sent at once: a crash of this node would take one that waits, and the session would expire too early at the other
-holders. Where many sessions are used, the uses of a few milliseconds go in one message. Uses are not acknowledged. The passes
-of repair, which visit every copy anyway, send again what a link has lost: to each other holder, how long ago the session was
-last used, if that was after the last pass that reached this holder. Digests do not show the difference, since every node's
-times are on its own clock.
+A use is sent at once: if this node crashed before, the other holders would take the session for unused. Uses of many sessions
+within `GATHER_MS` go in one message. They are not acknowledged. The passes of repair, which visit every copy anyway, send again
+what a link has lost: to each other holder, how long ago the session was last used, if that was after the last pass that reached
+this holder. Digests do not show the difference, since every node's times are on its own clock.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ TOUCHES_MAX: Final = 1_000
 VIEW_MS: Final = 30_000
 """When the placement changes, a new holder that already has a copy may have missed the uses of this long before."""
 GATHER_MS: Final = 5
-"""After a flush, uses are gathered for this long before the next."""
+"""After a message, uses are gathered for this long."""
 NEVER_MS: Final = -(2**63)
 
 
@@ -37,7 +36,7 @@ class Touches:
         self._fresh: dict[SessionKey, int] = {}
         """Used since the last flush: key → when."""
         self._due_ms = NEVER_MS
-        """When the next flush may be at the earliest."""
+        """The earliest time of the next flush."""
         self._told_ms: dict[str, int] = {}
         """Member → the time up to which it has been sent every use of the sessions that both hold."""
 

@@ -93,7 +93,7 @@ class Pulls:
         return pulled
 
     async def once(self, key: SessionKey, have: Record | None) -> Pulled:
-        """Ask, unless the store is away. What is known to be over is over, whether or not it can be asked."""
+        """Ask once, unless the store is away. A session whose end is known here is over even then."""
         pulled = Pulled(PullStatus.UNREACHABLE)
         if not self._way.outage:
             pulled = await self._questions.pull(key, have)

@@ -29,9 +29,9 @@ __all__ = ["Quiet", "disquiet"]
 TOLD_MS: Final = 300
 """Every holder has been sent a use or a write after this time."""
 USE_SLACK_MS: Final = 50
-"""What clocks and the way of a message make of it."""
+"""What clocks that differ, and the time that a message takes, add to the time of a use."""
 ON_ITS_WAY_MS: Final = 20
-"""So long after a session was used word of it may not have left its server, or may have been lost with the machine."""
+"""For this long after a use its message may not have left the server, or may be lost with the machine."""
 
 
 class Quiet(Checker):
