@@ -10,7 +10,7 @@ from sessile.backend import Acknowledged
 from sessile.replication.events import SessionTouched
 from sessile.replication.messages import Offered, Touched
 from sessile.replication.peer import Peer
-from sessile.replication.touches import VIEW_MS, Touches
+from sessile.replication.touches import GATHER_MS, VIEW_MS, Touches
 from tests.replication.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def test_how_much_of_what_was_told_a_link_may_have_lost() -> None:
     assert Touches(node._context).since_ms("b") < -(10**15), "nothing was told"
     touches.told(node.peers["b"], cluster.now_ms)
     since_ms = touches.since_ms("b")
-    assert since_ms == cluster.now_ms - 2 * timings.dead_after_ms - node._context.config.flush_ms
+    assert since_ms == cluster.now_ms - 2 * timings.dead_after_ms - GATHER_MS
     touches.view_changed()
     assert touches.since_ms("b") == cluster.now_ms - VIEW_MS, "a new holder may lack more"
     touches.told(node.peers["b"], cluster.now_ms - 2 * VIEW_MS)
