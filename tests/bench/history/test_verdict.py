@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bench.history.verdict import Verdict
 
 HISTORY = recorded.recorded()
-QUIET_MS = 10_000
+QUIET_MS = 1_000
 """The last looks at every session come this much later."""
 SET, COUNT, INCREMENT, READ, INCREMENT_2, COUNT_2, LOGIN, INCREMENT_3, SET_2, LOOK_BACK = range(10)
 READ_2, LOGOUT, REPLAY, BEGIN, READ_3 = range(10, 15)

@@ -69,7 +69,8 @@ class Writes(Checker):
         """
         scene, process = self.scene, request.process
         assert process is not None, "who responds is served"
-        if process not in scene.living():  # of real processes nobody can look inside
+        if process not in scene.living():  # a real one: nobody can look inside
+            chronicle.uses.append(Use(request.opened_ms, process, (), request.opened_ms))
             return
         node = process.node
         peers = [node.peers[name] for name in node.placement.others(chronicle.key) if name in node.peers]
