@@ -115,3 +115,39 @@ def test_an_end_is_remembered_to_the_second(until_ms: int) -> None:
     assert key(1) in ends
     sweep_all(ends, remembered_ms)
     assert key(1) not in ends
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 10**7)), max_size=40),
+    st.integers(1, 7),
+    st.integers(0, 10**6),
+)
+def test_what_one_tells_another_one_takes(entries: list[tuple[bytes, int]], batch: int, ahead_ms: int) -> None:
+    """Whatever still matters, in pieces of a bounded size, and for as long on the other one's clock."""
+    now_ms = 5_000_000
+    ends, other = Ends(bytes_max=1_000_000), Ends(bytes_max=1_000_000)
+    for each, until_ms in entries:
+        ends.add(each, until_ms)
+    told = list(ends.told(now_ms, batch=batch))
+    assert all(len(piece) == MARK.size * batch for piece in told[:-1])
+    assert all(0 < len(piece) <= MARK.size * batch for piece in told)
+    marks = set[bytes]().union(*(other.take(piece, now_ms + ahead_ms) for piece in told))
+    left = {each: (ends.until_ms(each) or 0) for each, _ in entries if (ends.until_ms(each) or 0) > now_ms}
+    assert marks == {mark_of(each) for each in left} and len(other) == len(left)
+    for each, until_ms in left.items():
+        taken_ms = other.until_ms(each)
+        assert taken_ms is not None and abs(taken_ms - until_ms - ahead_ms) <= 1_000
+    assert all(len(mark_of(each)) == 9 and mark_of(each) == each[:1] + each[8:] for each in left)
+
+
+def test_an_end_whose_second_has_come_is_not_told() -> None:
+    """It matters no more; what is told of a time beyond all times is the last that can be kept."""
+    ends, key_ = Ends(bytes_max=1_000_000), key(1)
+    ends.add(key_, 10**9)
+    until_ms = ends.until_ms(key_) or 0
+    assert list(ends.told(until_ms, batch=10)) == []
+    (piece,) = ends.told(until_ms - 1, batch=10)
+    assert MARK.unpack(piece)[2] == 1
+    late = Ends(bytes_max=1_000_000)
+    late.take(MARK.pack(key_[0], MARK.unpack(piece)[1], 2**32 - 1), 10**12)
+    assert late.until_ms(key_) == (2**32 - 1) * 1_000

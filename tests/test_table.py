@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile import table as table_module
-from sessile.ends import MARGIN_MS, SHARDS
+from sessile.ends import MARGIN_MS, SHARDS, mark_of
 from sessile.errors import SessionEnded, SessionLimit
 from sessile.record import ENDED, LIVE, ROTATED
 from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, TOMBSTONES_SHARE
@@ -180,6 +180,9 @@ def test_decoded_forms_are_bounded() -> None:
         table.put(key(number), live())
         table.find(key(number // 2))
         assert len(table._hot) <= HOT_MAX
+    for number in range(3 * HOT_MAX):
+        table.put(key(number), live(value_bytes=6))
+        assert len(table._hot) <= HOT_MAX
     big = live(value_bytes=HOT_RECORD_BYTES_MAX)
     table.put(key(3 * HOT_MAX), big)
     last = 3 * HOT_MAX - 1
@@ -349,6 +352,15 @@ def test_a_tombstone_that_somebody_has_still_to_learn_of_stays() -> None:
     assert table.state(key(1)) is None and table.has_ended(key(1))
 
 
+def test_a_tombstone_that_stays_is_not_looked_at_again_and_again() -> None:
+    """Once in the time for which one is held."""
+    table = make()
+    table.may_forget = lambda _: False
+    table.put(key(1), live().end(ENDED, 0))
+    sweep_out(table, KEEP_MS + SLOT_MS)
+    assert not any(table.sweep(now_ms, at_most=0) for now_ms in range(KEEP_MS + SLOT_MS, 2 * KEEP_MS, SLOT_MS))
+
+
 def test_tombstones_stay_beyond_their_time_while_somebody_is_out_of_reach() -> None:
     """Until the session's own deadline at the latest, and as long as there is room."""
     table, is_apart = make(), True
@@ -402,6 +414,20 @@ def test_an_end_may_be_noted_of_which_no_record_came() -> None:
     assert table.judged(key(1), live(), 0).state == LIVE, "the copy that is held decides"
     table.drop(key(1))
     assert table.has_ended(key(1)) and table.judged(key(1), live(), 0).state == ENDED
+
+
+def test_what_another_server_remembers_ends_what_is_held() -> None:
+    """Every live session among them, and no other; what has ended has ended."""
+    table = make()
+    for number in range(4):
+        table.put(key(number), live())
+    table.put(key(3), live().end(ENDED, 5))
+    assert table.end_marked(set(), 90) == [] and table.sessions == 3
+    ended = table.end_marked({mark_of(key(number)) for number in (1, 3, 9)}, 90)
+    assert ended == [(key(1), live().end(ENDED, 90))] and held(table, 1) == ended[0][1]
+    assert [table.state(key(number)) for number in range(4)] == [LIVE, ENDED, LIVE, ENDED]
+    assert held(table, 3).ended_ms == 5
+    hold_sums(table)
 
 
 def test_new_bytes_are_refused_at_the_limit() -> None:

@@ -287,8 +287,32 @@ def test_no_lease_is_left_of_a_copy_whose_end_is_known() -> None:
             await tab.ask(engine, count)
             alive = servers.store.records[tab.key]
             backend = servers.backend(0)
+            backend.is_settled = lambda _: False  # type: ignore[method-assign]  # word of the end is on its way already
             assert tab.key in backend.leases
             assert backend._pulls._contradicted(tab.key, alive).status is PullStatus.RECORD
             assert tab.key not in backend.leases
+
+    ran(run())
+
+
+def test_a_rotated_session_is_shown_for_its_grace_without_the_store() -> None:
+    """What is held of its end is the answer, and not the copy that somebody still has."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            held = engine.table.get(tab.key)
+            assert held is not None
+            alive = Record.unpack(held)
+            rotated = alive.end(ROTATED, servers.clock())
+            engine.table.put(tab.key, rotated)
+            pulls = servers.backend(0)._pulls
+            assert pulls.without_store(tab.key, alive, PullStatus.UNREACHABLE).record == rotated
+            engine.table.put(tab.key, rotated.end(ENDED, servers.clock()))
+            engine.table.drop(tab.key)
+            over = pulls.without_store(tab.key, alive, PullStatus.UNREACHABLE).record
+            assert over is not None and (over.state, over.fields) == (ENDED, {})
 
     ran(run())

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sessile.errors import RecordError
 from sessile.record import ENDED, LIVE, ROTATED, Record
-from sessile.stores.sql_rows import Keep, Row, digest_of, due_in_ms, kept, shown, timeless
+from sessile.stores.sql_rows import Keep, Row, bare_end, digest_of, due_in_ms, kept, shown, timeless
 from tests.record_model import A, B, born, wrote
 
 KEEP = Keep(tombstone_keep_ms=10_000, rotation_grace_ms=1_000)
@@ -102,3 +102,9 @@ def test_what_a_column_says_is_nought_in_the_bytes() -> None:
     bare = timeless(record)
     assert (bare.idle_ms, bare.deadline_ms, bare.touched_ms, bare.ended_ms) == (0, 0, 0, 0)
     assert bare.same_state(record)
+
+
+def test_a_bare_end_says_whose_session_ended_and_nothing_else() -> None:
+    """No times, no versions, no fields."""
+    bare = bare_end(born(a=b"1"))
+    assert bare == Record(ENDED, 0, 0, 0, 0, born().subject, {}, (), {})
