@@ -287,7 +287,7 @@ def test_no_lease_is_left_of_a_copy_whose_end_is_known() -> None:
             await tab.ask(engine, count)
             alive = servers.store.records[tab.key]
             backend = servers.backend(0)
-            backend.is_settled = lambda _: False  # type: ignore[method-assign]  # word of the end is on its way already
+            backend.is_settled = lambda _: False  # type: ignore[assignment, method-assign]  # word of the end is on its way already
             assert tab.key in backend.leases
             assert backend._pulls._contradicted(tab.key, alive).status is PullStatus.RECORD
             assert tab.key not in backend.leases
