@@ -32,6 +32,8 @@ class Questions:
         """How many waited for one that others wait for as well."""
         self._ask = ask
         self._asking: dict[SessionKey, asyncio.Task[Pulled]] = {}
+        self._unsent: set[SessionKey] = set()
+        """Questions that have not left yet: whoever comes now may still share them."""
         self._next: dict[SessionKey, asyncio.Task[Pulled]] = {}
         """What is asked when the question under way has been answered."""
 
@@ -50,6 +52,10 @@ class Questions:
         asking = self._asking.get(key)
         if asking is None:
             asking = self._asking[key] = asyncio.get_running_loop().create_task(self._now(key, have))
+            self._unsent.add(key)
+            return await asyncio.shield(asking)
+        if key in self._unsent:
+            self.shared += 1
             return await asyncio.shield(asking)
         following = self._next.get(key)
         if following is None:
@@ -59,10 +65,12 @@ class Questions:
         return await asyncio.shield(following)
 
     async def _now(self, key: SessionKey, have: Record | None) -> Pulled:
+        self._unsent.discard(key)
         try:
             return await self._ask(key, have)
         finally:
-            del self._asking[key]
+            if self._asking.get(key) is asyncio.current_task():
+                del self._asking[key]
 
     async def _after(self, asking: asyncio.Task[Pulled], key: SessionKey, have: Record | None) -> Pulled:
         try:
