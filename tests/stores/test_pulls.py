@@ -226,13 +226,14 @@ def test_a_copy_is_compared_by_its_version() -> None:
             held = engine.table.get(key)
             assert held is not None
             record = Record.unpack(held)
-            pulls = servers.backend(0)._pulls
+            pulls, trips = servers.backend(0)._pulls, servers.backend(0).counts["trips"]
             asked = [await pulls.once(key, have) for have in (record, None, record.end(ENDED, servers.clock()))]
             assert [pulled.status for pulled in asked] == [PullStatus.CURRENT, PullStatus.RECORD, PullStatus.RECORD]
             assert all(pulled.record is not None for pulled in asked)
             servers.clock.now_ms = record.expires_ms()
             await pulls.once(key, record)
             assert versions == [True, False, False, False]
+            assert servers.backend(0).counts["trips"] == trips + len(versions)
 
     ran(run())
 
