@@ -235,7 +235,7 @@ class RedisStore:
             self.counts["malformed"] += 1
         if code & ~_SPOILT == _TOO_MUCH:
             raise StoredRecordError(
-                f"{self.where}: what servers wrote to a session at the same time adds up to more than any of them takes"
+                f"{self.where}: parallel writes of servers add up to a record larger than any server accepts"
             )
         try:
             record = self._record(key, *rest) if rest else None
