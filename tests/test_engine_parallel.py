@@ -21,6 +21,7 @@ from sessile import forks
 from sessile.engine import Engine
 from sessile.errors import SessionEnded
 from sessile.record import Record
+from sessile.wsgi import SessionMiddleware
 from tests.fakes import SECRET, FakeBrowser, make_engine, settled
 
 if TYPE_CHECKING:
@@ -382,9 +383,14 @@ def test_a_fork_that_bypasses_python_is_noticed() -> None:
     engine = Engine(secret=SECRET)
     before = engine.writer
 
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["sessile.session"]["n"] = 1
+        start_response("200 OK", [])
+        return []
+
     def work() -> bytes:
-        with FakeBrowser(engine).request() as session:
-            session["n"] = 1
+        environ = {"uwsgi.version": b"2.0", "wsgi.url_scheme": "http", "SERVER_NAME": "127.0.0.1", "PATH_INFO": "/"}
+        SessionMiddleware(app, engine=engine)(environ, lambda *_: lambda _: None)
         return b"%d" % (engine.writer != before)
 
     assert in_a_child(work, fork=ctypes.PyDLL(None).fork) == b"1"

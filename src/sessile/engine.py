@@ -34,7 +34,7 @@ from sessile.errors import (
     SessionUnavailable,
     SettingsError,
 )
-from sessile.forks import call_after_fork, notice_fork, taken
+from sessile.forks import call_after_fork, taken
 from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
 from sessile.session import Limits, Opened, Session
 from sessile.settings import Settings
@@ -133,7 +133,6 @@ class Engine:
         Raises:
             SettingsError: no secret is set, and the server is reachable from outside this machine.
         """
-        notice_fork()
         if self._is_unswept:
             self._is_unswept = False
             self._start_sweeper()

@@ -17,6 +17,7 @@ from sessile.blocking import run_blocking
 from sessile.cookies import add_headers
 from sessile.engine import Engine
 from sessile.errors import SessionError
+from sessile.forks import notice_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,8 @@ class SessionMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._is_left_alone(environ):
             return self.app(environ, start_response)
+        if "uwsgi.version" in environ:  # it forks in C, so that no hook of Python's runs
+            notice_fork()
         engine = self.engine
         backend = engine.backend
         if backend is not None and not backend.is_running:

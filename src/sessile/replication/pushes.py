@@ -107,9 +107,10 @@ class Pushes:
         if not waited:
             self._reply(ticket, Acknowledged.YES)
             return
-        if any(self._is_hopeless(push) for push in waited):
-            self._reply(ticket, Acknowledged.NO)
-            return
+        for push in waited:
+            if push.refused and self._is_hopeless(push):
+                self._reply(ticket, Acknowledged.NO)
+                return
         wait = _Wait(ticket, waited)
         self._waits.setdefault(key, []).append(wait)
         self._allow_time(key, wait)
@@ -118,8 +119,9 @@ class Pushes:
         """Start the timeout of a wait: `ack_timeout`, but for an end at least until a silent member's lease is over."""
         context = self._context
         timeout_ms = context.config.ack_timeout_ms
-        if any(push.is_end for push in wait.pushes):
-            timeout_ms = max(timeout_ms, context.config.end_timeout_ms)
+        for push in wait.pushes:
+            if push.is_end:
+                timeout_ms = max(timeout_ms, context.config.end_timeout_ms)
         wait.until_ms = context.now_ms + timeout_ms
         context.alarm(timeout_ms, lambda: self._give_up(key, wait))
 
@@ -276,7 +278,7 @@ class Pushes:
         return push.refused.issuperset(name for name in placement.names if name != placement.me)
 
     def _remember(self, push: _Push) -> None:
-        for older in list(self._open.get(push.key, ())):
+        for older in [other for other in self._open.get(push.key, ()) if other.refused]:
             if self._is_hopeless(older):  # whoever takes this one has the other as well
                 self._forget(older)
         self._open.setdefault(push.key, []).append(push)
