@@ -45,7 +45,7 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     repair_every_ms: int = 10_000
     """How often copies are compared though nothing happened."""
     flush_ms: int = 50
-    """The directory is told so often."""
+    """The interval at which changes of the directory are sent."""
     drain_ms: int = 10_000
     """A node that leaves hands over for so long at the most."""
     queue_bytes_max: int = 4 * 2**20

@@ -257,7 +257,7 @@ class Pushes:
     # -- who has what ------------------------------------------------------------------------------------------------
 
     def _is_satisfied(self, push: _Push) -> bool:
-        if push.ack == "none" and not push.is_end:  # whoever has not heard of an end goes on showing the session
+        if push.ack == "none" and not push.is_end:  # a member that has not heard of an end still serves the session
             return True
         if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
             return False
@@ -269,7 +269,7 @@ class Pushes:
         return True
 
     def _is_hopeless(self, push: _Push) -> bool:
-        """Whether so many members have refused the change that `ack` can no longer be satisfied."""
+        """Whether the refusals of members leave too few that could satisfy `ack`."""
         if push.is_end or not push.refused or self._is_satisfied(push):
             return False
         placement = self._context.placement

@@ -156,7 +156,7 @@ class Tombstones:
         context = self._context
         table = context.replica.table
         if len(message.marks) % MARK.size:
-            raise WireError("ends that are told without tombstones are not made of entries")
+            raise WireError(f"ends without tombstones take {MARK.size} bytes each, and {len(message.marks)} bytes came")
         self._marks |= table.ends.take(message.marks, context.now_ms)
         if message.is_last or len(self._marks) > MARKS_MAX:
             for key, record in table.end_marked(self._marks, context.now_ms):

@@ -64,8 +64,8 @@ class Writes(Checker):
     def _used(self, request: Request, chronicle: Chronicle, record: Record) -> None:
         """Enter a use, as of when the session was opened: the answer may have waited long.
 
-        What is told of a use is how long ago it was. A message that lay at a process which stood still, or stalled on its way,
-        makes it later than it was; and of a use within a tenth of the idle timeout after that nobody is told.
+        A message says how long ago a use was. If it waited at a stopped process or on its way, the receiver takes the use
+        for later than it was; and uses within a tenth of the idle timeout after that are not sent.
         """
         scene, process = self.scene, request.process
         assert process is not None, "who responds is served"
