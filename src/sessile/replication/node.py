@@ -191,7 +191,7 @@ class Node:
                 self._receive(event)
             case ChangePushed():
                 self._links.is_fresh = False
-                if isinstance(event.change, Ended):
+                if event.change.__class__ is Ended:
                     self._tombstones.learned(event.key)
                 self._pushes.push(event.ticket, event.key, event.change, event.ack)
                 self.directory.look(event.key)

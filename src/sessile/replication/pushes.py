@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sessile.backend import Change
     from sessile.replication.context import Context
     from sessile.replication.messages import Sequenced
+    from sessile.replication.peer import Peer
     from sessile.token import SessionKey
 
 __all__ = ["Pushes"]
@@ -102,7 +103,7 @@ class Pushes:
     def push(self, ticket: int, key: SessionKey, change: Change | None, ack: str) -> None:
         """Send a change, if there is one, and answer the ticket in time."""
         if change is not None:
-            self._send(_Push(key, ack, is_end=isinstance(change, Ended)), change)
+            self._send(_Push(key, ack, is_end=change.__class__ is Ended), change)
         waited = [push for push in self._open.get(key, ()) if not self._is_satisfied(push)]
         if not waited:
             self._reply(ticket, Acknowledged.YES)
@@ -120,10 +121,10 @@ class Pushes:
         context = self._context
         timeout_ms = context.config.ack_timeout_ms
         for push in wait.pushes:
-            if push.is_end:
-                timeout_ms = max(timeout_ms, context.config.end_timeout_ms)
+            if push.is_end and timeout_ms < context.config.end_timeout_ms:
+                timeout_ms = context.config.end_timeout_ms
         wait.until_ms = context.now_ms + timeout_ms
-        context.alarm(timeout_ms, lambda: self._give_up(key, wait))
+        context.alarm(timeout_ms, partial(self._give_up, key, wait))
 
     def _send(self, push: _Push, change: Change) -> None:
         context = self._context
@@ -132,13 +133,16 @@ class Pushes:
             return
         targets = self._targets(push)
         self._remember(push)
+        usual_ms = 0.0
         for name in targets:
-            self._send_to(push, name, message)
+            peer = context.peers.get(name)
+            if peer is not None:
+                self._send_to(push, peer, message)
+                usual_ms = max(usual_ms, peer.usual_ms)
         self._close_if_held(push)
         if push.ack != "none" and not push.is_end and targets:
-            usual = max((context.peers[name].usual_ms for name in targets if name in context.peers), default=0)
-            delay_ms = max(context.config.second_target_ms, round(3 * usual))
-            context.alarm(delay_ms, lambda: self._one_more(push, lambda: self._again(change), delay_ms))
+            delay_ms = max(context.config.second_target_ms, round(3 * usual_ms))
+            context.alarm(delay_ms, partial(self._one_more, push, partial(self._again, change), delay_ms))
 
     def _again(self, change: Change) -> Sequenced | None:
         """The message of a change that is sent again: meanwhile this node may have announced another tag."""
@@ -167,15 +171,15 @@ class Pushes:
             return context.membership.known()  # who lost its link a moment ago is told when it is back
         return context.placement.others(push.key)
 
-    def _send_to(self, push: _Push, name: str, message: Sequenced) -> None:
+    def _send_to(self, push: _Push, peer: Peer, message: Sequenced) -> None:
+        held, denied = partial(self._held, push, peer.name), partial(self._denied, push, peer.name)
+        if self._context.send_sequenced(peer, message, held, denied, is_end=push.is_end):
+            push.sent_to.add(peer.name)
+
+    def _send_if_linked(self, push: _Push, name: str, message: Sequenced) -> None:
         peer = self._context.peers.get(name)
-        if peer is None:
-            return
-        is_sent = self._context.send_sequenced(
-            peer, message, lambda: self._held(push, name), lambda why: self._denied(push, name, why), is_end=push.is_end
-        )
-        if is_sent:
-            push.sent_to.add(name)
+        if peer is not None:
+            self._send_to(push, peer, message)
 
     def _one_more(self, push: _Push, make: Callable[[], Sequenced | None], delay_ms: int) -> None:
         """Those who have it take long to say so: one more member may."""
@@ -187,8 +191,8 @@ class Pushes:
                 message = make()
                 if message is not None:
                     context.counts["second_targets"] += 1
-                    self._send_to(push, name, message)
-                    context.alarm(delay_ms, lambda: self._one_more(push, make, delay_ms))
+                    self._send_to(push, context.peers[name], message)
+                    context.alarm(delay_ms, partial(self._one_more, push, make, delay_ms))
                 return
 
     # -- from the others ---------------------------------------------------------------------------------------------
@@ -205,9 +209,9 @@ class Pushes:
         if why != NEED:
             push.refused.add(name)
         if whole is not None and why == NEED:
-            self._send_to(push, name, whole)
+            self._send_if_linked(push, name, whole)
         elif whole is not None and not push.sent_to - push.confirmed:
-            self._one_more(push, lambda: self._whole(push.key), self._context.config.second_target_ms)
+            self._one_more(push, partial(self._whole, push.key), self._context.config.second_target_ms)
         self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
         self._answer(push.key)
 
@@ -230,7 +234,7 @@ class Pushes:
                 if not self._is_satisfied(push):
                     for name in self._targets(push):
                         if name not in push.sent_to | push.confirmed | push.refused:
-                            self._send_to(push, name, whole)
+                            self._send_if_linked(push, name, whole)
                     if push.refused and not push.is_end and not push.sent_to - push.confirmed:
                         self._one_more(push, partial(self._whole, key), self._context.config.second_target_ms)
                 self._close_if_held(push)
@@ -257,16 +261,17 @@ class Pushes:
     # -- who has what ------------------------------------------------------------------------------------------------
 
     def _is_satisfied(self, push: _Push) -> bool:
-        if push.ack == "none" and not push.is_end:  # a member that has not heard of an end still serves the session
-            return True
-        if not push.is_end and not push.confirmed and self._context.placement.others(push.key):
-            return False
-        if push.is_end and not self._context.is_settled_in:
+        if not push.is_end:
+            if push.ack == "none":
+                return True
+            if not push.confirmed and self._context.placement.others(push.key):
+                return False
+            if push.ack != "all":
+                return True
+        elif not self._context.is_settled_in:
             return False  # a member that this node is not linked to yet may hold a copy
-        if push.is_end or push.ack == "all":
-            standing = self._context.membership.standing
-            return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
-        return True
+        standing = self._context.membership.standing
+        return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
 
     def _is_hopeless(self, push: _Push) -> bool:
         """Whether the refusals of members leave too few that could satisfy `ack`."""
@@ -278,9 +283,10 @@ class Pushes:
         return push.refused.issuperset(name for name in placement.names if name != placement.me)
 
     def _remember(self, push: _Push) -> None:
-        for older in [other for other in self._open.get(push.key, ()) if other.refused]:
-            if self._is_hopeless(older):  # whoever takes this one has the other as well
-                self._forget(older)
+        if push.key in self._open:
+            for older in [other for other in self._open[push.key] if other.refused]:
+                if self._is_hopeless(older):  # whoever takes this one has the other as well
+                    self._forget(older)
         self._open.setdefault(push.key, []).append(push)
         self._open_count += 1
         if self._open_count > OPEN_MAX:
@@ -298,14 +304,14 @@ class Pushes:
 
     def _close_if_held(self, push: _Push) -> None:
         """Enough hold it, and nobody who was sent it has still to say so: what may be lacking anywhere, repair brings."""
-        if self._is_satisfied(push) and not push.sent_to - push.confirmed:
+        if push.sent_to <= push.confirmed and self._is_satisfied(push):
             self._forget(push)
             context = self._context
             if not push.confirmed:
                 self._doubt(push.key)
             if not push.is_end and push.key not in self._open and not context.placement.is_holder(push.key):
                 packed = context.replica.table.get(push.key)
-                context.alarm(QUIET_MS, lambda: self._quiet(push, packed))
+                context.alarm(QUIET_MS, partial(self._quiet, push, packed))
 
     def _doubt(self, key: SessionKey) -> None:
         """Nobody else is known to hold a change; of too many, the oldest are taken to be held."""
@@ -337,9 +343,10 @@ class Pushes:
         if not waits:
             return
         for wait in list(waits):
-            if all(self._is_satisfied(push) for push in wait.pushes):
+            lacking = [push for push in wait.pushes if not self._is_satisfied(push)]
+            if not lacking:
                 self._end(key, wait, Acknowledged.YES)
-            elif any(self._is_hopeless(push) for push in wait.pushes):
+            elif any(self._is_hopeless(push) for push in lacking):
                 self._end(key, wait, Acknowledged.NO)
 
     def _give_up(self, key: SessionKey, wait: _Wait) -> None:
