@@ -237,12 +237,12 @@ class Table:
         size = len(packed)
         if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # smaller ones travel
             if record.state == ROTATED:  # its fields are dropped, its end is kept
-                return self.put(key, record.end(ENDED, record.ended_ms), is_touch=is_touch)
+                return self.put(key, record.end(ENDED, record.ended_ms))
             if not is_touch:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
         if old is None or old[_STATE_AT] != packed[_STATE_AT]:
-            return self._enter(key, record, packed, old, is_touch=is_touch)
+            return self._enter(key, record, packed, old)
         grown = size - len(old)
         if packed[_STATE_AT] != LIVE:
             self._tombstone_bytes += grown
@@ -261,18 +261,17 @@ class Table:
         with suppress(SessionLimit, SessionEnded, SessionTooLarge):
             self.put(key, record)
 
-    def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, *, is_touch: bool) -> bytes:
+    def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None) -> bytes:
         """Hold a record that is new here, or in a new state."""
         old_size, was_tombstone = (0, False) if old is None else (len(old), old[_STATE_AT] != LIVE)
         is_tombstone = packed[_STATE_AT] != LIVE
         grown = len(packed) - old_size
         if not is_tombstone:
-            if old is None and key in self.ends:
-                raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
             if was_tombstone:
                 raise SessionEnded("the session has ended: what is left of it was not stored")
-            if (grown > 0 and not is_touch) or old is None:
-                self._check_room(grown, is_new=old is None)
+            if key in self.ends:
+                raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
+            self._check_room(grown, is_new=True)
         self._records[key] = packed
         self._record_bytes += grown
         self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone

@@ -416,3 +416,22 @@ def test_nothing_is_left_of_a_link_that_is_lost() -> None:
     assert not going.is_idle
     going.link_lost("b")
     assert not any("b" in known for known in (going._offers, going._unoffered, going._theirs, going._listing))
+
+
+def test_a_copy_that_has_left_starts_no_pass() -> None:
+    """Two passes offer it before the first offer is answered: the answer to the second finds nothing, as it should."""
+    cluster, (key,) = filled("abc", 1, copies=2, delay_ms=20)
+    (proxy,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    held = cluster.asked(proxy, key).record
+    assert held is not None
+    server = cluster.servers[proxy]
+    server.table.put(key, held)
+    passes = server.node.counts["repair_passes"]
+    for _ in range(2):
+        server.node._repair.start(announces=False)
+        cluster.run(5)
+    assert server.node.counts["repair_passes"] == passes + 2 and cluster.held(proxy, key) is not None
+    cluster.run(300)
+    assert cluster.held(proxy, key) is None
+    assert len(list(cluster.messages(Wanted, "", proxy))) == 4, "each of the two holders answered each offer"
+    assert server.node.counts["repair_passes"] == passes + 2

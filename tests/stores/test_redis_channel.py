@@ -17,7 +17,7 @@ from sessile.stores.redis_links import LinkLost
 from sessile.tasks import end_tasks
 from tests.network.clusters import ran
 from tests.stores.redis_server import REDIS, Server, serving
-from tests.stores.rig import Heard, fresh_key, new
+from tests.stores.rig import WITHIN_S, Heard, fresh_key, new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +192,36 @@ def test_what_was_published_has_been_heard(server: Server) -> None:
             assert heard.pulses == before
             await heard.until(lambda: kinds(heard.all)[-1] is ChannelUp)
             await pulses(heard, 2)
+        await store.close()
+
+    ran(test())
+
+
+def test_there_is_no_pulse_while_beats_are_refused(server: Server) -> None:
+    """The primary is the present one and the channel is up, but nothing proves that everything was received."""
+
+    async def test() -> None:
+        server.ask("ACL", "SETUSER", "mute", "on", ">secret", "~*", "&*", "+@all")
+        store = RedisStore(f"redis://mute:secret@127.0.0.1:{server.port}", timeout_s=20.0)
+        await store.open()
+        async with Heard().listening(store) as heard:
+            await pulses(heard, 1)
+            server.ask("ACL", "SETUSER", "mute", "-publish")
+
+            async def refused(count: int) -> None:
+                """Wait until so many more beats have been refused."""
+                wanted = store.counts["refused_beats"] + count
+                async with asyncio.timeout(WITHIN_S):
+                    while store.counts["refused_beats"] < wanted:
+                        await asyncio.sleep(0.01)
+
+            await refused(2)  # the beats before have come back
+            before = heard.pulses
+            await refused(3)
+            assert heard.pulses == before
+            server.ask("ACL", "SETUSER", "mute", "+publish")
+            await pulses(heard, 1)
+            assert kinds(heard.all) == [ChannelUp]
         await store.close()
 
     ran(test())

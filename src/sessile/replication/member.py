@@ -187,15 +187,11 @@ class Member:
     def is_silent(self, now_ms: int, timings: Timings) -> bool:
         return now_ms >= self.since_ms + timings.suspect_after_ms
 
-    def forgive(self, now_ms: int, timings: Timings) -> bool:
-        """Its silence was this node's own: give it a beat to be heard. Returns whether that made a difference."""
-        if self.standing not in HERE:
-            return False
-        allowed_ms = timings.return_ms if self.link is None else timings.suspect_after_ms
-        since_ms = now_ms + timings.beat_ms - allowed_ms
-        is_later = since_ms > self.since_ms
-        self.since_ms = max(self.since_ms, since_ms)
-        return is_later
+    def forgive(self, now_ms: int, timings: Timings) -> None:
+        """Its silence was this node's own: give it a beat to be heard."""
+        if self.standing in HERE:
+            allowed_ms = timings.return_ms if self.link is None else timings.suspect_after_ms
+            self.since_ms = max(self.since_ms, now_ms + timings.beat_ms - allowed_ms)
 
     def outlook(self, timings: Timings) -> tuple[int, Standing]:
         """Until when its standing holds without a sign of life, and what comes then."""

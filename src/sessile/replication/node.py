@@ -468,7 +468,6 @@ class Node:
         self._stopping = ticket
         context.is_leaving = True
         self._membership.leave()
-        self._tell_members()
         self._look_around()
         self._repair.start()
         until_ms = context.now_ms + self._config.drain_ms
