@@ -108,3 +108,13 @@ def test_nonsense_breaks_the_protocol(message: Listed, monkeypatch: pytest.Monke
     node = cluster.servers["a"].node
     with pytest.raises(WireError):
         node.directory.take_listed(node.peers["b"], message)
+
+
+def test_a_session_that_another_node_made_is_listed_by_its_first_holder() -> None:
+    """As soon as it has the copy, whoever sent it."""
+    cluster = Cluster("abc", copies=2, directory=True)
+    key = cluster.first_key("a")
+    backup = cluster.servers["a"].node.placement.order(key)[1]
+    cluster.create(backup, key, x=1)
+    cluster.run(150)
+    assert listed(cluster) == dict.fromkeys("abc", {key})

@@ -374,3 +374,13 @@ def test_who_greets_in_a_lower_incarnation_was_started_again() -> None:
     watch.down(2)
     watch.met("b", 3, incarnation=1_001)
     assert not watch.met("b", 4, incarnation=7).is_restarted
+
+
+def test_a_node_that_starts_over_twice_is_another_one_each_time() -> None:
+    """Its peers would take it for the same, with all that it held, were the incarnation no higher."""
+    watch = Watch()
+    incarnations = [watch.it.me.incarnation]
+    for _ in range(2):
+        watch.it.renew(())
+        incarnations.append(watch.it.me.incarnation)
+    assert incarnations == [1, 2, 3]

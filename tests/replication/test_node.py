@@ -40,6 +40,7 @@ from sessile.replication.messages import (
     Touched,
     Whole,
 )
+from sessile.replication.pulls import NOT_SURE, RECORD
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
 from tests.replication.cluster import Cluster, key_number
 from tests.replication.test_links import ME, hello, make_node, say
@@ -478,3 +479,22 @@ def test_a_leaver_hands_over_what_comes_while_it_leaves() -> None:
     cluster.servers["a"].table.put(key, record)
     cluster.run(500)
     assert cluster.answer("a", ticket) is Acknowledged.YES and set(cluster.values(key)) >= {"b", "c"}
+
+
+def test_a_node_that_has_left_answers_for_no_session() -> None:
+    """Peers answer logouts without it from its goodbye on, so its copies may be of sessions that have ended."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(50)
+    ticket = cluster.stop("a")
+    node = cluster.servers["a"].node
+    link = node.peers["b"].link
+    said = []
+    for _ in range(2):
+        effects = node.handle(FramesReceived(link, (encode(Pull(1, key, (), None))[LENGTH_BYTES:],)), cluster.now_ms)
+        sent = [decode(effect.frame[LENGTH_BYTES:]) for effect in effects if isinstance(effect, Send)]
+        said += [message.status for message in sent if isinstance(message, Answered)]
+        cluster.run(200)
+        assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert said == [RECORD, NOT_SURE]

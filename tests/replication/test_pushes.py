@@ -214,7 +214,13 @@ def test_a_peer_that_takes_too_long_is_left_to_repair(*, overflowing: bool) -> N
     cluster.run(500)
     assert cluster.values(key)["b"]["y"] == "x" * 100 + "19"
     assert bool(list(cluster.messages(Whole, "a", "b"))) or not overflowing
-    assert cluster.servers["a"].node.is_settled(key)
+    node = cluster.servers["a"].node
+    assert node.is_settled(key)
+    passes = node.counts["repair_passes"]
+    for _ in range(2):
+        cluster.write("a", key, y="y")
+        cluster.run(20)
+    assert node.counts["repair_passes"] == passes, "it has caught up"
 
 
 def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -592,3 +598,52 @@ def test_what_repair_has_brought_is_confirmed() -> None:
     for effect in node._context.take_effects():
         cluster._perform(cluster.servers["a"], effect)
     assert cluster.answer("a", ticket) is Acknowledged.YES and node.is_confirmed(key)
+
+
+def test_a_holder_may_take_three_times_as_long_as_usual() -> None:
+    """Then another member gets the change as well: one that is always slow is no reason to send everything twice."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    backup = node.placement.order(key)[1]
+    node.peers[backup].usual_ms = 30.0
+    cluster.cut("a", backup)
+    cluster.create("a", key, x=1)
+    cluster.run(89)
+    assert node.counts["second_targets"] == 0
+    cluster.run(1)
+    assert node.counts["second_targets"] == 1
+
+
+def test_a_change_that_is_held_as_demanded_is_sent_to_nobody_else() -> None:
+    """One holder has it, which is enough; the other one takes long."""
+    cluster = Cluster("abcd", copies=3)
+    key = cluster.first_key("a")
+    node = cluster.servers["a"].node
+    _, quick, slow, spare = node.placement.order(key)
+    cluster.cut("a", slow)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(100)
+    assert cluster.answer("a", ticket) is Acknowledged.YES and node.waiting["pushes"] == 1
+    assert set(cluster.values(key)) == {"a", quick} and cluster.held(spare, key) is None
+    assert node.counts["second_targets"] == 0
+
+
+def test_nothing_is_left_of_who_has_waited() -> None:
+    """Answered with yes or with no, or too late: of every session in turn."""
+    cluster = Cluster("ab", ack_timeout_ms=50)
+    keys = [cluster.first_key("a", start=50 * number) for number in range(3)]
+    cluster.create("a", keys[0], x=1)
+    cluster.run(10)
+    cluster.servers["b"].table._sessions_max = 0
+    cluster.create("a", keys[1], x=1)
+    cluster.run(10)
+    cluster.cut("a", "b")
+    cluster.create("a", keys[2], x=1)
+    cluster.run(100)
+    assert [answer.value for answer in cluster.servers["a"].answers.values() if isinstance(answer, Acknowledged)] == [
+        Acknowledged.YES.value,
+        Acknowledged.NO.value,
+        Acknowledged.NO.value,
+    ]
+    assert not cluster.servers["a"].node._pushes._waits

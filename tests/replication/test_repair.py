@@ -62,8 +62,9 @@ def test_what_one_lacks_the_other_sends() -> None:
         cluster.servers[name].table.put(key, held.write(5, {"z": b"\x01"}, now_ms=cluster.now_ms)[0])
     cluster.run(13_000)
     assert same(cluster, keys)
-    sent = {key for message in cluster.messages(Whole) for key, _ in message.items}
-    assert sent == {keys[n] for n in range(4)}
+    sent = [key for message in cluster.messages(Whole) for key, _ in message.items]
+    assert set(sent) == {keys[n] for n in range(4)}
+    assert sum(server.node.counts["repaired"] for server in cluster.servers.values()) == len(sent)
 
 
 @pytest.mark.parametrize("ends", [False, True])

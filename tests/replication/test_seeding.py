@@ -120,7 +120,7 @@ def test_a_newcomer_that_takes_long_is_not_compared_with_meanwhile(monkeypatch: 
     monkeypatch.setattr(seeding, "AHEAD", 10)
     monkeypatch.setattr(seeding, "SEED_KEYS", 50)
     monkeypatch.setattr(repair, "BATCH_BYTES", 100)
-    cluster, keys = filled("ab", 600, strategy=ALL_TO_ALL, repair_window_bytes=300)
+    cluster, keys = filled("ab", 600, strategy=ALL_TO_ALL, repair_window_bytes=300, repair_every_ms=1_000_000)
     cluster.run(3_000)
     cluster.delay_ms = 60
     cluster.seen.clear()
@@ -131,3 +131,4 @@ def test_a_newcomer_that_takes_long_is_not_compared_with_meanwhile(monkeypatch: 
     assert not [message for name in "ab" for message in cluster.messages(Digest, name, "c")]
     cluster.run(20_000)
     assert all(cluster.held("c", key) is not None for key in keys)
+    assert all(list(cluster.messages(Digest, name, "c")) for name in "ab"), "once it has its share, it is compared with"

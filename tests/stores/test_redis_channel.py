@@ -15,7 +15,7 @@ from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed
 from sessile.stores.redis import RedisStore
 from sessile.stores.redis_links import LinkLost
 from sessile.tasks import end_tasks
-from tests.network.clusters import ran
+from tests.network.clusters import ran, until
 from tests.stores.redis_server import REDIS, Server, serving
 from tests.stores.rig import WITHIN_S, Heard, fresh_key, new
 
@@ -211,9 +211,7 @@ def test_there_is_no_pulse_while_beats_are_refused(server: Server) -> None:
             async def refused(count: int) -> None:
                 """Wait until so many more beats have been refused."""
                 wanted = store.counts["refused_beats"] + count
-                async with asyncio.timeout(WITHIN_S):
-                    while store.counts["refused_beats"] < wanted:
-                        await asyncio.sleep(0.01)
+                await until(lambda: store.counts["refused_beats"] >= wanted, WITHIN_S)
 
             await refused(2)  # the beats before have come back
             before = heard.pulses

@@ -455,7 +455,6 @@ class Node:
             self._context.handed[key] = self._context.replica.table.get(key)
             return
         self._pulls.drop(key)
-        self.directory.look(key)
         self.counts["quiet_drops"] += 1
 
     # -- leaving -----------------------------------------------------------------------------------------------------
