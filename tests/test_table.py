@@ -162,6 +162,32 @@ def test_a_hot_record_is_decoded_once() -> None:
     assert table.find(key(1)) is None
 
 
+def test_what_is_put_need_not_be_decoded() -> None:
+    """Also where the decoded form of what was held before had made room for others."""
+    table = make()
+    table.put(key(1), live())
+    table._hot.clear()
+    record = live(value_bytes=9)
+    table.put(key(1), record)
+    found = table.find(key(1))
+    assert found is not None and found[1] is record
+
+
+@pytest.mark.parametrize(("more", "is_hot"), [(0, True), (1, False)])
+def test_how_large_a_record_may_be_that_is_kept_decoded(more: int, *, is_hot: bool) -> None:
+    """Its packed size decides, whether it is new, written to, or looked at."""
+    size = len(live(value_bytes=HOT_RECORD_BYTES_MAX // 2).pack()) - HOT_RECORD_BYTES_MAX // 2
+    record = live(value_bytes=HOT_RECORD_BYTES_MAX - size + more)
+    assert len(record.pack()) == HOT_RECORD_BYTES_MAX + more
+    table = make()
+    for _ in range(2):
+        table.put(key(1), record)
+        assert (key(1) in table._hot) is is_hot
+    table._hot.clear()
+    table.find(key(1))
+    assert (key(1) in table._hot) is is_hot
+
+
 def test_a_stale_decoded_form_is_not_believed() -> None:
     """A look without the lock may leave an older form behind; the bytes of now decide."""
     table = make()
@@ -383,6 +409,17 @@ def test_tombstones_stay_beyond_their_time_while_somebody_is_out_of_reach() -> N
     table.put(key(4), live().end(ENDED, 0))
     sweep_out(table, ABSOLUTE_MS + KEEP_MS)
     assert table.state(key(4)) is None
+
+
+@pytest.mark.parametrize(("more_ms", "state"), [(0, None), (1, ENDED)])
+def test_a_tombstone_is_held_up_to_its_deadline_at_the_most(more_ms: int, state: int | None) -> None:
+    """While somebody is out of reach; no copy lives longer."""
+    table = make()
+    table.keeps_tombstones = lambda: True
+    ended_ms = ABSOLUTE_MS - KEEP_MS - SLOT_MS // 2
+    table.put(key(1), live(more_ms).end(ENDED, ended_ms))
+    table.sweep(ABSOLUTE_MS)
+    assert table.state(key(1)) == state
 
 
 def test_an_end_outlives_every_copy() -> None:

@@ -117,4 +117,4 @@ def test_a_session_that_another_node_made_is_listed_by_its_first_holder() -> Non
     backup = cluster.servers["a"].node.placement.order(key)[1]
     cluster.create(backup, key, x=1)
     cluster.run(150)
-    assert listed(cluster) == dict.fromkeys("abc", {key})
+    assert listed(cluster) == {name: {key} for name in "abc"}

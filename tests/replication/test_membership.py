@@ -277,6 +277,8 @@ def test_who_is_refused(who: MemberInfo, reason: str) -> None:
     assert reason in watch.greet(2, who, "x").refusal
     assert reason in watch.greet(3, who).refusal
     assert watch.it.infos() == before and watch.it.linked() == ("b",) and watch.it.tick(watch.now_ms) == Steps()
+    assert watch.it.counts["refused_members"] == (2 if reason == "no such name" else 0)
+    assert watch.it.counts["name_clashes"] == (2 if reason.startswith("two nodes") else 0)
 
 
 def test_a_silent_member_may_have_moved() -> None:
@@ -384,3 +386,19 @@ def test_a_node_that_starts_over_twice_is_another_one_each_time() -> None:
         watch.it.renew(())
         incarnations.append(watch.it.me.incarnation)
     assert incarnations == [1, 2, 3]
+
+
+def test_an_address_is_anybody_s_once_its_member_is_forgotten() -> None:
+    """Another server may be started there; the addresses of members that are there stay theirs."""
+    watch = Watch("ip-1", "ip-2")
+    watch.wait(0)
+    watch.greet(1, info("y"), "ip-1")
+    watch.greet(2, info("z"), "ip-2")
+    watch.it.said_goodbye("z", watch.now_ms)
+    watch.down(2)
+    dialled: list[str] = []
+    for _ in range(0, KEEP_MS, 400):
+        watch.hear(1)
+        assert not dialled
+        dialled += watch.wait(400).dial
+    assert dialled == ["ip-2"] and watch.it.standing("z") is UNKNOWN

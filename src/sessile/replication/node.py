@@ -418,9 +418,7 @@ class Node:
     def _denied(self, peer: Peer, message: messages.Denied) -> None:
         if message.why not in DENIALS:
             raise WireError(f"a denial has no reason {message.why}")
-        peer.take_denied(message.number).denied(message.why)
-        if peer.repairing:  # there may be room in the window again
-            self._repair.pump(peer)
+        peer.take_denied(message.number).denied(message.why)  # its number is acknowledged as well, which makes room
 
     def _whole(self, peer: Peer, message: messages.Whole) -> None:
         self._repair.records_came(len(message.items))
