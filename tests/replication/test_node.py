@@ -498,3 +498,12 @@ def test_a_node_that_has_left_answers_for_no_session() -> None:
         cluster.run(200)
         assert cluster.answer("a", ticket) is Acknowledged.YES
     assert said == [RECORD, NOT_SURE]
+
+
+def test_a_change_of_who_holds_what_is_counted() -> None:
+    """Once, however much is said of the member that went."""
+    cluster = Cluster("abc", copies=2)
+    before = cluster.servers["a"].node.counts["view_changes"]
+    cluster.kill("c")
+    cluster.run(2_000)
+    assert cluster.servers["a"].node.counts["view_changes"] == before + 1

@@ -511,3 +511,19 @@ def test_who_wrote_what_the_browser_saw_is_asked_before_others_that_hold_nothing
 def test_what_answers_are_called_on_the_wire() -> None:
     """Nodes of different releases must agree."""
     assert (CURRENT, RECORD, NONE, NOT_SURE) == (0, 1, 2, 3)
+
+
+def test_what_came_of_questions_is_counted() -> None:
+    """Each once, by what was said: the record, that nobody has one, or that nobody could be asked."""
+    cluster, key, backup, proxy = with_session()
+    for _ in range(2):
+        cluster.asked(proxy, key)
+    cluster.asked(proxy, key_number(99))
+    cluster.cut(proxy, "a" + backup)
+    cluster.asked(proxy, key_number(98))
+    counts = cluster.servers[proxy].node.counts
+    assert {name: count for name, count in counts.items() if name.startswith("pulled_")} == {
+        "pulled_record": 2,
+        "pulled_none": 1,
+        "pulled_unreachable": 1,
+    }

@@ -314,6 +314,14 @@ def test_what_waits_to_be_offered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(5):
         node._repair._offer(node.peers["b"], [bytes(24)] * 3)
     assert len(node._repair._unoffered["b"]) == 1
+    monkeypatch.setattr(repair, "OFFERED_ENTRIES", 3)
+    cluster, _ = filled("ab", 9)
+    node = cluster.servers["a"].node
+    waiting = []
+    for _ in range(6):
+        node._repair._offer(node.peers["b"], [bytes(24)] * 3)
+        waiting.append(len(node._repair._unoffered["b"]))
+    assert waiting == [1, 2, 3, 4, 1, 2], "a whole table may wait, and no more"
 
 
 def crowded(cluster: Cluster, name: str) -> None:
