@@ -49,7 +49,12 @@ def test_a_newcomer_gets_each_session_once(strategy: str) -> None:
     assert not [message for name in "abc" for message in cluster.messages(Differ, name, "d")]
     senders = {name for name in "abc" if list(cluster.messages(Whole, name, "d"))}
     assert senders == set("abc")
-    assert {name: server.node.counts["seeded"] for name, server in cluster.servers.items()} == dict(a=1, b=1, c=1, d=0)
+    assert {name: server.node.counts["seeded"] for name, server in cluster.servers.items()} == {
+        "a": 1,
+        "b": 1,
+        "c": 1,
+        "d": 0,
+    }
     cluster.run(5_000)
     assert sorted(set(sent_to(cluster, "d"))) == sorted(share(cluster, "d", keys)), "repair finds nothing to mend"
 
