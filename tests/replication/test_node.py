@@ -22,6 +22,8 @@ from sessile.replication.events import (
     LinkUp,
     Note,
     Send,
+    StopAsked,
+    Woken,
 )
 from sessile.replication.member import Stage
 from sessile.replication.messages import (
@@ -40,6 +42,7 @@ from sessile.replication.messages import (
     Touched,
     Whole,
 )
+from sessile.replication.node import DRAIN_PAUSE_MS
 from sessile.replication.pulls import NOT_SURE, RECORD
 from sessile.replication.wire import LENGTH_BYTES, decode, encode
 from tests.replication.cluster import Cluster, key_number
@@ -507,3 +510,10 @@ def test_a_change_of_who_holds_what_is_counted() -> None:
     cluster.kill("c")
     cluster.run(2_000)
     assert cluster.servers["a"].node.counts["view_changes"] == before + 1
+
+
+def test_a_server_that_was_just_started_and_holds_nothing_leaves_at_once() -> None:
+    """Though its clock is near zero: it has answered nobody yet."""
+    node = make_node()
+    node.handle(StopAsked(1), 0)
+    assert Answer(1, Acknowledged.YES) in node.handle(Woken(), DRAIN_PAUSE_MS)

@@ -307,9 +307,11 @@ def test_a_session_that_runs_out_of_time_while_it_waits_is_given_up() -> None:
     backup = cluster.servers["a"].node.placement.order(key)[1]
     cluster.cut("a", "bc")
     ticket = cluster.create("a", key, x=1)
+    cluster.write("a", key, y=1)
     cluster.servers["a"].table.drop(key)
-    cluster.kill(backup)
     node = cluster.servers["a"].node
+    assert len(node._pushes) == 2
+    cluster.kill(backup)
     assert len(node._pushes) == 0 and not node.is_confirmed(key)
     cluster.run(3_100)
     assert cluster.answer("a", ticket) is Acknowledged.NO
@@ -494,9 +496,10 @@ def test_a_refusal_ends_no_waiting_while_somebody_else_may_still_confirm() -> No
     cluster.close("a", third)
     ticket = cluster.create("a", key, x=1)
     cluster.run(2)
-    assert cluster.answer("a", ticket) is None
+    later = cluster.push("a", key, None)
+    assert cluster.answer("a", ticket) is cluster.answer("a", later) is None
     cluster.run(300)
-    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert cluster.answer("a", ticket) is cluster.answer("a", later) is Acknowledged.YES
 
 
 def test_a_server_that_leaves_takes_ends() -> None:
@@ -647,3 +650,31 @@ def test_nothing_is_left_of_who_has_waited() -> None:
         Acknowledged.NO.value,
     ]
     assert not cluster.servers["a"].node._pushes._waits
+
+
+def test_one_more_is_asked_after_another() -> None:
+    """As long as nobody answers: neither the holder nor the first that is no holder."""
+    cluster = Cluster("abcd", copies=2)
+    key = cluster.first_key("a")
+    _, backup, third, fourth = cluster.servers["a"].node.placement.order(key)
+    cluster.cut("a", backup + third)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(60)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert set(cluster.values(key)) == {"a", fourth} and cluster.servers["a"].node.counts["second_targets"] == 2
+
+
+def test_a_holder_whose_link_broke_a_moment_ago_is_made_up_for_no_sooner_than_another() -> None:
+    """It is back in a moment, and gets the change then."""
+    cluster = Cluster("abc", copies=2, second_target_ms=5_000)
+    key = cluster.first_key("a")
+    _, backup, third = cluster.servers["a"].node.placement.order(key)
+    cluster.mangle = lambda source, target, message: isinstance(message, Whole)
+    ticket = cluster.create("a", key, x=1)
+    cluster.run(5)
+    cluster.mangle = lambda source, target, message: False
+    cluster.close("a", backup)
+    cluster.run(300)
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert set(cluster.values(key)) == {"a", backup} and cluster.servers["a"].node.counts["second_targets"] == 0
+    assert not list(cluster.messages(Whole, "a", third))

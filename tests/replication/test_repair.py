@@ -11,10 +11,12 @@ from sessile.backend import Acknowledged
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE
 from sessile.replication import repair
-from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
+from sessile.replication.events import Woken
+from sessile.replication.messages import Differ, Digest, Offered, Touched, Wanted, Whole
 from sessile.replication.peer import Peer
 from sessile.replication.repair import BUCKETS, OFFER_ENTRIES
 from tests.replication.cluster import Cluster, key_number
+from tests.replication.test_links import make_node
 
 
 def filled(names: str, count: int, **config: Any) -> tuple[Cluster, list[bytes]]:
@@ -45,10 +47,15 @@ def same(cluster: Cluster, keys: list[bytes]) -> bool:
 
 def test_equal_copies_cost_one_digest_each_way() -> None:
     """Nothing differs: digests go round, and no session."""
-    cluster, keys = filled("ab", 20)
+    cluster, keys = filled("ab", 22)
+    for key in keys[20:]:
+        cluster.end("a", key)
+    cluster.run(100)
+    cluster.seen.clear()
     cluster.run(13_000)
-    assert same(cluster, keys)
+    assert same(cluster, keys[:20])
     assert list(cluster.messages(Digest)) and not list(cluster.messages(Differ)) and not list(cluster.messages(Whole))
+    assert not list(cluster.messages(Offered))
 
 
 def test_what_one_lacks_the_other_sends() -> None:
@@ -65,6 +72,25 @@ def test_what_one_lacks_the_other_sends() -> None:
     sent = [key for message in cluster.messages(Whole) for key, _ in message.items]
     assert set(sent) == {keys[n] for n in range(4)}
     assert sum(server.node.counts["repaired"] for server in cluster.servers.values()) == len(sent)
+    cluster.seen.clear()
+    cluster.run(13_000)
+    assert list(cluster.messages(Digest)) and not list(cluster.messages(Offered)), (
+        "what was mended is not offered again"
+    )
+
+
+def test_a_difference_is_found_with_one_digest() -> None:
+    """The peer names the buckets in which something differs; both offer what they have there, and announce nothing more."""
+    cluster, keys = filled("ab", 3, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    for key in keys:
+        cluster.servers["b"].table.drop(key)
+    cluster.seen.clear()
+    cluster.servers["a"].node._repair.start()
+    cluster.run(300)
+    assert same(cluster, keys)
+    assert (len(list(cluster.messages(Digest, "a"))), len(list(cluster.messages(Digest, "b")))) == (1, 0)
+    assert [message.buckets for message in cluster.messages(Differ)] == [bytes(sorted(key[0] for key in keys))]
 
 
 @pytest.mark.parametrize("ends", [False, True])
@@ -145,7 +171,8 @@ def test_what_is_sent_at_a_time_is_bounded() -> None:
     cluster.start("b")
     cluster.run(3_000)
     assert len(cluster.values(keys[0])) == 2 and all(set(cluster.values(key)) == {"a", "b"} for key in keys)
-    assert max(len(message.items) for message in cluster.messages(Whole, "a", "b")) < 300
+    pieces = [[key for key, _ in message.items] for message in cluster.messages(Whole, "a", "b")]
+    assert max(map(len, pieces)) < 300 and [key for piece in pieces for key in piece] == keys, "each once, in order"
 
 
 def test_a_record_that_finds_no_room_is_left_out() -> None:
@@ -175,6 +202,21 @@ def test_nonsense_breaks_the_protocol(take: str, message: object) -> None:
     node = cluster.servers["a"].node
     with pytest.raises(WireError):
         getattr(node._repair, take)(node.peers["b"], message)
+
+
+def test_the_longest_offer_is_answered() -> None:
+    """One entry more breaks the protocol."""
+    cluster, _ = filled("ab", 1)
+    node = cluster.servers["a"].node
+    cluster.seen.clear()
+    node._repair.take_offered(node.peers["b"], Offered(1, bytes(24 * OFFER_ENTRIES)))
+    for effect in node._context.take_effects():
+        cluster._perform(cluster.servers["a"], effect)
+    node = cluster.servers["b"].node
+    node._repair._offers["a"] = {1: b""}
+    cluster.run(5)
+    (wanted,) = cluster.messages(Wanted, "a", "b")
+    assert wanted.keys == bytes(16 * OFFER_ENTRIES)
 
 
 def test_a_wanted_list_must_be_keys() -> None:
@@ -286,9 +328,10 @@ def test_a_copy_that_changes_while_it_is_offered_is_offered_again() -> None:
         return False
 
     cluster.mangle = change
+    cluster.seen.clear()
     server.node._repair.start(announces=False)
     cluster.run(100)
-    assert cluster.held(proxy, key) is None
+    assert cluster.held(proxy, key) is None and not list(cluster.messages(Digest, proxy))
     assert set(cluster.values(key)) == set(cluster.servers["a"].node.placement.holders(key))
     assert all(values == {"n": 0, "z": 5} for values in cluster.values(key).values())
 
@@ -444,3 +487,127 @@ def test_a_copy_that_has_left_starts_no_pass() -> None:
     assert cluster.held(proxy, key) is None
     assert len(list(cluster.messages(Wanted, "", proxy))) == 4, "each of the two holders answered each offer"
     assert server.node.counts["repair_passes"] == passes + 2
+
+
+def test_a_pass_waits_while_offers_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they bring would only be found missing again; not for ever, since the peer may take very long to answer."""
+    monkeypatch.setattr(repair, "OFFERS_MAX", 0)
+    cluster, _ = filled("ab", 5, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    node = cluster.servers["a"].node
+    passes = node.counts["repair_passes"]
+    node._repair._offer(node.peers["b"], [bytes(24)])
+    node._repair.start()
+    cluster.run(repair.PUT_OFF_MS)
+    assert node.counts["repair_passes"] == passes
+    cluster.run(100)
+    assert node.counts["repair_passes"] == passes + 1
+
+
+def test_one_record_puts_no_pass_off() -> None:
+    """It is a change, and not the beginning of a stream."""
+    cluster, _ = filled("ab", 5, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    node = cluster.servers["a"].node
+    passes = node.counts["repair_passes"]
+    node._repair.records_came(1)
+    node._repair.start()
+    cluster.run(5)
+    assert node.counts["repair_passes"] == passes + 1
+
+
+def test_the_first_pass_of_a_server_that_was_just_started_is_not_put_off() -> None:
+    """Though its clock is near zero: nothing has come to it yet."""
+    node = make_node()
+    node._repair.start()
+    node.handle(Woken(), repair.PASS_PAUSE_MS)
+    assert node.counts["repair_passes"] == 1
+
+
+def test_who_is_being_seeded_keeps_nobody_else_from_being_compared_with() -> None:
+    """The newcomer is left out, whatever its place among the peers."""
+    cluster, _ = filled("abc", 5, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    going = cluster.servers["a"].node._repair
+    for name in "bc":
+        cluster.seen.clear()
+        going._seeding._seeded[name] = cluster.servers["a"].node.peers[name]
+        going.start()
+        cluster.run(repair.PUT_OFF_MS + 100)
+        going._seeding.link_lost(name)
+        assert {
+            target for source, target, message in cluster.seen if source == "a" and isinstance(message, Digest)
+        } == ({"b", "c"} - {name})
+
+
+def test_uses_are_told_as_a_pass_goes_on() -> None:
+    """Some of many at a time."""
+    cluster, keys = filled("ab", 2 * repair.PASS_KEYS + 1, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    node = cluster.servers["a"].node
+    node._touches.forget("b")
+    cluster.seen.clear()
+    node._repair.start()
+    cluster.run(300)
+    told = [[key for key, _ in message.items] for message in cluster.messages(Touched, "a", "b")]
+    assert [len(piece) for piece in told] == [repair.PASS_KEYS, repair.PASS_KEYS, 1]
+    assert {key for piece in told for key in piece} == set(keys)
+
+
+def test_what_is_held_in_an_older_state_is_not_confirmed() -> None:
+    """The record was written to after it was sent: nobody has that yet."""
+    cluster, (key,) = filled("ab", 1)
+    server = cluster.servers["a"]
+    sent, held = server.table.get(key), cluster.held("a", key)
+    assert sent is not None and held is not None
+    server.table.put(key, held.write(server.writer, {"z": b"\x01"}, now_ms=cluster.now_ms)[0])
+    server.node._pushes._doubt(key)
+    server.node._repair._took("b", key, sent)
+    assert not server.node.is_confirmed(key)
+    now = server.table.get(key)
+    assert now is not None
+    server.node._repair._took("b", key, now)
+    assert server.node.is_confirmed(key)
+
+
+def test_what_a_holder_holds_is_nobody_s_to_take() -> None:
+    """A server that became a holder while its copy was offered keeps it, and offers it to nobody any more."""
+    cluster, (key,) = filled("abc", 1, copies=2, repair_every_ms=1_000_000)
+    first, second = cluster.servers["a"].node.placement.holders(key)
+    (proxy,) = set("abc") - {first, second}
+    held = cluster.asked(proxy, key).record
+    assert held is not None
+    server = cluster.servers[proxy]
+    server.table.put(key, held)
+    cluster.mangle = lambda source, target, message: isinstance(message, Offered)
+    server.node._repair.start(announces=False)
+    cluster.run(5)
+    assert server.node._repair._quiet[key][1] == {first, second}
+    cluster.kill(second)
+    while not server.node.placement.is_holder(key):
+        cluster.run(1)
+    digest = server.node._repair._quiet[key][0]
+    for name in (first, second):
+        server.node._repair._has(name, key, digest)
+    assert cluster.held(proxy, key) is not None
+    cluster.mangle = lambda source, target, message: False
+    cluster.run(500)
+    assert not server.node._repair._quiet and set(cluster.values(key)) == {first, proxy}
+
+
+def test_a_copy_with_a_change_on_its_way_does_not_leave() -> None:
+    """Every holder has what was offered; what this server is in the middle of writing is not theirs yet."""
+    cluster, (key,) = filled("abc", 1, copies=2, repair_every_ms=1_000_000)
+    (proxy,) = set("abc") - set(cluster.servers["a"].node.placement.holders(key))
+    held = cluster.asked(proxy, key).record
+    assert held is not None
+    server = cluster.servers[proxy]
+    server.table.put(key, held)
+    server.node._repair.start(announces=False)
+    server.node._pushes._open[key] = []
+    cluster.run(100)
+    assert cluster.held(proxy, key) is not None
+    del server.node._pushes._open[key]
+    server.node._repair.start(announces=False)
+    cluster.run(100)
+    assert cluster.held(proxy, key) is None

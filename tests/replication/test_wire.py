@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sessile.errors import WireError
-from sessile.replication.messages import Beat, Digest, Goodbye, Hello, Members, Message
+from sessile.replication.messages import Beat, Digest, Goodbye, Hello, MemberInfo, Members, Message
 from sessile.replication.wire import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LENGTH_BYTES, Frames, decode, encode
 from tests.replication.samples import KINDS, USUAL, any_message
 
@@ -167,6 +167,16 @@ def test_a_link_begins_with_a_hello_and_has_one(message: Message) -> None:
 def test_a_number_that_is_no_message_s(tag: int) -> None:
     """A later release's message is refused, not guessed at: its number tells releases apart when they greet."""
     assert read(msgspec.msgpack.encode([tag])) is None
+
+
+def test_what_cannot_be_decoded_is_refused_whatever_is_wrong_with_it() -> None:
+    """Nested too deeply, in a field that a later release may have; a text that is none; too short."""
+    beat = encode(Beat(1))[LENGTH_BYTES:]
+    assert read(bytes([beat[0] + 1]) + beat[1:] + b"\x91" * 100_000 + b"\x01") is None
+    rejected = encode(Goodbye())[LENGTH_BYTES:] + b"\xa1\xff"
+    assert read(rejected) is None and read(beat[:-1]) is None
+    hello = encode(Hello(1, "cluster", "strategy", MemberInfo("b", "h", 1), 1, True, ()))[LENGTH_BYTES:]
+    assert read(hello) is not None and read(hello.replace(b"cluster", b"\xff" * 7)) is None
 
 
 def test_a_small_frame_costs_little_memory() -> None:

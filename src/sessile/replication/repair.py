@@ -265,10 +265,6 @@ class Repair:
             if going.announces:
                 context.send(peer, Digest(packed))
             self._offer(peer, going.offers.get(name, []))
-        self._theirs.clear()
-        for key, (_, missing) in list(self._quiet.items()):
-            if not missing:  # nobody else is there to hold it
-                del self._quiet[key]
         if self._is_due:
             context.alarm(PASS_PAUSE_MS, self._begin)
 
@@ -360,10 +356,9 @@ class Repair:
         def held() -> None:
             for key, packed in items:
                 self._took(peer.name, key, packed)
-            self.pump(peer)
 
         whole = Whole(self._context.now_ms, tuple(items))
-        is_sent = self._context.send_sequenced(peer, whole, held, lambda _: self.pump(peer))
+        is_sent = self._context.send_sequenced(peer, whole, held, lambda _: None)
         if is_sent:
             self._context.counts["repaired"] += len(items)
         return is_sent
