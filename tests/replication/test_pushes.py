@@ -7,6 +7,7 @@ import pytest
 from sessile.backend import Acknowledged
 from sessile.backend import Whole as Born
 from sessile.record import ENDED, LIVE
+from sessile.replication.intake import REFUSED
 from sessile.replication.messages import Changed, Whole, Writing
 from tests.replication.cluster import Cluster
 
@@ -678,3 +679,32 @@ def test_a_holder_whose_link_broke_a_moment_ago_is_made_up_for_no_sooner_than_an
     assert cluster.answer("a", ticket) is Acknowledged.YES
     assert set(cluster.values(key)) == {"a", backup} and cluster.servers["a"].node.counts["second_targets"] == 0
     assert not list(cluster.messages(Whole, "a", third))
+
+
+def test_a_change_that_nobody_is_left_to_take_is_not_open() -> None:
+    """The only other member has died: who waited is answered, and nothing more is expected of the change."""
+    cluster = Cluster("ab", ack_timeout_ms=60_000)
+    key = cluster.first_key("a")
+    cluster.cut("a", "b")
+    ticket = cluster.create("a", key, x=1)
+    cluster.kill("b")
+    cluster.run(2_000)
+    node = cluster.servers["a"].node
+    assert cluster.answer("a", ticket) is Acknowledged.YES
+    assert node.is_settled(key) and node.waiting["pushes"] == 0 and not node.is_confirmed(key)
+
+
+@pytest.mark.parametrize("ack", ["one", "all"])
+def test_an_end_that_was_refused_is_waited_for(ack: str) -> None:
+    """The member may still show the session: not before its lease is over may anybody be told that it has ended."""
+    cluster = Cluster("ab")
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.cut("a", "b")
+    ticket = cluster.end("a", key, ack=ack)
+    pushes = cluster.servers["a"].node._pushes
+    (push,) = pushes._open[key]
+    pushes._denied(push, "b", REFUSED)
+    later = cluster.push("a", key, None)
+    assert cluster.answer("a", ticket) is cluster.answer("a", later) is None
