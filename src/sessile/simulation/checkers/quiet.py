@@ -102,6 +102,8 @@ class Quiet(Checker):
             return
         allowed_ms = self._allowed_ms(max((use.told_ms for use in chronicle.uses), default=chronicle.born_ms))
         for process in scene.living():
+            if not process.node.placement.is_holder(chronicle.key):
+                continue  # it is about to drop its copy, and asks a holder before it serves it
             found_ms = self._unused_ms(process, chronicle)
             if allowed_ms < found_ms < math.inf:
                 self.find(f"{process} holds {chronicle} as unused for {found_ms} ms; it was used {unused_ms} ms ago")
