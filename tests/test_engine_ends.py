@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from sessile.errors import SessionEnded
+from sessile.errors import SessionEnded, SessionRotated
 from sessile.record import ENDED, LIVE, ROTATED
 from tests.fakes import FakeBackend, FakeBrowser, FakeClock, make_pair, settled
 
@@ -103,13 +103,28 @@ def test_a_rotation_that_a_logout_overtakes_leaves_nothing() -> None:
     session = browser.open()
     session.rotate()
     steps = engine.commit(session)
+    new = session.opened.key
     found = engine.table.find(key)
     assert found is not None
     engine.table.put(key, found[1].end(ENDED, 0))
     with pytest.raises(SessionEnded):
         asyncio.run(engine.settle(steps))
-    assert backend.records[session.opened.key].state == ENDED
-    assert engine.table.state(session.opened.key) == ENDED
+    assert backend.records[new].state == ENDED
+    assert engine.table.state(new) == ENDED
+    assert all(cookie.endswith(b"Max-Age=0") or b"Max-Age=0;" in cookie for cookie in engine.cookies(session))
+
+
+def test_a_logout_that_a_rotation_overtakes_is_answered_with_a_conflict() -> None:
+    """It would end the old id alone, and the session goes on under the new one."""
+    _, engine = make_pair()
+    browser = settled(engine, a=1)
+    leaving, rotating = browser.open(), browser.open()
+    assert leaving["a"] == rotating["a"] == 1
+    rotating.rotate()
+    asyncio.run(engine.settle(engine.commit(rotating)))
+    leaving.logout()
+    with pytest.raises(SessionRotated):
+        engine.commit(leaving)
 
 
 def test_what_a_request_does_after_it_met_the_end_is_its_own_affair() -> None:

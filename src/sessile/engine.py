@@ -198,6 +198,8 @@ class Engine:
         changes = session.take()
         if not (changes or visit.is_crowded):
             return [] if self.backend is None or is_late else self._unsettled(session)
+        # A logout of a session that has just ended is answered like the one that ended it: when every server knows of it.
+        waited = [] if self.backend is None or session.opened.record is not None else self._unsettled(session)
         if is_late:
             session.is_head_sent = True
             self.counts["late"] += 1
@@ -210,7 +212,7 @@ class Engine:
                 return []
             self.counts["conflicts"] += 1
             raise
-        return steps
+        return [*waited, *steps] if waited else steps
 
     async def settle(self, steps: list[Step]) -> None:
         """Take the steps of a commit, in their order, waiting as `ack` says.
@@ -223,11 +225,13 @@ class Engine:
         for step in steps:
             try:
                 change = step.change if step.make is None else step.make()
+                pushed = await self.backend.push(step.key, change, self.settings.ack)
+                if step.check is not None:
+                    step.check()
             except SessionEnded:
                 if step.undo is not None:
                     await self.settle([step.undo])
                 raise
-            pushed = await self.backend.push(step.key, change, self.settings.ack)
             if pushed is not Acknowledged.YES:
                 self.counts["degraded"] += 1
                 if self.settings.degraded == "refuse":
@@ -399,6 +403,8 @@ class Engine:
         if opened.is_read_only:
             raise SessionRotated("this request came with the id of before a rotation: what it changed was not stored")
         if opened.record is None or changes.ends:
+            if opened.record is not None and self.table.state(opened.key) == ROTATED:
+                raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
         current = opened.record
@@ -488,6 +494,7 @@ class Engine:
 
         The old one ends only when the new one is held as `ack` demands, so that no failure in between logs a user out.
         """
+        visit: Visit = session.visit
         old = session.opened
         deadline_ms = now_ms + self._absolute_ms if changes.verb is Verb.LOGIN else current.deadline_ms
         carried = carried_over(current, changes, session.__getitem__)
@@ -495,13 +502,20 @@ class Engine:
 
         new = session.opened
 
+        def check_old() -> None:
+            """Others may have ended the session before they heard of the rotation."""
+            if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
+                raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
+
         def end_old() -> Ended:
             with self.lock:
-                if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
-                    raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
+                check_old()
                 return Ended(old.key, self._end(old, ROTATED, self.clock_ms()))
 
         def end_new() -> Ended:
+            session.discard()
+            session.rebase(_NOTHING)  # no cookie may carry the new id
+            visit.has_ended = True
             with self.lock:
                 return Ended(new.key, self._end(new, ENDED, self.clock_ms()))
 
@@ -509,7 +523,7 @@ class Engine:
         if self.backend is None:
             self._end(old, ROTATED, now_ms)
             return []
-        return [*steps, Step(old.key, make=end_old, undo=Step(new.key, make=end_new))]
+        return [*steps, Step(old.key, make=end_old, check=check_old, undo=Step(new.key, make=end_new))]
 
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
@@ -564,9 +578,13 @@ class Engine:
         return ended
 
     def _unsettled(self, session: Session) -> list[Step]:
-        """What an answer must wait for though its request changed nothing: all that its session contains."""
+        """What an answer must wait for though its request changed nothing: all that its session contains, or its end."""
         assert self.backend is not None, "alone, nothing waits"
-        key = session.opened.key if session.accessed else b""
+        if not session.accessed:
+            return []
+        key, visitor = session.opened.key, session.visit.visitor
+        if not key and visitor is not None:
+            key = visitor.identity.key
         return [] if not key or self.backend.is_settled(key) else [Step(key)]
 
     def _draw_identity(self) -> Identity:

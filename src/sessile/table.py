@@ -168,10 +168,14 @@ class Table:
     def has_ended(self, key: SessionKey) -> bool:
         """Whether the record held is a tombstone or, if none is held, whether the session's end is remembered.
 
-        False for a live copy whose end was noted by `note_ended`: check `key in ends` for that.
+        False for a live copy whose end was noted by `note_ended`: see `knows_end`.
         """
         packed = self._records.get(key)
         return key in self.ends if packed is None else packed[_STATE_AT] != LIVE
+
+    def knows_end(self, key: SessionKey) -> bool:
+        """Whether the end of the session is known, even if the copy that is held is live."""
+        return key in self.ends or self.has_ended(key)
 
     def note_ended(self, key: SessionKey, until_ms: int) -> None:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""

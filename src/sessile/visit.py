@@ -71,5 +71,7 @@ class Step:
     key: SessionKey
     change: Change | None = None
     make: Callable[[], Change] | None = None
+    check: Callable[[], None] | None = None
+    """Called when the change was pushed; raises SessionEnded where the session has ended meanwhile."""
     undo: Step | None = None
-    """What is to be pushed instead where `make` finds that the session has ended."""
+    """What is to be pushed, instead or as well, where `make`, the push or `check` finds that the session has ended."""

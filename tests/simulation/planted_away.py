@@ -39,7 +39,7 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     """Who opened a session may write to it: its handler has been let in."""
     asked = "key in self.table.ends"
-    refused = "old is None and key in self.ends"
+    refused = "key in self.ends"
     with edited(Engine, "_current", asked, "False"), edited(Table, "_enter", refused, "False"):
         yield
 

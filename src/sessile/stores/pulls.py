@@ -108,7 +108,7 @@ class Pulls:
     def _is_over(self, key: SessionKey) -> bool:
         """Whether the end of the session is known, even if the copy that is held is live."""
         with self._copies.lock:
-            return key in self._copies.table.ends or self._copies.table.has_ended(key)
+            return self._copies.table.knows_end(key)
 
     def _over(self, key: SessionKey, have: Record) -> Pulled:
         """The end of the session: its tombstone if one is held, which may be rotated and still in its grace."""

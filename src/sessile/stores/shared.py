@@ -203,7 +203,7 @@ class Shared(Service):
     def _has_ended(self, key: SessionKey) -> bool:
         """Whether the end of the session is known and still matters."""
         with self._owner.lock:
-            return key in self._owner.table.ends or self._owner.table.has_ended(key)
+            return self._owner.table.knows_end(key)
 
     def touched(self, key: SessionKey, touched_ms: int) -> None:
         loop = self.loop
@@ -244,8 +244,13 @@ class Shared(Service):
     async def _push(self, key: SessionKey, change: Change | None, ack: str, *, is_end: bool) -> Acknowledged:
         """An end waits for its trip, which is bounded, whatever `ack` and `ack_timeout` say: it must not be answered before."""
         arriving = self._lines.last(key) if change is None else None
-        if change is None and arriving is None:
-            return Acknowledged.NO if key in self._lost else Acknowledged.YES
+        if change is None and arriving is None and key not in self._lost:
+            return Acknowledged.YES
+        whole = self._whole(key, []) if change is None and is_end else None
+        if whole is not None:  # sent again, to be confirmed for this request as for the one that ended the session
+            change, arriving = Ended(key, whole), None
+        elif change is None and arriving is None:
+            return Acknowledged.NO
         arriving = arriving or self._lines.add(key, change, ack)
         if ack == "none" and not is_end:
             return Acknowledged.YES
@@ -277,6 +282,8 @@ class Shared(Service):
             if ended != LIVE:
                 await self._heard(expected, pushed, ended)
         over = pushed.rest if pushed.rest is not None and pushed.rest.state != LIVE else None
+        if over is None and ended == LIVE and changes and self._has_ended(key):
+            over = self._whole(key, [])  # the end became known here, and was sent instead of the changes
         if over is not None and not all(_is_moot(change, over) for change in changes):
             return over
         return pushed.is_acknowledged
