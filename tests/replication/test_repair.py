@@ -611,3 +611,15 @@ def test_a_copy_with_a_change_on_its_way_does_not_leave() -> None:
     server.node._repair.start(announces=False)
     cluster.run(100)
     assert cluster.held(proxy, key) is None
+
+
+def test_an_end_that_only_one_knows_of_comes_to_all() -> None:
+    """Nobody else holds anything of the session, holder or not: its copy may still be on its way."""
+    cluster, (key,) = filled("abc", 1, copies=2)
+    held = cluster.held(cluster.servers["a"].node.placement.holders(key)[0], key)
+    assert held is not None
+    for server in cluster.servers.values():
+        server.table.drop(key)
+    cluster.servers["a"].table.put(key, held.end(ENDED, cluster.now_ms))
+    cluster.run(13_000)
+    assert [server.table.state(key) for server in cluster.servers.values()] == [ENDED] * 3

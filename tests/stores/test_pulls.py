@@ -403,3 +403,29 @@ def test_an_end_is_shown_whatever_the_browser_has_seen() -> None:
             assert pulled.record is not None and pulled.record.state == ENDED
 
     ran(run())
+
+
+@pytest.mark.parametrize("answers_with_end", [True, False])
+def test_a_question_during_which_the_session_ends_is_asked_again(*, answers_with_end: bool) -> None:
+    """Unless its answer is the end already; and no more than once."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            key, alive = tab.key, servers.store.records[tab.key]
+            over = alive.end(ENDED, servers.clock())
+            asked: list[SessionKey] = []
+
+            async def fetch(of: SessionKey, _have: Version | None) -> Fetched:
+                asked.append(of)
+                servers.store.tell(Changed(of, over.heads, ENDED))
+                return Fetched(FetchStatus.RECORD, over if answers_with_end else alive)
+
+            servers.store.fetch = fetch  # type: ignore[assignment, method-assign]
+            pulled = await servers.backend(0)._pulls.once(key, None)
+            assert pulled.record is not None and pulled.record.state == ENDED
+            assert len(asked) == (1 if answers_with_end else 2)
+
+    ran(run())
