@@ -413,3 +413,14 @@ def test_nothing_is_left_of_a_member_that_is_forgotten() -> None:
     assert set(watch.it._dials._dials) == {"z"}
     watch.wait(KEEP_MS)
     assert not watch.it._dials._dials and len(watch.it.infos()) == 1
+
+
+def test_who_was_known_before_discovery_named_and_dropped_it_is_dialled_no_more() -> None:
+    """As one that discovery named first."""
+    watch = Watch()
+    watch.told(info("z"))
+    assert watch.wait(0).dial == ("z",)
+    watch.failed("z")
+    for named in (["z"], []):
+        watch.it.find(named, watch.now_ms)
+    assert watch.wait(9_000).dial == ()

@@ -578,3 +578,14 @@ def test_only_the_first_answer_of_who_was_asked_counts() -> None:
     for status in (NOT_SURE, NONE):
         node._pulls.take_answered(node.peers[asked], Answered(number, status, 0, b""))
     assert question.answered == {asked: NOT_SURE}
+
+
+def test_who_lost_its_link_is_not_waited_for() -> None:
+    """The next holder is asked at once, however long an answer may take otherwise."""
+    cluster, key, backup, proxy = with_session(hedge_ms=5_000, pull_timeout_ms=5_000)
+    cluster.pull(proxy, key)
+    (question,) = cluster.servers[proxy].node._pulls._questions.values()
+    (asked,) = question.asked
+    (other,) = {"a", backup} - {asked}
+    cluster.close(proxy, asked)
+    assert question.asked == [other]

@@ -623,3 +623,15 @@ def test_an_end_that_only_one_knows_of_comes_to_all() -> None:
     cluster.servers["a"].table.put(key, held.end(ENDED, cluster.now_ms))
     cluster.run(13_000)
     assert [server.table.state(key) for server in cluster.servers.values()] == [ENDED] * 3
+
+
+def test_a_link_that_came_back_is_a_reason_to_compare() -> None:
+    """What was on its way when it broke may be lost, though everybody is where it was."""
+    cluster, keys = filled("ab", 3, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    cluster.servers["b"].table.drop(keys[0])
+    cluster.run(1_000)
+    assert cluster.held("b", keys[0]) is None
+    cluster.close("a", "b")
+    cluster.run(500)
+    assert same(cluster, keys)
