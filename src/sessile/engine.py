@@ -252,6 +252,11 @@ class Engine:
     # -- the life of the process -------------------------------------------------------------------------------------
 
     @property
+    def is_ready(self) -> bool:
+        """Whether balancers may send requests here: this server has joined the others, and is not about to stop."""
+        return not self.is_draining and (self.backend is None or self.backend.is_running)
+
+    @property
     def writer(self) -> int:
         """This process's tag in the versions of what it writes; drawn at its first write, anew after a fork."""
         if not self._writer:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-__all__ = ["live"]
+__all__ = ["live", "refuse_to_start"]
 
 
 class _CannotStartError(Exception):
@@ -78,6 +78,12 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
             await send_({"type": "lifespan.shutdown.complete"})
     except _CannotStartError:
         return
+
+
+async def refuse_to_start(reason: str, receive: Receive, send: Send) -> None:
+    """One lifespan of a server that is not to start."""
+    if (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.failed", "message": reason})
 
 
 def drain_on_sigterm(engine: Engine) -> None:
