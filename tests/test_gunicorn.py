@@ -46,7 +46,7 @@ def test_workers_that_are_no_members_stop_gunicorn(options: list[str]) -> None:
 
 def test_a_mistake_in_the_settings_stops_gunicorn() -> None:
     """One line names the setting, and no worker is started again."""
-    status, log = ended(bound(*free_ports(1)), SESSILE_IDLE_TIMEOUT="never")
+    status, log = ended(bound(free_ports(1)[0]), SESSILE_IDLE_TIMEOUT="never")
     assert status == BOOT_ERROR, log
     assert log.count("SESSILE_IDLE_TIMEOUT") == 1 and "Traceback" not in log, log
 

@@ -179,8 +179,12 @@ def test_a_handler_of_the_loop_is_reached_no_sooner(also: signal.Signals | None)
     async def run() -> tuple[list[tuple[int, bool]], float]:
         engine, loop = with_grace(0.2), asyncio.get_running_loop()
         reached: list[tuple[int, bool]] = []
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            loop.add_signal_handler(number, lambda number=number: reached.append((number, engine.is_draining)))
+
+        def reach(number: signal.Signals) -> None:
+            reached.append((number, engine.is_draining))
+
+        for handled in (signal.SIGTERM, signal.SIGUSR2):
+            loop.add_signal_handler(handled, reach, handled)
         drain_on_sigterm(engine)
         began = loop.time()
         for number in (signal.SIGTERM, also):
@@ -190,8 +194,8 @@ def test_a_handler_of_the_loop_is_reached_no_sooner(also: signal.Signals | None)
             while not any(number == signal.SIGTERM for number, _ in reached):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         took_s = loop.time() - began
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            assert loop.remove_signal_handler(number)
+        for handled in (signal.SIGTERM, signal.SIGUSR2):
+            assert loop.remove_signal_handler(handled)
         return reached, took_s
 
     reached, took_s = asyncio.run(run())

