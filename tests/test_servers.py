@@ -85,8 +85,9 @@ class Gunicorn:
 
     def __init__(self, hook: Any = lambda worker: None) -> None:
         self.lines: list[str] = []
-        self.log = SimpleNamespace(error=lambda text, *values: self.lines.append(text % values))
-        self.cfg = SimpleNamespace(settings={"post_worker_init": Setting(hook)}, workers=1)
+        say = lambda text, *values: self.lines.append(text % values)  # noqa: E731  # for both levels
+        self.log = SimpleNamespace(error=say, warning=say)
+        self.cfg = SimpleNamespace(settings={"post_worker_init": Setting(hook)}, workers=1, max_requests=0)
 
     @property
     def hook(self) -> Any:
@@ -136,6 +137,19 @@ def test_a_worker_that_cannot_join_stops_gunicorn_unless_it_stops_already() -> N
         join_gunicorn(later)
     assert (stopped.value.code, later.lines) == (0, [])
     assert engine.backend is not None
+
+
+def test_a_worker_that_ends_by_itself_and_shares_nothing_says_so() -> None:
+    """With `max_requests` it takes its sessions with it; one that shares them, or does not end, says nothing."""
+    for backend, max_requests, said in ((None, 0, 0), (Joining(), 100, 0), (None, 100, 1)):
+        middleware = SessionMiddleware(does(put(a=1)), engine=make_engine(backend=backend))
+        worker = Gunicorn()
+        worker.cfg.max_requests = max_requests
+        servers._engines.clear()
+        enrol(middleware.engine)
+        join_gunicorn(worker)
+        assert len(worker.lines) == said
+    assert "max_requests=100" in worker.lines[0]
 
 
 def test_a_mistake_in_the_settings_stops_gunicorn_while_it_loads_the_app() -> None:

@@ -117,6 +117,12 @@ def _has_joined(engine: Engine, task: asyncio.Task[None]) -> None:
 
 def join_gunicorn(worker: Any) -> None:
     """The hook `post_worker_init` of gunicorn: join, or stop gunicorn with the reason."""
+    if worker.cfg.max_requests and any(engine.backend is None for engine in list(_engines)):
+        worker.log.warning(
+            "max_requests=%d ends this worker, and with sticky:// all its sessions: leave it out, or share sessions with "
+            "another strategy",
+            worker.cfg.max_requests,
+        )
     try:
         join()
     except SessileError as error:
