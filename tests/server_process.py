@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ServerProcess", "served"]
+__all__ = ["ServerProcess", "ended", "served"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 30.0
@@ -67,15 +67,36 @@ class ServerProcess:
                 return
 
 
+def ended(arguments: list[str], **variables: str) -> tuple[int, str]:
+    """The exit status of a server that stops by itself, and all it has said."""
+    process = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=DEADLINE_S,
+        check=False,
+        text=True,
+    )
+    return process.returncode, process.stdout
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1", **variables}
+
+
 @contextmanager
 def served(arguments: list[str], port: int, folder: Path, **variables: str) -> Iterator[ServerProcess]:
     """`python -m` with these arguments and variables, ready, and ended by a signal at the end."""
     log = folder / f"server-{port}.log"
-    secret = {"SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1"}
-    environment = {**os.environ, **secret, **variables}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=environment(**variables),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
         )
     server = ServerProcess(process, port, log)
     try:

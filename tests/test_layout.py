@@ -49,7 +49,7 @@ LAYERS = (
     {"agent", "network", "stores"},
     {"connect", "engine", "sweeper"},
     {"balancer"},
-    {"answers", "asgi", "lifespan", "status", "wsgi"},
+    {"answers", "asgi", "gunicorn", "lifespan", "servers", "status", "wsgi"},
     {"testing"},
     {"simulation"},
     {"cli", "dashboard", "lab"},

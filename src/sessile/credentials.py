@@ -42,9 +42,13 @@ _DRAWN: Final = (
     "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
 )
 _UNKNOWN_HERE: Final = (
-    "a session of this service is unknown to this process: another process wrote it, an earlier run or a sibling. With "
+    "a session of this service is unknown to this process: another process wrote it (an earlier run or a sibling), or another engine of this one. With "
     "sticky:// sessions live in one process: run one worker (--workers 1) for each server, route by affinity, or share "
     "them with another strategy"
+)
+_UNKNOWN_TO_ENGINE: Final = (
+    "a session of this service is unknown to this engine: another engine of this process wrote it, with other settings (%s). "
+    "Give both middlewares the same settings, or the same engine: SessionMiddleware(app, engine=...)"
 )
 
 
@@ -147,9 +151,17 @@ class Credentials:
             self._warned.add(about)
             _LOG.warning(message)
 
-    def warn_unknown(self, visitor: Visitor, writer: int) -> None:
-        """Say once that a session is not here which another process wrote to; `writer` is this one's tag."""
-        if any(stamp.writer != writer for stamp in visitor.seen):
+    def warn_unknown(self, visitor: Visitor, writer: int, *, differing: Iterable[str] = ()) -> None:
+        """Say once that a session is not here which another engine wrote to.
+
+        Args:
+            visitor: whose session it is.
+            writer: this engine's tag.
+            differing: where the other engine is one of this process, the settings in which they differ.
+        """
+        if differing:
+            self.warn_once("unknown-to-engine", _UNKNOWN_TO_ENGINE % ", ".join(differing))
+        elif any(stamp.writer != writer for stamp in visitor.seen):
             self.warn_once("unknown-here", _UNKNOWN_HERE)
 
     def _after_fork(self) -> None:

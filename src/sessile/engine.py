@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     Server = str | Sequence[Any] | None
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "engine_of"]
 
 IDLE_SLACK: Final = 0.1
 """Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
@@ -256,6 +256,11 @@ class Engine:
     # -- the life of the process -------------------------------------------------------------------------------------
 
     @property
+    def is_ready(self) -> bool:
+        """Whether balancers may send requests here: this server has joined the others, and is not about to stop."""
+        return not self.is_draining and (self.backend is None or self.backend.is_running)
+
+    @property
     def writer(self) -> int:
         """This process's tag in the versions of what it writes; drawn at its first write, anew after a fork."""
         if not self._writer:
@@ -320,8 +325,16 @@ class Engine:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
         self.counts["unknown_here"] += 1
         if self.backend is None:
-            self._credentials.warn_unknown(visitor, self._writer)
+            self._credentials.warn_unknown(visitor, self._writer, differing=self._differing(visitor))
         return _NOTHING
+
+    def _differing(self, visitor: Visitor) -> list[str]:
+        """The settings in which the engine of another middleware differs that wrote to this session; empty without one."""
+        writers = {stamp.writer for stamp in visitor.seen} - {self._writer}
+        for settings, other in list(_shared.items()):
+            if other is not self and other._writer in writers:  # noqa: SLF001  # the tag of one that has written
+                return self.settings.differing(settings)
+        return []
 
     def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
         """What may be shown of a record: all of it, a look back, or nothing."""
@@ -602,4 +615,22 @@ class Engine:
         self.is_draining, self._is_unswept = False, bool(len(self.table))
 
 
+def engine_of(**keywords: Unpack[Keywords]) -> Engine:
+    """The engine with these settings in this process, made if there is none: what middlewares use.
+
+    So an app and another one that is mounted in it, or the middlewares that Litestar makes for each route, know the same
+    sessions and are one member of a cluster.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another.
+    """
+    settings = Settings.load(**keywords)
+    engine = _shared.get(settings)
+    if engine is None:
+        engine = _shared[settings] = Engine(settings)
+    return engine
+
+
 _NOTHING: Final = Opened()
+_shared: Final[WeakValueDictionary[Settings, Engine]] = WeakValueDictionary()
+"""The engines that middlewares made, by their settings."""

@@ -403,6 +403,10 @@ class Settings:
             name: text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..." for name, text in shown.items()
         }
 
+    def differing(self, other: Settings) -> list[str]:
+        """The names of the settings in which another one differs from this."""
+        return [name for name in _SETTINGS if getattr(self, name) != getattr(other, name)]
+
     @property
     def scheme(self) -> str:
         """The URL's scheme: which strategy it is."""

@@ -419,3 +419,25 @@ def test_a_forked_child_of_a_member_is_none_and_disturbs_no_link() -> None:
                 child.end()
 
     ran(run())
+
+
+def test_a_member_that_stops_alone_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """The last live member's sessions are lost, in one line; one that could hand them over, or has none, says nothing."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            await backend_of(engines[0]).stop()
+            assert not warnings_of(caplog)
+            await backend_of(engines[1]).stop()
+        async with cluster_of(1) as (engine,):
+            await backend_of(engine).stop()
+
+    ran(run())
+    (line,) = warnings_of(caplog)
+    assert "stopped as the only live member; 1 sessions are lost" in line and "--max-requests" in line
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

@@ -12,6 +12,7 @@ import logging
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.backend import Acknowledged
 from sessile.forks import dropped_by
 from sessile.network.connection import Connection
 from sessile.network.door import Door
@@ -121,9 +122,13 @@ class Runtime:
         while self.node.membership.has_missing(self._owner.clock_ms()) and self.loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
-    async def leave(self) -> None:
-        """Leave the cluster in good order: hand over what only this node holds, and say goodbye."""
-        await self.ask(StopAsked)
+    async def leave(self) -> bool:
+        """Leave the cluster in good order: hand over what only this node holds, and say goodbye.
+
+        Returns:
+            Whether the other members have everything.
+        """
+        return await self.ask(StopAsked) is Acknowledged.YES
 
     async def close(self) -> None:
         """Close every connection; nothing is left on the loop when this returns."""
