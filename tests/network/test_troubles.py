@@ -134,4 +134,4 @@ def test_why_there_is_no_link_can_be_asked() -> None:
     what = Troubles()
     assert what.problem_of("c:1") == "there was no answer yet"
     what.failed("c:1", SECRET)
-    assert what.problem_of("c:1") == "it has another secret"
+    assert what.problem_of("c:1") == "it has another secret; give every server the same secret"

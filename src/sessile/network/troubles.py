@@ -105,9 +105,9 @@ class Troubles:
     # -- what is so --------------------------------------------------------------------------------------------------
 
     def problem_of(self, address: str) -> str:
-        """Why there is no link to this address, as far as it is known; any thread may ask."""
+        """Why there is no link to this address, as far as it is known, and the remedy; any thread may ask."""
         failure = self._failures.get(address)
-        return _NO_ANSWER if failure is None else failure.problem
+        return _NO_ANSWER if failure is None else f"{failure.problem}; {failure.remedy}"
 
     def look(self, unlinked: Sequence[Unlinked], linked: Collection[str], named: int, now_ms: int) -> list[str]:
         """What is to be told now, one line each.
@@ -205,7 +205,7 @@ class Troubles:
         if not is_due:
             return []
         self._alone_told_ms = now_ms
-        why = {self.problem_of(address): None for address in present}
+        why = {it.problem if (it := self._failures.get(address)) else _NO_ANSWER: None for address in present}
         alone_s, problems = for_ms // 1_000, "; ".join(list(why)[:LISTED])
         told = (
             f"alone among {named + 1} named members for {alone_s} s: sessions made here are known here only ({problems}); see "
