@@ -100,5 +100,9 @@ def test_who_serves_without_its_store_or_not_at_all_is_told() -> None:
     """Those with one reason together."""
     away = [{**server(f"s{at}"), "cluster": {"state": "away", "reason": "refused"}} for at in (1, 2)]
     assert remarks(away) == ["the store is not reached by s1 and s2: refused"]
+    unheard = {**server("s1"), "cluster": {"state": "ready", "channel": "down"}}
+    assert remarks([unheard]) == ["the store's channel is not heard by s1, so each request asks: see the log"]
+    for channel in ("up", "none"):
+        assert remarks([{**unheard, "cluster": {"state": "ready", "channel": channel}}]) == []
     assert remarks([server("s1"), server("s2", state="dead")]) == ["s2 is dead"]
     assert remarks([server("s1"), server("s2", state="draining")]) == []

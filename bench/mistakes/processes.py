@@ -53,16 +53,15 @@ class Process:
             return self._process.wait(within_s)
         return None
 
-    def end(self) -> None:
-        """End it and everything that it started, in good order if it can."""
-        for number, patience_s in ((signal.SIGTERM, END_S), (signal.SIGKILL, END_S)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+    def end(self, *, in_good_order: bool) -> None:
+        """End it and what it started in its group; `in_good_order` where it has processes in groups of their own."""
+        if in_good_order:
+            self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience_s)
-                break
+                self._process.wait(END_S)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # workers whose master has ended
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(END_S)
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -74,7 +73,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(folder: Path, name: str, arguments: Sequence[str], **variables: str) -> Iterator[Process]:
+def started(
+    folder: Path, name: str, arguments: Sequence[str], *, in_good_order: bool = False, **variables: str
+) -> Iterator[Process]:
     """A process with its log in the folder; ended when this is left."""
     log = folder / f"{name}.log"
     with log.open("wb") as stream:
@@ -88,7 +89,7 @@ def started(folder: Path, name: str, arguments: Sequence[str], **variables: str)
     try:
         yield process
     finally:
-        process.end()
+        process.end(in_good_order=in_good_order)
 
 
 def run(arguments: Sequence[str], **variables: str) -> tuple[int, list[str]]:

@@ -166,7 +166,7 @@ def all_of_redis_down(folder: Path) -> Seen:
         str(port),
         "--json",
     ]
-    with started(folder, "demo", command) as demo:
+    with started(folder, "demo", command, in_good_order=True) as demo:
         control = f"http://127.0.0.1:{port + 1}"
         wait_for(lambda: demo.status is not None or _told(f"{control}/api/status") is not None, 60.0)
         cookies: dict[str, str] = {}
@@ -180,8 +180,17 @@ def all_of_redis_down(folder: Path) -> Seen:
         wait_for(lambda: bool(page().get("alone")))
         if not page().get("alone"):
             seen.faults.append("the page is told that the session is in the store")
-        wait_for(lambda: "not reached" in str((_told(f"{control}/api/status") or {}).get("remarks")))
-        remarks = (_told(f"{control}/api/status") or {}).get("remarks", [])
+
+        def remarks_now() -> list[str]:
+            return list((_told(f"{control}/api/status") or {}).get("remarks", []))
+
+        def named() -> set[str]:
+            """The servers that the remarks name."""
+            return {name for name in ("s1", "s2") if f" {name}" in " ".join(remarks_now())}
+
+        if not wait_for(lambda: named() == {"s1", "s2"}):
+            seen.faults.append("the dashboard does not say of both servers that they are apart from the store")
+        remarks = remarks_now()
         status, lines = run([sys.executable, "-m", "sessile", "status", control])
         if status == 0:
             seen.faults.append("`sessile status` ended with 0")

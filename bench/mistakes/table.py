@@ -29,7 +29,7 @@ MISTAKES: Final = (
         Wanted(_WARNS, ("SESSILE_URL",), ("url=", "keyword"), lines_max=1),
     ),
     Mistake(
-        "C16", "secret that is too short", settings.weak_secret,
+        "C13", "secret that is too short", settings.weak_secret,
         Wanted(_STOPS, ("secret", "SESSILE_SECRET"), ("keygen",), lines_max=1, never=("short'", '"short')),
     ),
     Mistake(

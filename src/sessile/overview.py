@@ -131,12 +131,18 @@ def _strategies(servers: Sequence[Server]) -> list[str]:
 
 
 def _apart_from_store(servers: Sequence[Server]) -> list[str]:
-    """Servers that have to do without their store."""
+    """Servers that have to do without their store, or without the channel on which it tells of changes."""
     away: dict[str, list[str]] = {}
+    unheard = []
     for server in servers:
         if server["state"] in ANSWERING and server["cluster"].get("state") == "away":
-            away.setdefault(str(server["cluster"].get("reason") or "it is away"), []).append(server["name"])
-    return [f"the store is not reached by {_and(who)}: {why}" for why, who in away.items()]
+            away.setdefault(str(server["cluster"].get("reason") or "it is away").rstrip("."), []).append(server["name"])
+        elif server["state"] in ANSWERING and server["cluster"].get("channel") == "down":
+            unheard.append(server["name"])
+    told = [f"the store is not reached by {_and(who)}: {why}" for why, who in away.items()]
+    if unheard:
+        told.append(f"the store's channel is not heard by {_and(unheard)}, so each request asks: see the log")
+    return told
 
 
 def totals(servers: Sequence[Server]) -> dict[str, Any]:

@@ -208,6 +208,7 @@ class _Cluster(msgspec.Struct):
 
     state: str = ""
     reason: str = ""
+    channel: str = ""
     members: dict[str, str] | None = None
     unmet: dict[str, str] | None = None
     primary: int = 0

@@ -91,7 +91,7 @@ function learn(server) {
   one.rates.push(rate);
   if (one.rates.length > TRACE) one.rates.shift();
   if (server.state !== one.state) happened(server.name, wordsFor(one.state, server), server.state === "dead");
-  if (isApart(server) !== one.isApart) happened(server.name, isApart(server) ? "does not reach the store: it goes on from its own copies" : "is no longer apart from the store", isApart(server));
+  if (isApart(server) !== one.isApart) happened(server.name, isApart(server) ? "apart from the store: it goes on from its own copies" : "no longer apart from the store", isApart(server));
   Object.assign(one, { isApart: isApart(server), state: server.state, requests: server.requests, pid: server.pid, at: now });
 }
 
@@ -159,8 +159,12 @@ function showTotals({ servers, balancer, totals }, isCluster) {
 }
 
 const split = (text) => [text.slice(0, text.indexOf(" ")), text.slice(text.indexOf(" "))];
-/** A server that serves, though its store is away: it answers from its own copies. */
-const isApart = (server) => server.state === "ready" && server.cluster.state === "away";
+/** What a server that serves lacks of its store, in two words; empty where nothing. */
+const lackOf = ({ state, cluster }) => {
+  if (state !== "ready") return "";
+  return cluster.state === "away" ? "store away" : cluster.channel === "down" ? "store unheard" : "";
+};
+const isApart = (server) => lackOf(server) !== "";
 const lastRate = (name) => known.get(name)?.rates.at(-1) ?? 0;
 const perSecond = (rate) => (rate >= 10 || rate === 0 ? Math.round(rate).toLocaleString() : rate.toFixed(1));
 
@@ -196,8 +200,8 @@ function showServer(server, isCluster) {
   const { card, rates, busy } = known.get(server.name);
   card.root.className = `card ${colourOf(server.name)} ${server.state}`;
   card.state.className = `state ${isApart(server) ? "apart" : server.state}`;
-  card.state.textContent = isApart(server) ? "store away" : server.state;
-  card.state.title = isApart(server) ? server.cluster.reason : server.detail;
+  card.state.textContent = lackOf(server) || server.state;
+  card.state.title = isApart(server) ? server.cluster.reason || "the store's channel is down" : server.detail;
   card.line.setAttribute("points", tracePoints(rates));
   const figure = (term, value, kind = "") => el("div", { class: kind }, el("dt", {}, term), el("dd", {}, value));
   card.figures.replaceChildren(
