@@ -13,11 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["another_secret", "another_strategy", "firewalled_port", "mistyped_member", "without_tls"]
+__all__ = [
+    "another_secret",
+    "another_secret_with_a_store",
+    "another_strategy",
+    "firewalled_port",
+    "mistyped_member",
+    "without_tls",
+]
 
 SERVERS: Final = 3
 TOLD_S: Final = 30.0
 REQUESTS: Final = 9
+ALTERNATING: Final = 60
+ANOTHER: Final = {"SESSILE_SECRET": "another-secret-that-is-long-enough"}
 
 
 def _play(
@@ -69,8 +78,34 @@ def _addresses() -> list[str]:
 def another_secret(folder: Path) -> Seen:
     """Its links fail in TLS, and its cookies are read nowhere else."""
     done = f"one of {SERVERS} servers is given another SESSILE_SECRET"
-    changed = {"SESSILE_SECRET": "another-secret-that-is-long-enough"}
-    return _play(folder, done, _addresses(), changed, "SESSILE_SECRET")
+    return _play(folder, done, _addresses(), ANOTHER, "SESSILE_SECRET")
+
+
+def another_secret_with_a_store(folder: Path) -> Seen:
+    """No server talks to another: only cookies, and the status compared, tell."""
+    seen = Seen(
+        f"one of two servers on one store is given another SESSILE_SECRET; one browser, {ALTERNATING} requests in turn"
+    )
+    url = f"sqlite:///{folder / 'sessions.db'}"
+    ports = free_ports(2)
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(started(folder, f"web{number}", uvicorn(port), SESSILE_URL=url, **secret))
+            for number, (port, secret) in enumerate(zip(ports, ({}, ANOTHER), strict=True), start=1)
+        ]
+        if all(is_up(server, port) for server, port in zip(servers, ports, strict=True)):
+            cookies: dict[str, str] = {}
+            for number in range(ALTERNATING):
+                seen.answers += asked(ports[number % 2], 1, cookies=cookies)
+        status, lines = status_of(ports)
+        if status == 0:
+            seen.faults.append("`sessile status` ended with 0")
+        for number, server in enumerate(servers, start=1):
+            seen.lines += [f"web{number}: {line}" for line in server.lines()]
+            if not server.lines():
+                seen.faults.append(f"web{number} logs nothing")
+        seen.lines += [f"sessile status ({status}): {line}" for line in lines]
+    return seen
 
 
 def another_strategy(folder: Path) -> Seen:
@@ -91,14 +126,14 @@ def mistyped_member(folder: Path) -> Seen:
     """Nobody can resolve the name."""
     done = "the name of one of three members has a mistake in it, at both servers that run"
     members = [*_addresses()[:2], "web3.invalid:7400"]
-    return _play(folder, done, members, {}, "not met", running=2)
+    return _play(folder, done, members, {}, "did not meet", running=2)
 
 
 def firewalled_port(folder: Path) -> Seen:
     """Dials get no answer."""
     done = "packets to the port of one of three members are dropped, at both servers that run"
     with _dropping() as dropped:
-        return _play(folder, done, [*_addresses()[:2], dropped], {}, "not met", running=2)
+        return _play(folder, done, [*_addresses()[:2], dropped], {}, "did not meet", running=2)
 
 
 @contextlib.contextmanager

@@ -24,8 +24,18 @@ SECRET: Final = "a-secret-that-is-long-enough-for-a-show"
 TOKEN: Final = "a-token-of-the-show"
 START_S: Final = 20.0
 END_S: Final = 10.0
-OWN_REPORTS: Final = ("INFO", "[INFO]", "DEBUG", "Handling signal", "Worker exiting", "Shutting down: Master")
+OWN_REPORTS: Final = (
+    "INFO",
+    "[INFO]",
+    "DEBUG",
+    "Handling signal",
+    "Worker exiting",
+    "Shutting down: Master",
+    "listening on",
+)
 """Lines in which a server tells of its own life."""
+WITH_GROUPS: Final = frozenset({"demo"})
+"""Names of processes whose own processes are in groups of their own: they end those, where they are asked to end."""
 
 free_ports = node_ports
 
@@ -54,7 +64,7 @@ class Process:
         return None
 
     def end(self, *, in_good_order: bool) -> None:
-        """End it and what it started in its group; `in_good_order` where it has processes in groups of their own."""
+        """End it and what it started in its group; `in_good_order` where it has to end others itself."""
         if in_good_order:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -73,9 +83,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(
-    folder: Path, name: str, arguments: Sequence[str], *, in_good_order: bool = False, **variables: str
-) -> Iterator[Process]:
+def started(folder: Path, name: str, arguments: Sequence[str], **variables: str) -> Iterator[Process]:
     """A process with its log in the folder; ended when this is left."""
     log = folder / f"{name}.log"
     with log.open("wb") as stream:
@@ -89,7 +97,7 @@ def started(
     try:
         yield process
     finally:
-        process.end(in_good_order=in_good_order)
+        process.end(in_good_order=name in WITH_GROUPS)
 
 
 def run(arguments: Sequence[str], **variables: str) -> tuple[int, list[str]]:

@@ -166,7 +166,7 @@ def all_of_redis_down(folder: Path) -> Seen:
         str(port),
         "--json",
     ]
-    with started(folder, "demo", command, in_good_order=True) as demo:
+    with started(folder, "demo", command) as demo:
         control = f"http://127.0.0.1:{port + 1}"
         wait_for(lambda: demo.status is not None or _told(f"{control}/api/status") is not None, 60.0)
         cookies: dict[str, str] = {}

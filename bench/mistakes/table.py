@@ -37,6 +37,10 @@ MISTAKES: Final = (
         Wanted(_WARNS, ("SESSILE_SECRET",), ("give every server the same secret",), lines_max=14),
     ),
     Mistake(
+        "D17", "another secret, with a store", cluster.another_secret_with_a_store,
+        Wanted(_WARNS, ("SESSILE_SECRET",), ("give every server the same secret",), lines_max=4),
+    ),
+    Mistake(
         "D17", "another strategy", cluster.another_strategy,
         Wanted(_WARNS, ("url=",), ("give every server the same",), lines_max=14),
     ),
@@ -59,7 +63,7 @@ MISTAKES: Final = (
     ),
     Mistake(
         "D18", "a value that is none", starting.wrong_value,
-        Wanted(_STOPS, ("SESSILE_IDLE_TIMEOUT", "idle_timeout"), ("soon",), lines_max=40),
+        Wanted(_STOPS, ("SESSILE_IDLE_TIMEOUT", "idle_timeout"), ("give seconds",)),
     ),
     Mistake(
         "D19", "gunicorn -w 4, a cluster", starting.sync_workers,

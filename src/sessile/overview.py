@@ -94,7 +94,7 @@ def _strangers(servers: Sequence[Server]) -> list[str]:
             other["name"]
             for other in talking
             if node
-            and other["name"] != server["name"]
+            and other.get("node") != node
             and node not in other["cluster"]["members"]
             and node not in (other["cluster"].get("unmet") or {})
         ]

@@ -197,6 +197,20 @@ def test_a_secret_that_is_being_replaced_is_no_mistake(served: Serving, capsys: 
     assert said(capsys, f"{served.url}/0", f"{served.url}/1").splitlines()[-1] == "All see each other alive."
 
 
+def test_servers_that_call_themselves_alike_go_by_their_urls(
+    served: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two on one machine are both called by its name; the same server asked twice is not compared with itself."""
+    for place, secret in enumerate(("aa", "bb")):
+        served.tell(f"/{place}", {**ALONE, "secrets": [secret]})
+    told, _ = found(capsys, f"{served.url}/0", f"{served.url}/1")
+    where = served.url.removeprefix("http://")
+    assert [line.partition(":")[0] for line in told] == ["web1 at 127.0.0.1"] * 2
+    assert f"web1 at {where}/0 signs cookies that web1 at {where}/1 cannot read" in told[0]
+    served.tell("/node", member("web1", "h:1", {"h:2": "alive"}))
+    assert said(capsys, f"{served.url}/node", f"{served.url}/node").splitlines()[-1] == "All see each other alive."
+
+
 def test_one_that_does_not_answer_hides_no_other(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
     """The others are shown; the status is not 0."""
     served.tell("/ops", ALONE)

@@ -449,7 +449,7 @@ def test_a_server_alone_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: p
         wrong = Engine(url="all-to-all://", secret=SECRET, me=members[0], members=members, sweeps=False)
         await backend_of(wrong).start()
         await until(lambda: "alone among 2 named members" in caplog.text)
-        (unmet,) = (each.getMessage() for each in caplog.records if "was not met" in each.message)
+        (unmet,) = (each.getMessage() for each in caplog.records if "did not meet" in each.message)
         assert "cannot be resolved" in unmet and "members=" in unmet
         await kill(wrong)
 

@@ -40,7 +40,7 @@ def test_a_member_that_was_never_met_is_told_after_a_while() -> None:
     what.failed("c:1", SILENT)
     unknown = Unlinked("c:1", Standing.UNKNOWN, is_named=False)  # others know of it
     assert looks(what, [unknown], {"b:1"}, range(UNMET_MS, 2 * UNMET_MS, 1_000)) == [
-        "c:1 was not met in 10 s: no answer; see its firewall"
+        "did not meet c:1 in 10 s: no answer; see its firewall"
     ]
 
 
@@ -100,6 +100,8 @@ def test_a_server_alone_among_several_is_told_so() -> None:
     )
     assert "for 3610 s" in again
     assert "alone no more: linked to b:1" in looks(what, [never("c:1")], {"b:1"}, range(4_000_000, 4_003_000, 1_000))
+    (left,) = looks(Troubles(), [], set(), range(0, 15_000, 1_000))
+    assert "(the others have left)" in left
     assert "alone" not in " ".join(looks(what, [], set(), range(5_000_000, 5_060_000, 1_000), named=0))
 
 

@@ -22,6 +22,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -94,13 +95,29 @@ class _Looked(NamedTuple):
     """What came of asking every server once."""
 
     told: list[dict[str, Any]]
+    where: list[str]
+    """Where each of them was asked, without the scheme."""
     failed: list[str]
     """Why others could not be asked."""
 
     @property
+    def servers(self) -> list[Server]:
+        """All servers, by names of their own: of two that call themselves alike, each goes by its URL as well."""
+        asked = [
+            (server, where)
+            for one, where in zip(self.told, self.where, strict=True)
+            for server in one.get("servers", [one])
+        ]
+        named = Counter(server["name"] for server, _ in asked)
+        return [
+            server if named[server["name"]] == 1 else {**server, "name": f"{server['name']} at {where}"}
+            for server, where in asked
+        ]
+
+    @property
     def wrong(self) -> list[str]:
         """What is not well, as far as those that answered know."""
-        return remarks(_servers_of(self.told))
+        return remarks(self.servers)
 
     @property
     def status(self) -> int:
@@ -113,28 +130,29 @@ def _look(urls: Sequence[SplitResult], token: str) -> _Looked:
     Raises:
         StatusError: none could be asked.
     """
-    told, failed = [], []
+    told, where, failed = [], [], []
     for url in urls:
         try:
             told.append(_asked(url, token))
+            where.append(plain(url.netloc + url.path))
         except StatusError as error:
             failed.append(str(error))
     if not told and len(failed) == 1:
         raise StatusError(failed[0])
-    return _Looked(told, failed)
+    return _Looked(told, where, failed)
 
 
-def _print(looked: _Looked, show: Callable[[Sequence[dict[str, Any]]], str], *, is_watching: bool = False) -> None:
+def _print(looked: _Looked, show: Callable[[_Looked], str], *, is_watching: bool = False) -> None:
     """Who watches sees on one screen what others find on standard error."""
     if is_watching and sys.stdout.isatty():
         print(_CLEAR, end="")
     if looked.told:
-        print(show(looked.told), flush=True)
+        print(show(looked), flush=True)
     for line in [*(looked.wrong if show is _json else []), *looked.failed]:
         print(f"sessile: {line}", file=sys.stdout if is_watching else sys.stderr, flush=True)
 
 
-def _watch(look: Callable[[], _Looked], show: Callable[[Sequence[dict[str, Any]]], str], every_s: float) -> int:
+def _watch(look: Callable[[], _Looked], show: Callable[[_Looked], str], every_s: float) -> int:
     """Look again and again; the first look must succeed, and the status is that of the last one."""
     looked = look()
     try:
@@ -144,7 +162,7 @@ def _watch(look: Callable[[], _Looked], show: Callable[[Sequence[dict[str, Any]]
             try:
                 looked = look()
             except StatusError as error:
-                looked = _Looked([], [str(error)])
+                looked = _Looked([], [], [str(error)])
     except KeyboardInterrupt:
         return looked.status
 
@@ -286,8 +304,8 @@ def _exchange(url: SplitResult, token: str) -> tuple[int, str, bytes]:
 # -- showing ---------------------------------------------------------------------------------------------------------------
 
 
-def _json(told: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(json.dumps(one) for one in told)
+def _json(looked: _Looked) -> str:
+    return "\n".join(json.dumps(one) for one in looked.told)
 
 
 class _Column(NamedTuple):
@@ -297,13 +315,9 @@ class _Column(NamedTuple):
     cell: Callable[[Server], Cell]
 
 
-def _servers_of(told: Sequence[dict[str, Any]]) -> list[Server]:
-    return [server for one in told for server in one.get("servers", [one])]
-
-
-def _text(told: Sequence[dict[str, Any]]) -> str:
+def _text(looked: _Looked) -> str:
     """The table, with what belongs to all servers above it, and what is wrong with them below."""
-    servers = _servers_of(told)
+    told, servers = looked.told, looked.servers
     whole = totals(servers)
     parts = [_plural(len(servers), "server"), _plural(whole["sessions"], "session")]
     if any(server["cluster"] for server in servers):
@@ -313,7 +327,7 @@ def _text(told: Sequence[dict[str, Any]]) -> str:
     lines += [
         f"service {one['url']}, {one['routing']} routing, balancer {one['balancer']['state']}"
         for one in told
-        if "balancer" in one
+        if one.keys() >= {"balancer", "url", "routing"}
     ]
     lines += ["", *_tables(servers)]
     wrong = remarks(servers)

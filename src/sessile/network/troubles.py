@@ -127,16 +127,16 @@ class Troubles:
         strangers = [name for name in self._unwelcome if name not in present]
         lines = self._ended({*present, *strangers}, linked)
         self._failures = {at: it for at, it in self._failures.items() if at in present or at in self._unwelcome}
-        due: dict[_Line, list[str]] = {}
+        due: dict[tuple[_Line, str], list[str]] = {}
         for one in unlinked:
             line = self._due(one, now_ms)
             if line is not None:
-                due.setdefault(line, []).append(one.address)
+                due.setdefault((line, one.address if one.standing is Standing.DEAD else ""), []).append(one.address)
         for name in strangers:
             line = self._due_stranger(name, now_ms)
             if line is not None:
-                due.setdefault(line, []).append(name)
-        lines += [f"{how.format(_list(who))}: {it.problem}; {it.remedy}" for (how, it), who in due.items()]
+                due.setdefault((line, name), []).append(name)
+        lines += [f"{how.format(_list(who))}: {it.problem}; {it.remedy}" for ((how, it), _), who in due.items()]
         lines += self._alone(present, linked, named, now_ms)
         return lines
 
@@ -166,7 +166,7 @@ class Troubles:
         elif one.is_met or now_ms < trouble.since_ms + UNMET_MS:
             return None
         else:
-            how, kind = f"{{}} was not met in {UNMET_MS // 1_000} s", "unmet"
+            how, kind = f"did not meet {{}} in {UNMET_MS // 1_000} s", "unmet"
         failure = failure or Failure("silent", "it gives no sign of life", _UNKNOWN)
         is_lasting = one.is_named or not one.is_met  # a member that died may be gone for good, unless it is still named
         return self._once(trouble, kind, _Line(how, failure), now_ms, is_lasting=is_lasting, for_s=for_s)
@@ -206,7 +206,7 @@ class Troubles:
             return []
         self._alone_told_ms = now_ms
         why = {it.problem if (it := self._failures.get(address)) else _NO_ANSWER: None for address in present}
-        alone_s, problems = for_ms // 1_000, "; ".join(list(why)[:LISTED])
+        alone_s, problems = for_ms // 1_000, "; ".join(list(why)[:LISTED]) or "the others have left"
         told = (
             f"alone among {named + 1} named members for {alone_s} s: sessions made here are known here only ({problems}); see "
             "that secret=, members= and me= are right on every server, and that servers reach each other's ports"
