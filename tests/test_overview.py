@@ -41,7 +41,7 @@ def test_those_who_disagree_are_named() -> None:
 def test_what_a_silent_server_saw_is_no_view() -> None:
     """It is of another moment."""
     told = [server("s1", "ad"), server("s2", "ad"), server("s3", "dd", "paused")]
-    assert remarks(told) == ["s3 is seen as dead by s1 and s2", "s3 is paused"]
+    assert remarks(told) == ["s3 is seen as dead by s1 and s2"]
 
 
 def test_of_many_of_one_mind_nobody_is_named() -> None:

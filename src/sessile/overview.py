@@ -37,39 +37,40 @@ def remarks(servers: Sequence[Server]) -> list[str]:
     Of servers that answer: who does not see another as alive, or has never met it; who does not know of another at all, or has
     another strategy; who does not reach its store, or is no member of its cluster. Of the others: that they do not answer.
     """
+    standings = _standings(servers)
     return [
-        *_standings(servers),
+        *standings.values(),
         *_unmet(servers),
         *_strangers(servers),
         *_secrets(servers),
         *_strategies(servers),
         *_apart_from_store(servers),
-        *(f"{server['name']} is {server['state']}" for server in servers if _is_silent(server)),
+        *(f"{server['name']} is {server['state']}" for server in servers if _is_silent(server, standings)),
     ]
 
 
-def _is_silent(server: Server) -> bool:
-    """Whether it serves nobody now; a server that drains or leaves does as it was told."""
-    return server["state"] in _SILENT
+def _is_silent(server: Server, told: Mapping[str, str]) -> bool:
+    """Whether it serves nobody now and nothing was told of it; a server that drains or leaves does as it was told."""
+    return server["state"] in _SILENT and server["name"] not in told
 
 
-def _standings(servers: Sequence[Server]) -> list[str]:
-    """Who is seen in another way than as alive."""
+def _standings(servers: Sequence[Server]) -> dict[str, str]:
+    """Who is seen in another way than as alive: name → a sentence."""
     sight = sights(servers)
     observers = [name for name in _answering(servers) if name in sight]
     seen_by: dict[str, dict[str, list[str]]] = {}
     for observer in observers:
         for seen, standing in sight[observer].items():
             seen_by.setdefault(seen, {}).setdefault(standing, []).append(observer)
-    told = []
+    told = {}
     for seen in sorted(seen_by, key=lambda name: (len(name), name)):  # s10 comes after s9
         standings = seen_by[seen]
         if list(standings) == ["alive"]:
             continue
         if len(standings) == 1 and len(observers) > 2:
-            told.append(f"{seen} is seen as {next(iter(standings))} by all others")
+            told[seen] = f"{seen} is seen as {next(iter(standings))} by all others"
         else:
-            told.append(f"{seen} is seen as " + ", ".join(f"{how} by {_and(who)}" for how, who in standings.items()))
+            told[seen] = f"{seen} is seen as " + ", ".join(f"{how} by {_and(who)}" for how, who in standings.items())
     return told
 
 

@@ -44,6 +44,7 @@ def test_the_stores_primary_may_be_killed_and_all_of_it() -> None:
         assert [count() for _ in range(4)] == [5, 6, 7, 8]
 
         asked = ["status", f"http://127.0.0.1:{demo.port + 1}"]
+        wait_until(lambda: demo.status()["remarks"] == [], "both hear the store again")
         assert main(asked) == 0
         for each in demo.status()["store"]:
             if each["state"] != "dead":
