@@ -32,14 +32,16 @@ PURE = (
     "balancer.requests",
     "balancer.responses",
     "balancer.usual",
+    "network.troubles",
     "replication",
+    "shown",
 )
 """Modules, and whole packages, to which time, chance and the world are arguments."""
 NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (
-    {"blocking", "clock", "counts", "ends", "errors", "forks", "keywords", "overview", "strategies", "tasks"},
+    {"blocking", "clock", "counts", "ends", "errors", "forks", "keywords", "overview", "shown", "strategies", "tasks"},
     {
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},

@@ -50,6 +50,13 @@ _UNKNOWN_TO_ENGINE: Final = (
     "a session of this service is unknown to this engine: another engine of this process wrote it, with other settings (%s). "
     "Give both middlewares the same settings, or the same engine: SessionMiddleware(app, engine=...)"
 )
+_FOREIGN: Final = (
+    "{count} cookies named {name} were signed by no secret of this server, so who sent them has no session here: give every "
+    "server the same secret (SESSILE_SECRET), cluster= and cookie_name=, and name the former secret too while browsers have "
+    "its cookies; or give this service a cookie_name= of its own"
+)
+FOREIGN_TOLD: Final = 20
+"""After this many foreign cookies it is said that they come: one may be anybody's."""
 
 
 class Credentials:
@@ -108,7 +115,7 @@ class Credentials:
             return presented, self._choose(keyring, ids, versions) if ids else None
         visitor = keyring.read(ids[0], versions[0] if versions else b"")
         if visitor is None or visitor.is_version_foreign:
-            self._counts["foreign"] += 1
+            self._count_foreign(1)
         return presented, visitor
 
     def draw_identity(self, is_wanted: Callable[[SessionKey], bool] | None) -> Identity:
@@ -164,6 +171,13 @@ class Credentials:
         elif any(stamp.writer != writer for stamp in visitor.seen):
             self.warn_once("unknown-here", _UNKNOWN_HERE)
 
+    def _count_foreign(self, number: int) -> None:
+        """Count them; where there are many, a person must know."""
+        self._counts["foreign"] += number
+        if number and self._counts["foreign"] >= FOREIGN_TOLD:
+            name = self._settings.cookie_name
+            self.warn_once("foreign", _FOREIGN.format(count=FOREIGN_TOLD, name=name))
+
     def _after_fork(self) -> None:
         """A thread of the parent may have held the lock."""
         self._lock = threading.Lock()
@@ -174,7 +188,7 @@ class Credentials:
     def _choose(self, keyring: Keyring, ids: list[bytes], versions: list[bytes]) -> Visitor | None:
         """Of several cookies of one name: the first that opens a living session, or else the most that is left."""
         ours = [(text, visitor) for text in ids if (visitor := keyring.read(text, b"")) is not None]
-        self._counts["foreign"] += len(ids) - len(ours)
+        self._count_foreign(len(ids) - len(ours))
         if not ours:
             return None
         text, visitor = min(ours, key=lambda pair: _RANKS[self._state_of(pair[1].identity.key)])

@@ -9,6 +9,7 @@ import pytest
 
 from sessile.asgi import SessionMiddleware
 from sessile.lab.app import CHANGES, DELAY_MS_MAX, About, DemoApp
+from tests.network.clusters import backend_of, free_ports, until
 
 ABOUT = About("s1", "sticky", "round-robin", "http://127.0.0.1:8081/", "1")
 KEYS = ["server", "role", "key", "new", "stale", "fields"]
@@ -59,6 +60,30 @@ def test_the_answer_that_begins_a_session_has_its_key() -> None:
         assert await told(browser) == {**first, "new": False}
 
     play(scenario)
+
+
+def test_a_server_that_is_left_alone_says_so() -> None:
+    """What others should hold is in its memory only; with another server there it is not."""
+    ports = free_ports(2)
+    members = ",".join(f"127.0.0.1:{port}" for port in ports)
+
+    def server(port: int) -> SessionMiddleware:
+        url = f"all-to-all://?members={members}&me=127.0.0.1:{port}"
+        return SessionMiddleware(DemoApp(ABOUT), url=url, secret="s" * 32, tls="off", cookie_name="sid-8080")
+
+    async def main() -> None:
+        first, second = (server(port) for port in ports)
+        transport = httpx2.ASGITransport(app=first)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as browser:
+            answer = (await browser.post("/api/set?name=a&value=1")).json()
+            assert (answer["alone"], answer["role"]) == (True, "primary")
+            await backend_of(second.engine).start()
+            await until(lambda: backend_of(first.engine).status()["linked"] == 1)
+            assert "alone" not in (await browser.get("/api/session")).json()
+        for each in (first, second):
+            await backend_of(each.engine).stop()
+
+    asyncio.run(main())
 
 
 def test_counting_and_incrementing_agree_one_after_the_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,6 @@ from tests.forked import Child
 from tests.network.clusters import until
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
 LOOPS = [asyncio.new_event_loop]
@@ -162,3 +162,26 @@ def test_a_forked_child_holds_neither_the_port_nor_who_stands_in_the_door(
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run())
+
+
+def test_who_fails_to_prove_itself_is_told_with_its_host() -> None:
+    """By TLS; one that closes without a word fails, too."""
+
+    async def run() -> None:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        failed: list[tuple[str, OSError]] = []
+        context = tls.contexts([b"a secret that is long enough"], "sessile", "a:1").server
+        door = Door(listener, lambda: Guest([]), context, lambda host, error: failed.append((host, error)))
+        door.open()
+        for number, said in enumerate((b"GET / HTTP/1.1\r\n\r\n", b""), start=1):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+            writer.write(said)
+            writer.write_eof()
+            await until(lambda number=number: len(failed) == number)  # type: ignore[misc]  # bound now
+            writer.transport.abort()
+        await door.close()
+        assert [host for host, _ in failed] == ["127.0.0.1"] * 2
+        assert isinstance(failed[0][1], ssl.SSLError)
+
+    asyncio.run(run())

@@ -105,7 +105,7 @@ class Cluster(Holding, Service):
                 host=settings.host_id or socket.gethostname(),
                 incarnation=time.time_ns() // 1_000_000,
             )
-            runtime = Runtime(self._owner, config, contexts)
+            runtime = Runtime(self._owner, config, contexts, tls_setting=settings.tls)
             try:
                 await runtime.listen(listener)
             except BaseException:
@@ -220,6 +220,11 @@ class Cluster(Holding, Service):
                 "state": "leaving" if node.is_leaving else "ready",
                 "name": node.name,
                 "members": {name: membership.standing(name).name.lower() for name in _names(node)},
+                "unmet": {
+                    one.address: runtime.troubles.problem_of(one.address)
+                    for one in membership.unlinked()
+                    if not one.is_met
+                },
                 "holders": placement.number,
                 "linked": len(node.peers),
                 **_roles(node, self._owner.table),

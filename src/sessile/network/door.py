@@ -7,7 +7,6 @@ that has been at it the longest goes, since a member is through in milliseconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.forks import call_after_fork, cut_off, keep_forever
@@ -34,13 +33,19 @@ class Door:
         listener: bound.
         make: the protocol of one connection, made when it has proven itself.
         tls: how it does; None where nobody has to.
+        failed: called with the host of a connection that did not prove itself, and the error.
     """
 
     def __init__(
-        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+        self,
+        listener: socket.socket,
+        make: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
+        failed: Callable[[str, OSError], None] | None = None,
     ) -> None:
         self._listener = listener
         self._make = make
+        self._failed = failed
         self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": PROVE_S}
         self._unproven: dict[asyncio.Task[None], socket.socket] = {}
         self._accepting: asyncio.Task[None] | None = None
@@ -61,20 +66,23 @@ class Door:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                came, _ = await loop.sock_accept(self._listener)
+                came, where = await loop.sock_accept(self._listener)
             except OSError:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if len(self._unproven) >= UNPROVEN_MAX:
                 next(iter(self._unproven)).cancel()
-            task = loop.create_task(self._take(came))
+            task = loop.create_task(self._take(came, str(where[0])))
             self._unproven[task] = came
             task.add_done_callback(lambda done: self._unproven.pop(done, None))
             await asyncio.sleep(0)  # let it begin: from then on it owns the socket
 
-    async def _take(self, came: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # a handshake that fails, by TLS or by time, is one, too
+    async def _take(self, came: socket.socket, host: str) -> None:
+        try:
             await asyncio.get_running_loop().connect_accepted_socket(self._make, came, **self._tls)
+        except OSError as error:  # a handshake that fails, by TLS or by time, is one, too
+            if self._failed is not None:
+                self._failed(host, error)
 
     def _after_fork(self) -> None:
         """Leave the port, and the connections that were just accepted, to the parent."""

@@ -594,7 +594,7 @@ class Shared(Service):
             "store": self.store.where,
             "is_single": self.store.is_single,
             "reason": self.outage.reason,
-            "channel": "up" if self.leases.is_up else "down",
+            "channel": ("up" if self.leases.is_up else "down") if self.store.has_channel else "none",
             "leased": len(self.leases),
             "pushes": len(self._lines),
             "queued": len(self._lost),
