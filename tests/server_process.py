@@ -83,7 +83,7 @@ def ended(arguments: list[str], **variables: str) -> tuple[int, str]:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1", **variables}
+    return {**os.environ, "SESSILE_SECRET": "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja", "PYTHONUNBUFFERED": "1", **variables}
 
 
 @contextmanager

@@ -45,6 +45,7 @@ HELP = "how servers are: roles, copies, lag, and how they see each other"
 PORT: Final = 8080
 PATH: Final = "/api/status"
 """Where a URL without a path is asked."""
+ERROR_CHARS: Final = 400
 ANSWER_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 16 << 20
 REDIRECTS_MAX: Final = 2
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= port <= 65_534:
         raise SettingsError(f"--port {port} must be 1 to 65534")
     urls = [_parsed(url) for url in arguments.url] or [_parsed(f"http://127.0.0.1:{port + 1}")]
-    token = arguments.token or os.environ.get(TOKEN_VARIABLE, "")
+    token = (arguments.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not token.isascii() or not token.isprintable():
         raise SettingsError("--token holds what a header cannot: it must be the one that the server was given")
     show = _json if arguments.json else _text
@@ -187,6 +188,13 @@ def _asked(url: SplitResult, token: str) -> dict[str, Any]:
     Raises:
         StatusError: nobody answers, or answers anything else.
     """
+    try:
+        return _told(url, token)
+    except StatusError as error:
+        raise StatusError(plain(error, ERROR_CHARS)) from None
+
+
+def _told(url: SplitResult, token: str) -> dict[str, Any]:
     for _ in range(REDIRECTS_MAX + 1):
         status, location, body = _exchange(url, token)
         if not 300 <= status < 400:
