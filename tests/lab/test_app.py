@@ -70,7 +70,7 @@ def test_a_server_that_is_left_alone_says_so() -> None:
 
     def server(port: int) -> SessionMiddleware:
         url = f"all-to-all://?members={members}&me=127.0.0.1:{port}"
-        return SessionMiddleware(DemoApp(ABOUT), url=url, secret=SECRET * 32, tls="off", cookie_name="sid-8080")
+        return SessionMiddleware(DemoApp(ABOUT), url=url, secret=SECRET, tls="off", cookie_name="sid-8080")
 
     async def main() -> None:
         first, second = (server(port) for port in ports)
