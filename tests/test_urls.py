@@ -63,7 +63,7 @@ def test_a_strategy_to_come_says_so(scheme: str) -> None:
         ("sticky://host", "url names a host, path or fragment"),
         ("sticky:///path", "url names a host, path or fragment"),
         ("sticky://#part", "url names a host, path or fragment"),
-        ("sticky://[", "url is malformed"),
+        ("sticky://[", "url names a host, path or fragment"),
         (
             "all-to-all://a,b",
             "url names a host, path or fragment, but the servers stand in its query: write all-to-all://?",
@@ -76,7 +76,7 @@ def test_a_strategy_to_come_says_so(scheme: str) -> None:
             "primary-backup://a?copies=2",
             "url names a host, path or fragment, but the servers stand in its query: write pri",
         ),
-        ("all-to-all://?members", "url is malformed: write all-to-all://, or all-to-all://?name=value&name=value"),
+        ("all-to-all://?members", "url is malformed: write …://, or …://?name=value&name=value"),
         ("all-to-all://?members=a&members=b", "url gives a parameter twice"),
         ("sticky://?idle_timeout", "url is malformed"),
         ("sticky://?ack=one&ack=all", "url gives a parameter twice"),

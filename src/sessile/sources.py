@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
-from sessile.urls import STORES, split_url, with_parameters
+from sessile.urls import DRIVERS, STORES, split_url, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,8 +63,8 @@ def from_url(given: Given, kinds: Kinds) -> tuple[str, dict[str, Given]]:
     except ValueError as error:
         raise SettingsError(f"{given.label} {error}") from None
     if url.partition("://")[0] in STORES:
-        theirs = {name: text for name, text in parameters.items() if name not in kinds}
-        parameters = {name: text for name, text in parameters.items() if name in kinds}
+        theirs = {name: text for name, text in parameters.items() if name not in kinds or name in DRIVERS}
+        parameters = {name: text for name, text in parameters.items() if name not in theirs}
         url = with_parameters(url, theirs)
     for name in parameters:
         _refuse_unknown(name, kinds, of=" in the URL")

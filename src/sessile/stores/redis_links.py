@@ -81,6 +81,7 @@ _REASONS: Final = {
     "WRONGPASS": "wants another user or password",
 }
 REASON_CHARS_MAX: Final = 160
+_ARGUMENTS: Final = ", with args beginning with"
 
 
 class Wait(NamedTuple):
@@ -310,7 +311,8 @@ def reason_of(error: Exception) -> str:
     """What is wrong, in one line that follows the store's name."""
     reason = _REASONS.get(code_of(error))
     if reason is None:
-        text = " ".join(str(error).split()) or type(error).__name__
+        # A server without AUTH repeats what it was given, the password.
+        text = " ".join(str(error).partition(_ARGUMENTS)[0].split()) or type(error).__name__
         reason = f"fails: {text[:REASON_CHARS_MAX]}"
     return reason
 

@@ -429,11 +429,11 @@ class SqlStore:
                     f"{self.where} has no table {self._table}, or not this version's: "
                     f"`sessile schema {self._target.dialect}://` prints it"
                 ) from None
-            raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
+            raise StoreError(f"{self.where}: {reason(error, self._target.secrets)}") from None
         except RecordError as error:
-            raise StoredRecordError(f"{self.where}: {reason(error, self._target.password)}") from None
+            raise StoredRecordError(f"{self.where}: {reason(error, self._target.secrets)}") from None
         except (SQLAlchemyError, OSError) as error:
-            raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
+            raise StoreError(f"{self.where}: {reason(error, self._target.secrets)}") from None
 
     async def _wait(self, tried: int) -> None:
         """Somebody else was faster: let them finish, each for a time of its own."""

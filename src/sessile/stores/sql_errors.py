@@ -6,11 +6,14 @@ holds a password, a statement or a value.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import DBAPIError
 
 from sessile.errors import RecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["is_clash", "is_duplicate", "is_missing_table", "is_read_only", "reason"]
 
@@ -52,14 +55,14 @@ def is_duplicate(error: BaseException) -> bool:
     return _code(error) in _DUPLICATES
 
 
-def reason(error: BaseException, password: str) -> str:
-    """Why it does not work, for people, in one line."""
+def reason(error: BaseException, secrets: Iterable[str]) -> str:
+    """Why it does not work, for people, in one line, without any of these secrets."""
     if isinstance(error, RecordError):
         return f"a row holds no record of a session: {error}"
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     numbered = len(cause.args) > 1 and isinstance(cause.args[0], int)
     said = str(cause.args[1] if numbered else cause)
     line = " ".join(said.partition("\n")[0].split()) or type(cause).__name__
-    if password:
-        line = line.replace(password, "***")
+    for secret in secrets:
+        line = line.replace(secret, "***")
     return line[:REASON_CHARS]
