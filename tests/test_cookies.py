@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from sessile.cookies import CANDIDATES_MAX, CookiePolicy, add_headers
 from sessile.settings import Settings
+from tests.fakes import SECRET
 
 Headers = list[tuple[bytes, bytes]]
 SECURE: Final = (True, False, "auto")
 
 
 def policy(**settings: Any) -> CookiePolicy:
-    return CookiePolicy(Settings.load(secret="s" * 32, environ={}, **settings))
+    return CookiePolicy(Settings.load(secret=SECRET, environ={}, **settings))
 
 
 def read(*headers: bytes, is_https: bool = False, **settings: Any) -> tuple[list[bytes], list[bytes]]:

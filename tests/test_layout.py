@@ -20,6 +20,7 @@ PURE = (
     "delta",
     "ends",
     "record",
+    "strength",
     "table",
     "token",
     "balancer.affinity",
@@ -39,7 +40,19 @@ NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (
-    {"blocking", "clock", "counts", "ends", "errors", "forks", "keywords", "overview", "strategies", "tasks"},
+    {
+        "blocking",
+        "clock",
+        "counts",
+        "ends",
+        "errors",
+        "forks",
+        "keywords",
+        "overview",
+        "strategies",
+        "strength",
+        "tasks",
+    },
     {
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},

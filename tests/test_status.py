@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 TOKEN = "it-is-long-enough"
-SECRET = "s" * 32
+SECRET = "a secret of the status, long enough"
 
 
 @pytest.fixture

@@ -90,14 +90,15 @@ class Settings:
         repr=False,
         metadata=_about(
             kinds.SECRETS,
-            "What all keys are derived from, the same on every server. The first signs, all verify: to change it, put "
-            "the new one second everywhere, then first, then drop the old one.",
+            "What all keys are derived from, the same on every server and balancer; `sessile keygen` draws one. Several are a "
+            "list, or stand in the environment with commas between them. The first signs, all verify: to change it, put the new "
+            "one second everywhere, then first, then drop the old one.",
         ),
     )
     cluster: str = field(
         default="sessile",
         metadata=_about(
-            kinds.text(r"[!-~]([ -~]{0,62}[!-~])?", "is no name: give up to 64 printable ASCII characters"),
+            kinds.CLUSTER_NAME,
             "A name that goes into every derived key: services with one secret and two names refuse each other's "
             "cookies.",
         ),

@@ -116,6 +116,7 @@ def _headers(body: bytes, kind: str) -> list[tuple[str, str]]:
 
 
 def _checked(token: str | None) -> str:
+    token = (token or "").strip()
     if not token:
         raise SettingsError(f"token is missing: give one, or set {TOKEN_VARIABLE}; `sessile keygen` draws one")
     if len(token) < SECRET_BYTES_MIN:

@@ -18,7 +18,7 @@ algorithm = "two-choices"
 affinity = "cookie"
 cookie_name = "stay"
 affinity_refresh = "always"
-secret = "s"
+secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 trusted = ["10.0.0.0/8"]
 [servers]
 s1 = "127.0.0.1:9001"
@@ -37,7 +37,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "balancer.toml"
     path.write_text(TOML)
     settings = BalancerSettings.load(path)
-    assert settings.listen == ("::1", 8081) and settings.secrets == ("s",)
+    assert settings.listen == ("::1", 8081) and settings.secrets == ("k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja",)
     assert settings.servers == (ServerAddress("s1", "127.0.0.1", 9001), ServerAddress("s2", "localhost", 9002, 3))
     assert (settings.affinity.name, settings.affinity.refresh) == ("stay", "always")
     assert (settings.timeouts.response_s, settings.limits.fields, settings.health.interval_s) == (5, 50, 1.5)
@@ -49,6 +49,10 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ({"algoritm": "x"}, "did you mean algorithm"),
         ({"timeouts": {"respons_s": 1}}, "did you mean timeouts.response_s"),
         ({"servers": {"s1": {"address": "a:1", "wight": 2}}}, "did you mean servers.s1.weight"),
+        ({"secret": "short"}, "secret is shorter than 16 bytes: draw one"),
+        ({"secrets": ["s" * 32]}, "secrets is made of words or repetitions"),
+        ({"secret": "s", "secrets": ["s"]}, "leave one of them out"),
+        ({"cluster": "a\nb"}, "cluster is no name"),
         ({"algorithm": "random"}, "must be one of round-robin"),
         ({"algorithm": 5}, "must be a string"),
         ({"listen": "8080"}, "HOST:PORT"),

@@ -9,6 +9,7 @@ import pytest
 
 from sessile.asgi import SessionMiddleware
 from sessile.lab.app import CHANGES, DELAY_MS_MAX, About, DemoApp
+from tests.fakes import SECRET
 
 ABOUT = About("s1", "sticky", "round-robin", "http://127.0.0.1:8081/", "1")
 KEYS = ["server", "role", "key", "new", "stale", "fields"]
@@ -19,7 +20,7 @@ def play(scenario: Scenario) -> None:
     """Let a browser act on one server."""
 
     async def main() -> None:
-        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret="s" * 32, cookie_name="sid-8080")
+        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret=SECRET, cookie_name="sid-8080")
         transport = httpx2.ASGITransport(app=sessions)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as browser:
             await scenario(browser)

@@ -16,7 +16,7 @@ from sessile.stores.redis_address import RedisAddress
 from sessile.stores.redis_links import reason_of
 from sessile.stores.sql_engine import target_of
 from sessile.stores.store_url import StoreUrl, file_of, shown_hosts
-from tests.loading import load
+from tests.loading import SECRET, load
 from tests.stores.redis_server import REDIS, serving
 from tests.stores.rig import ran
 
@@ -37,7 +37,7 @@ def escaped(text: str) -> str:
 
 def loaded(url: str) -> Settings:
     """By way of the settings, which write the query anew."""
-    return load(f"{url}{'&' if '?' in url else '?'}ack_timeout=2s", secret="Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe")
+    return load(f"{url}{'&' if '?' in url else '?'}ack_timeout=2s", secret=SECRET)
 
 
 @settings(max_examples=30)
@@ -285,7 +285,7 @@ def test_an_unescaped_password_is_refused_with_the_remedy() -> None:
     """What cannot be told from a path or a query says how to write it."""
     for mark in "/?#":
         with pytest.raises(SettingsError, match="%2F for /"):
-            load(f"postgresql://ann:1{mark}sesame@h/name", secret="Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe")
+            load(f"postgresql://ann:1{mark}sesame@h/name", secret=SECRET)
 
 
 def test_a_bare_at_in_a_password_is_read_as_browsers_read_it() -> None:

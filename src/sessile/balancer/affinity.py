@@ -26,7 +26,7 @@ TOKEN_BYTES: Final = 15  # 120 bits: 20 characters without padding
 
 def derived_key(secret: str) -> bytes:
     """The key for affinity tokens; knowing it gives nothing of the cluster secret or of the session cookies' keys."""
-    return derive_key(secret.encode(), "affinity cookie")
+    return derive_key(secret.encode(errors="surrogateescape"), "affinity cookie")
 
 
 def token(key: bytes, server: str) -> bytes:

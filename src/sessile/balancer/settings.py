@@ -14,12 +14,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile import kinds
 from sessile.balancer.algorithms import ALGORITHMS
 from sessile.balancer.health import HealthPolicy
 from sessile.errors import BalancerError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from sessile.kinds import Kind
 
 __all__ = ["Affinity", "BalancerSettings", "Limits", "ServerAddress", "Timeouts", "parse_address", "parse_server"]
 
@@ -155,9 +158,14 @@ class BalancerSettings:
         if "servers" in given:
             given["servers"] = _servers_of(given["servers"])
         _take_affinity(given)
-        if "secret" in given:
-            given["secrets"] = (given.pop("secret"),)
-        for name in ("secrets", "trusted", "members"):
+        if "secret" in given and "secrets" in given:
+            raise BalancerError("secret and secrets are both given: leave one of them out")
+        for name in ("secret", "secrets"):
+            if name in given:
+                given["secrets"] = secrets_of(name, given.pop(name))
+        if "cluster" in given:
+            given["cluster"] = _read("cluster", kinds.CLUSTER_NAME, given["cluster"])
+        for name in ("trusted", "members"):
             if name in given:
                 given[name] = _strings(name, given[name])
         for name, group in (("health", HealthPolicy), ("timeouts", Timeouts), ("limits", Limits)):
@@ -168,7 +176,6 @@ class BalancerSettings:
             ("grace_s", (int, float)),
             ("algorithm", str),
             ("health_path", str),
-            ("cluster", str),
         ):
             _require_type(given, name, kind)
         return cls(**given)
@@ -229,6 +236,19 @@ def affinity_of(text: str, *, base: Affinity | None = None) -> Affinity:
     if colon and not name:
         raise BalancerError(f"affinity: {text!r} has no name after the colon")
     return replace(base, kind=kind, name=name or base.name)
+
+
+def secrets_of(label: str, value: object) -> tuple[str, ...]:
+    """Secrets as the servers read theirs: the same text is the same secrets."""
+    return tuple(secret.decode(errors="surrogateescape") for secret in _read(label, kinds.SECRETS, value))
+
+
+def _read(label: str, kind: Kind, value: object) -> Any:
+    """A value that servers and balancers must read alike."""
+    try:
+        return kind.read(value)
+    except ValueError as error:
+        raise BalancerError(f"{label} {error}") from None
 
 
 def _take_affinity(given: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= port <= 65_534:
         raise SettingsError(f"--port {port} must be 1 to 65534")
     urls = [_parsed(url) for url in arguments.url] or [_parsed(f"http://127.0.0.1:{port + 1}")]
-    token = arguments.token or os.environ.get(TOKEN_VARIABLE, "")
+    token = (arguments.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not token.isascii() or not token.isprintable():
         raise SettingsError("--token holds what a header cannot: it must be the one that the server was given")
     show = _json if arguments.json else _text
