@@ -7,7 +7,7 @@ import pytest
 from sessile import kinds
 from sessile.errors import SettingsError
 from sessile.settings import Settings
-from sessile.sources import Given, from_environment, from_file, from_keywords, from_url, read, variable
+from sessile.sources import _NOT_OURS, Given, from_environment, from_file, from_keywords, from_url, read, variable
 from tests.loading import load, refusal, toml
 
 if TYPE_CHECKING:
@@ -79,11 +79,24 @@ def test_variables_of_others() -> None:
         "SESSILE_PORT": "tcp://10.0.0.1:80",
         "SESSILE_PORT_80_TCP": "tcp://10.0.0.1:80",
         "SESSILE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "SESSILE_REDIS_SERVICE_HOST": "10.0.0.2",
+        "SESSILE_REDIS_SERVICE_PORT": "6379",
+        "SESSILE_REDIS_SERVICE_PORT_METRICS": "9121",
+        "SESSILE_REDIS_PORT": "tcp://10.0.0.2:6379",
+        "SESSILE_REDIS_PORT_6379_TCP": "tcp://10.0.0.2:6379",
+        "SESSILE_REDIS_PORT_6379_TCP_PROTO": "tcp",
+        "SESSILE_REDIS_PORT_6379_TCP_PORT": "6379",
+        "SESSILE_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+        "SESSILE_URL_2_HEADLESS_PORT_53_UDP": "udp://10.0.0.3:53",
+        "SESSILE_SECRET_SERVICE_HOST": "10.0.0.4",
         "SESSILE_DEMO_SERVER": "s1",
         "SESSILE_STATUS_TOKEN": "t",
         "OTHER_IDLE_TIMEOUT": "x",
     }
     assert load(environ=others) == Settings()
+    assert not any(_NOT_OURS.fullmatch(variable(each.name)) for each in Settings.describe())
+    for mistyped in ("SESSILE_REDIS_SERVICE_HOSTS", "SESSILE_PORTS", "SESSILE_REDIS", "SESSILE_IDLE_TIMEOT"):
+        assert "is no setting" in refusal(environ={mistyped: "x"})
 
 
 @pytest.mark.parametrize(

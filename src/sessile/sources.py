@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Given", "from_environment", "from_file", "from_keywords", "from_url", "read", "variable"]
 
 ENVIRONMENT_PREFIX: Final = "SESSILE_"
-_NOT_OURS: Final = re.compile(r"SESSILE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?|DEMO_\w+|STATUS_TOKEN)")
-"""What Kubernetes sets for a Service named `sessile`, what the demo tells its servers, and the token of `sessile.status`."""
+_NOT_OURS: Final = re.compile(
+    r"SESSILE_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)|DEMO_\w+|STATUS_TOKEN)"
+)
+"""What Kubernetes sets for Services named `sessile` or `sessile-…`, what the demo tells its servers, and the token of
+`sessile.status`."""
 
 
 class Given(NamedTuple):

@@ -62,7 +62,12 @@ def test_a_failure_a_user_can_mend_is_one_line(
 def test_a_secret_may_begin_with_a_dash(line: list[str], key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one in 64 of those did that were drawn before."""
     got: list[argparse.Namespace] = []
-    monkeypatch.setattr(sys.modules[f"sessile.cli.{line[0]}"], "run", lambda arguments: got.append(arguments) or 0)
+
+    def run(arguments: argparse.Namespace) -> int:
+        got.append(arguments)
+        return 0
+
+    monkeypatch.setattr(sys.modules[f"sessile.cli.{line[0]}"], "run", run)
     assert main([*line, key]) == 0
     assert getattr(got[0], line[1].removeprefix("--")) == key
 

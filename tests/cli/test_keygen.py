@@ -23,7 +23,7 @@ def test_a_secret_is_drawn_anew_each_time(capsys: pytest.CaptureFixture[str]) ->
 def test_no_secret_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--secret "$(sessile keygen)"` is right for whatever is drawn."""
     drawn = iter(["-secret", "--secret", "_secret"])
-    monkeypatch.setattr(keygen.secrets, "token_urlsafe", lambda _: next(drawn))
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _: next(drawn))
     assert keygen.draw() == "_secret"
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "drop",
     "dropped_when_lost",
     "info_of",
+    "is_setup",
     "reason_of",
     "receive",
     "send",
@@ -51,6 +52,15 @@ ROLE_FRESH_S: Final = 1.0
 REPLICA_MEMORY_S: Final = 300.0
 """A replica that was there so lately is missed, and an acknowledgement waits for it: a primary that is cut off has none."""
 
+COMMANDS: Final = (
+    *("GET", "SET", "GETRANGE", "SETRANGE", "PEXPIRE", "PEXPIREAT", "ZADD", "ZRANGEBYSCORE", "ZREMRANGEBYSCORE"),
+    *("EVAL", "EVALSHA", "PUBLISH", "SUBSCRIBE", "PING", "ECHO", "TIME", "WAIT", "ROLE", "INFO"),
+)
+"""All that is sent to a server with data, and all that scripts call there. A cluster needs `CLUSTER_COMMANDS` too, and a URL
+with a database other than 0 needs SELECT."""
+CLUSTER_COMMANDS: Final = ("CLUSTER|SLOTS", "ASKING")
+RIGHTS: Final = "~sessile:* &sessile:* " + " ".join(f"+{command.lower()}" for command in COMMANDS)
+"""The rights of a user, as ACL SETUSER takes them, where `sessile` is the name of the cluster."""
 _CODES: Final = {
     "AskError": "ASK",
     "AuthenticationError": "NOAUTH",
@@ -71,15 +81,21 @@ _REASONS: Final = {
     "LOADING": "is loading its data",
     "MASTERDOWN": "is a replica that has lost its primary",
     "MISCONF": "does not take writes, because it cannot save to its disk",
-    "NOAUTH": "wants another user or password",
-    "NOPERM": "does not let this user do what is needed: EVALSHA, EVAL, WAIT, ROLE, INFO, PUBLISH, SUBSCRIBE and what "
-    "scripts call",
+    "DENIED": "is in protected mode: give it a password, or bind it to this server's network",
+    "NOAUTH": "refuses this user or password: correct them in the URL, special characters escaped as in %40",
+    "NOPERM": f"does not let this user do what is needed: {RIGHTS}",
     "NOREPLICAS": "does not take writes, because too few replicas are connected",
     "OOM": "is out of memory",
     "READONLY": "is a replica, which takes no writes",
     "TRYAGAIN": "is moving this session to another node",
-    "WRONGPASS": "wants another user or password",
+    "WRONGPASS": "refuses this user or password: correct them in the URL, special characters escaped as in %40",
 }
+_SETUPS: Final = {"DENIED", "NOAUTH", "NOPERM", "WRONGPASS"}
+_SETUP_TEXTS: Final = (
+    *("DB index is out of range", "cluster support disabled", "unknown command 'SENTINEL'", "No such master"),
+    *("Protocol Error", "CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "WRONG_VERSION_NUMBER"),
+)
+"""What no waiting changes, by what redis-py or the server says."""
 REASON_CHARS_MAX: Final = 160
 _ARGUMENTS: Final = ", with args beginning with"
 
@@ -105,7 +121,16 @@ class Answer(NamedTuple):
 
 
 class LinkLost(Exception):
-    """A connection was refused, broke, or is to a server that is no primary; another may work."""
+    """A connection was refused, broke, or is to a server that is no primary; another may work.
+
+    Args:
+        reason: what is wrong, in words that follow the store's name.
+        is_setup: whether it stays so until somebody changes the URL or the server.
+    """
+
+    def __init__(self, reason: str = "", *, is_setup: bool = False) -> None:
+        super().__init__(reason)
+        self.is_setup = is_setup
 
 
 class Links:
@@ -225,6 +250,8 @@ class Links:
         """What the server says of its role."""
         if isinstance(role, Exception):
             raise role
+        if role[0] == b"sentinel":
+            raise LinkLost("is a Sentinel: write redis+sentinel://h1,h2,h3/NAME", is_setup=True)
         if role[0] != b"master":
             raise LinkLost(_REASONS["READONLY"])
         self._asked_s = time.monotonic()
@@ -290,7 +317,7 @@ async def dropped_when_lost(connection: Any) -> AsyncIterator[None]:
         raise
     except Exception as error:
         await drop(connection)
-        raise LinkLost(reason_of(error)) from error
+        raise LinkLost(reason_of(error), is_setup=is_setup(error)) from error
     except BaseException:
         await drop(connection)
         raise
@@ -317,6 +344,11 @@ def reason_of(error: Exception) -> str:
     return reason
 
 
+def is_setup(error: Exception) -> bool:
+    """Whether waiting changes nothing about it."""
+    return code_of(error) in _SETUPS or any(text in str(error) for text in _SETUP_TEXTS)
+
+
 def info_of(reply: Any) -> dict[str, str]:
     """The lines of an answer to INFO.
 
@@ -324,7 +356,7 @@ def info_of(reply: Any) -> dict[str, str]:
         LinkLost: the server refused to say.
     """
     if isinstance(reply, Exception):
-        raise LinkLost(reason_of(reply)) from reply
+        raise LinkLost(reason_of(reply), is_setup=is_setup(reply)) from reply
     pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
     return {name: value for name, separator, value in pairs if separator}
 

@@ -25,7 +25,14 @@ from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
 from sessile.clock import whole_ms
 from sessile.delta import Delta, Outcome
-from sessile.errors import SessionUnavailable, StarvedError, StoredRecordError, StoreError
+from sessile.errors import (
+    SessionUnavailable,
+    SettingsError,
+    StarvedError,
+    StoredRecordError,
+    StoreError,
+    StoreSetupError,
+)
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
 from sessile.stores.confirmations import Confirmations
@@ -123,11 +130,18 @@ class Shared(Service):
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Connect. A store that is away is no reason not to serve."""
+        """Connect. A store that is away is no reason not to serve; one that refuses for good is.
+
+        Raises:
+            SettingsError: the store refuses, and to wait would not help.
+        """
         self._owner.table.may_evict = self._may_evict
         try:
             await self.store.open()
             self.epoch.mark = (await self.store.absence(None)).mark
+        except StoreSetupError as error:
+            await self.store.close()
+            raise SettingsError(f"url names a store that cannot be used: {error}") from None
         except StoreError as error:
             self.failed(error)
         if self.store.has_channel:

@@ -15,7 +15,7 @@ from sessile.errors import RecordError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["is_clash", "is_duplicate", "is_missing_table", "is_read_only", "reason"]
+__all__ = ["is_clash", "is_duplicate", "is_missing_table", "is_read_only", "is_setup", "reason"]
 
 _MISSING: Final = {"42P01", "42703", 1146, 1054}
 """The table, or a column of it."""
@@ -23,6 +23,31 @@ _READ_ONLY: Final = {"25006", 1290, 1792, 1836}
 _CLASHES: Final = {"40001", "40P01", 1205, 1213}
 """Transactions that got into each other's way: one of them is to be repeated."""
 _DUPLICATES: Final = {1062}
+_SETUPS: Final = {
+    *("28P01", "28000", "3D000", "3F000", "42501"),
+    *(1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1698),
+}
+"""User, password, database, rights: what stays so until somebody changes it."""
+_SETUP_TEXTS: Final = (
+    # PostgreSQL, whose refusals of a connection have no code.
+    *(
+        "authentication failed",
+        "does not exist",
+        "no pg_hba.conf entry",
+        "no password supplied",
+        "not permitted to log in",
+    ),
+    *(
+        "permission denied",
+        "does not support SSL",
+        "certificate",
+        "invalid response",
+        "invalid sslmode",
+        "expected authentication",
+    ),
+    # SQLite.
+    *("unable to open database file", "attempt to write a readonly database", "file is not a database", "malformed"),
+)
 REASON_CHARS: Final = 200
 
 
@@ -38,6 +63,16 @@ def _code(error: BaseException) -> object:
 def is_missing_table(error: DBAPIError) -> bool:
     """Whether there is no such table, or not with these columns."""
     return _code(error) in _MISSING or str(error.orig).startswith(("no such table", "no such column"))
+
+
+def is_setup(error: DBAPIError) -> bool:
+    """Whether waiting changes nothing about it."""
+    code = _code(error)
+    return (
+        is_missing_table(error)
+        or code in _SETUPS
+        or (code is None and any(text in str(error.orig) for text in _SETUP_TEXTS))
+    )
 
 
 def is_read_only(error: BaseException) -> bool:
