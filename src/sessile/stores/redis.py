@@ -107,6 +107,7 @@ class RedisStore:
         self._limits = (rotation_grace_ms, tombstone_keep_ms, self._channel)
         self._wait_ms = max(1, int(timeout_s * 1_000) - max(WAIT_SLACK_MS, int(timeout_s * 250)))
         self._servers: Servers | None = None
+        self._is_refusal_said = False
         self._warned_of = ""
         """The eviction policy that was warned of."""
         call_after_fork(self._after_fork)
@@ -121,7 +122,11 @@ class RedisStore:
         notice_fork()
         if self._servers is None:
             self._servers = self._connect()
-        replies = (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies
+        name = self._prefix + b"epoch"
+        replies = (await self._trip(name, [("INFO", "server"), ("INFO", "memory"), ("GET", name)])).replies
+        self._refuse(
+            [*replies[:1], *(reply for reply in replies[2:] if isinstance(reply, Exception) and is_setup(reply))]
+        )
         server = info_of(replies[0])
         version = server.get("redis_version", "")
         if re.match(r"\d", version) and int(version.partition(".")[0]) < OLDEST:
@@ -132,8 +137,8 @@ class RedisStore:
         if policy not in _KEEPING and policy != self._warned_of:
             self._warned_of = policy
             _LOG.warning(
-                "%s evicts sessions and ends of sessions when its memory is full (maxmemory-policy %s): set maxmemory-policy "
-                "to noeviction, under which a full store counts as away until it has room",
+                "%s evicts sessions and ends of sessions when its memory is full (maxmemory-policy %s): set it to noeviction, "
+                "under which a full store counts as away until it has room",
                 self.where,
                 policy,
             )
@@ -203,9 +208,21 @@ class RedisStore:
         if self._servers is None:
             raise StoreError(f"{self.where} is not open")
         listener = self._listener = Listener(
-            self._servers, self._channel, self._lessees, told=told, is_used=is_used, counts=self.counts
+            self._servers,
+            self._channel,
+            self._lessees,
+            told=told,
+            is_used=is_used,
+            refused=self._channel_refused,
+            counts=self.counts,
         )
         await listener.listen(timeout_s=self._timeout_s)
+
+    def _channel_refused(self, reason: str) -> None:
+        """Say once that a right is missing. The URL's user keeps it, so it would be said for ever."""
+        if not self._is_refusal_said:
+            self._is_refusal_said = True
+            _LOG.warning("%s: no copy is served without asking the store, because it %s", self.where, reason)
 
     async def expire(self, at_most: int) -> int:
         """Nothing to do: the server drops each session by itself."""

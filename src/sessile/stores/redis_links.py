@@ -50,7 +50,9 @@ LINKS_MAX: Final = 64
 ROLE_FRESH_S: Final = 1.0
 """How long it is believed how many replicas a primary has."""
 REPLICA_MEMORY_S: Final = 300.0
-"""A replica that was there so lately is missed, and an acknowledgement waits for it: a primary that is cut off has none."""
+"""After a replica was seen, nothing counts as acknowledged without one for this time: a primary that is cut off has none."""
+UNHEARD_S: Final = 1.0
+"""After replicas did not acknowledge in time, they are not waited for again for this time."""
 
 COMMANDS: Final = (
     *("GET", "SET", "GETRANGE", "SETRANGE", "PEXPIRE", "PEXPIREAT", "ZADD", "ZRANGEBYSCORE", "ZREMRANGEBYSCORE"),
@@ -82,13 +84,13 @@ _REASONS: Final = {
     "MASTERDOWN": "is a replica that has lost its primary",
     "MISCONF": "does not take writes, because it cannot save to its disk",
     "DENIED": "is in protected mode: give it a password, or bind it to this server's network",
-    "NOAUTH": "refuses this user or password: correct them in the URL, special characters escaped as in %40",
+    "NOAUTH": "wants another user or password",
     "NOPERM": f"does not let this user do what is needed: {RIGHTS}",
     "NOREPLICAS": "does not take writes, because too few replicas are connected",
     "OOM": "is out of memory",
     "READONLY": "is a replica, which takes no writes",
     "TRYAGAIN": "is moving this session to another node",
-    "WRONGPASS": "refuses this user or password: correct them in the URL, special characters escaped as in %40",
+    "WRONGPASS": "wants another user or password",
 }
 _SETUPS: Final = {"DENIED", "NOAUTH", "NOPERM", "WRONGPASS"}
 _SETUP_TEXTS: Final = (
@@ -159,6 +161,8 @@ class Links:
         call_after_fork(self._after_fork)
         self._asked_s = 0.0
         self._since_s = time.monotonic()
+        self._unheard_s, self._unheard = -UNHEARD_S, 0
+        """When so many replicas last did not acknowledge in time."""
         self.replicas_seen_s = replicas_seen_s
 
     async def trip(
@@ -216,8 +220,10 @@ class Links:
     ) -> Answer:
         asks_role = self._must_be_primary and time.monotonic() - self._asked_s > ROLE_FRESH_S
         wanted = self._wanted(wait.ack)
+        is_vain = wanted >= self._unheard and time.monotonic() - self._unheard_s < UNHEARD_S
+        waits = wanted > 0 and self.replicas > 0 and not is_vain
         sent = [*commands]
-        if wanted:
+        if waits:
             sent.append(("WAIT", wanted, wait.at_most_ms))
         if asks_role:
             sent.append(("ROLE",))
@@ -225,13 +231,13 @@ class Links:
             replies = await exchange(connection, sent)
             if asks_role:
                 self._learn(replies.pop())
-            copies = replies.pop() if wanted else 0
+            copies = replies.pop() if waits else 0
             if isinstance(copies, Exception):
                 raise copies
             if is_answered is not None and not is_answered(replies):
                 raise LinkLost("answers another question")
-        if copies < wanted:
-            self._asked_s = 0.0
+        if waits and copies < wanted:
+            self._asked_s, self._unheard_s, self._unheard = 0.0, time.monotonic(), copies + 1
         if self.is_closed:
             await drop(connection)
         else:

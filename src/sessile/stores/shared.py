@@ -141,7 +141,9 @@ class Shared(Service):
             self.epoch.mark = (await self.store.absence(None)).mark
         except StoreSetupError as error:
             await self.store.close()
-            raise SettingsError(f"url names a store that cannot be used: {error}") from None
+            raise SettingsError(
+                f"url names a store that will not do: {error}; correct url, where a password is escaped as in %40, or the store"
+            ) from None
         except StoreError as error:
             self.failed(error)
         if self.store.has_channel:

@@ -110,24 +110,25 @@ def _sqlite(url: str) -> Target:
         raise SettingsError("url=sqlite://… has an unknown synchronous: write full or normal")
 
     def make(timeout_s: float) -> Connections:
-        from sqlalchemy import URL, event  # noqa: PLC0415  # an extra
+        from sqlalchemy import URL  # noqa: PLC0415  # an extra
 
         from sessile.stores.sqlite_calls import connect  # noqa: PLC0415  # it needs an extra
 
         address = URL.create("sqlite+aiosqlite", database=path)
         waits_s = BUSY_PART * timeout_s
-        connections = _connections(
-            address, SQLITE_CONNECTIONS_MAX, timeout_s, async_creator=lambda: connect(path, timeout_s=waits_s)
-        )
 
-        @event.listens_for(connections.engine.sync_engine, "connect")
-        def prepare(connection: Any, _: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute(f"PRAGMA synchronous = {synchronous}")
-            cursor.close()
+        async def opened() -> Any:
+            connection = connect(path, timeout_s=waits_s)
+            try:
+                await connection
+                for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}"):
+                    await connection.once(f"PRAGMA {pragma}", ())
+            except BaseException:
+                await connection.give_up()
+                raise
+            return connection
 
-        return connections
+        return _connections(address, SQLITE_CONNECTIONS_MAX, timeout_s, async_creator=opened)
 
     return Target("sqlite", f"sqlite:///{path}", (), is_single=True, make=make)
 

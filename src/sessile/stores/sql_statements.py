@@ -66,7 +66,9 @@ class Statements:
         """Fails where the table is missing, or another than this version's."""
         nothing = sa.literal(1) == 0
         self.tries: tuple[sa.Executable, ...] = (
-            sa.insert(self._table).from_select(list(column), sa.select(self._table).where(nothing)),
+            sa.insert(self._table)
+            .from_select(list(column), sa.select(self._table).where(nothing))
+            .execution_options(preserve_rowcount=True),
             sa.update(self._table).where(nothing).values(state=LIVE),
             sa.delete(self._table).where(nothing),
         )
