@@ -5,7 +5,7 @@ from fastapi import FastAPI, Request
 from sessile.asgi import SessionMiddleware
 
 app = FastAPI()
-app.add_middleware(SessionMiddleware, url="sticky://", idle_timeout="30m")  # SESSILE_SECRET holds the secret
+app.add_middleware(SessionMiddleware)  # SESSILE_SECRET holds the secret, SESSILE_URL where sessions are
 
 
 @app.post("/cart")

@@ -13,4 +13,4 @@ def service(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable
     return [f"visit {visits}\n".encode()]
 
 
-app = SessionMiddleware(service, url="sticky://", idle_timeout="30m")  # SESSILE_SECRET holds the secret
+app = SessionMiddleware(service)  # SESSILE_SECRET holds the secret, SESSILE_URL where sessions are

@@ -56,7 +56,7 @@ def strategies_table() -> str:
 def settings_page() -> str:
     """The page of all settings."""
     rows = (
-        f"| `{it.name}` | {it.type.replace('|', 'or')} | {f'`{it.default}`' if it.default else ''} | "
+        f"| `{it.name}` | {it.type.replace('|', 'or')}{f', {it.bounds}' if it.bounds else ''} | {f'`{it.default}`' if it.default else ''} | "
         f"`{it.environment}` | {it.description} |\n"
         for it in Settings.describe()
     )

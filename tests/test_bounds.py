@@ -159,7 +159,9 @@ def fill(session: Session, names: Iterable[str], value: Any) -> None:
         session.update(dict.fromkeys(names, value))
 
 
-@pytest.mark.parametrize("limits", [{}, {"session_bytes_max": "2MiB", "value_bytes_max": "1MiB", "fields_max": 4_096}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"session_bytes_max": "2MiB", "value_bytes_max": "1984KiB", "fields_max": 4_096}]
+)
 def test_a_session_at_the_limits_of_its_settings_is_stored(limits: dict[str, Any]) -> None:
     """Filled by its handler until it is refused, with names of the greatest length: what is stored travels."""
     engine = make_engine(**limits)

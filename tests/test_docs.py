@@ -16,7 +16,7 @@ from sessile.testing import engine_of, session_cookies
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-SECRET = "a secret for the examples, and only for them"
+SECRET = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 
 
 def generated() -> dict[Path, str]:

@@ -40,6 +40,24 @@ def test_a_mutable_value_that_became_unkeepable_is_refused_at_the_commit() -> No
         session.take()
 
 
+def test_a_value_beyond_any_limit_names_the_setting() -> None:
+    """Whether it is a byte over what is set or more than could be set at all."""
+    session = open_session(make_record({"x": 1}), limits=Limits(8, 1_000, 4_000))
+    for size in (1_001, 3 << 20):
+        with pytest.raises(SessionTooLarge, match="value_bytes_max is 1000: raise it, or keep the value elsewhere"):
+            session["x"] = "x" * size
+
+
+def test_a_value_may_be_larger_than_a_mebibyte() -> None:
+    """Where the settings say so, what is stored is read again."""
+    engine = make_engine(value_bytes_max="1900KiB", session_bytes_max="2MiB")
+    browser = FakeBrowser(engine)
+    session = browser.open()
+    session["x"] = "x" * 1_900_000
+    browser.finish(session)
+    assert len(browser.open()["x"]) == 1_900_000
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "nul\0", "x" * (NAME_BYTES_MAX + 1), "é" * 128])
 def test_a_bad_name_is_refused(name: str) -> None:
     """Names are 1 to 255 printable bytes; a refused one leaves no trace, by whatever way it came."""

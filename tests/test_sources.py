@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessile import kinds
+from sessile import settings as settings_module
 from sessile.errors import SettingsError
 from sessile.settings import Settings
 from sessile.sources import _NOT_OURS, Given, from_environment, from_file, from_keywords, from_url, read, variable
-from tests.loading import load, refusal, toml
+from tests.loading import SECRET, load, refusal, toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +63,31 @@ def test_the_query_counts_wherever_the_url_comes_from(tmp_path: Path) -> None:
     assert load("sticky://", config=file, environ=environ).cluster == "variable"
     assert load("sticky://", config=file).cookie_name == "file"
     assert load(environ=environ).url == "sticky://"
+
+
+def test_a_variable_that_does_not_count_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyword, or the URL's query, that says otherwise; what says the same is no news, and no value is shown."""
+    monkeypatch.setattr(settings_module, "_OVERRIDDEN", set())
+    secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
+    environ = {
+        "SESSILE_URL": "redis://u:hunter2@host",
+        "SESSILE_SECRET": secret,
+        "SESSILE_IDLE_TIMEOUT": "1h",
+        "SESSILE_ACK": "all",
+        "SESSILE_STALE": "serve",
+    }
+    for _ in range(2):
+        load("sticky://?ack=none&stale=serve", environ=environ, secret=SECRET, idle_timeout=3600)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "SESSILE_URL does not count: url is given in code, which counts more; leave out one of them",
+        "SESSILE_SECRET does not count: secret is given in code, which counts more; leave out one of them",
+        "SESSILE_ACK does not count: ack (in the URL) is given, which counts more; leave out one of them",
+    ]
+    load("redis://u:hunter2@host?tls=true", environ={"SESSILE_URL": "redis://u:hunter2@host?tls=true"}, secret=SECRET)
+    assert len(caplog.records) == 3
 
 
 def test_the_real_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,9 @@ class Presented(Struct, frozen=True, gc=False):
     is_inferred: bool
     """Whether only the cookie's own name told so: TLS ended in front of this server."""
 
+    def __repr__(self) -> str:
+        return f"<Presented {len(self.ids)} ids, {len(self.versions)} versions>"
+
 
 class _Variant(NamedTuple):
     """The names and attributes that cookies have over one scheme."""

@@ -28,6 +28,7 @@ from sessile.delta import Delta
 from sessile.errors import (
     SessionConflict,
     SessionEnded,
+    SessionLimit,
     SessionRotated,
     SessionTooLarge,
     SessionTooLate,
@@ -546,7 +547,11 @@ class Engine:
     def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
         """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
         visit: Visit = session.visit
-        visit.packed = packed = self.table.put(key, record)
+        try:
+            visit.packed = packed = self.table.put(key, record)
+        except SessionLimit as error:
+            self._credentials.warn_once("session-limit", f"{error}; until then new sessions are answered 503")
+            raise
         if self.backend is not None:
             visit.given = self._given.setdefault(key, Given())
             visit.given.record = record

@@ -74,6 +74,8 @@ class Kind(NamedTuple):
     """Whether commas separate several values where a source has only text."""
     is_hidden: bool = False
     """Whether a value may never be shown, nor stand in a URL, which is logged."""
+    bounds: str = ""
+    """The least and the most there may be, for documentation."""
 
 
 def nearest(name: object, candidates: Sequence[str]) -> str:
@@ -91,7 +93,7 @@ def duration(low: str, high: str) -> Kind:
             raise ValueError(f"is no duration from {low} to {high}: give seconds, or a number with ms, s, m, h or d")
         return seconds
 
-    return Kind("duration", read, _show_duration)
+    return Kind("duration", read, _show_duration, bounds=f"{low} to {high}")
 
 
 def size(at_most: int, instead: str = "") -> Kind:
@@ -106,7 +108,7 @@ def size(at_most: int, instead: str = "") -> Kind:
             )
         return int(amount)
 
-    return Kind("size", read, _show_size)
+    return Kind("size", read, _show_size, bounds=f"1B to {_show_size(at_most)}")
 
 
 def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
@@ -121,7 +123,7 @@ def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
             )
         return int(amount)
 
-    return Kind("number", read)
+    return Kind("number", read, bounds=f"{at_least} to {at_most}")
 
 
 def choice(*choices: str | bool) -> Kind:

@@ -9,6 +9,7 @@ It knows records and values, nothing of cookies, tables, clocks or peers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -242,8 +243,12 @@ class Session(MutableMapping[str, Any]):
         """
         self._open_to_write()
         self._check_can_renew("session.login")
-        if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
-            raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
+        if not isinstance(subject, str) or not 0 < len(subject.encode(errors="surrogatepass")) <= NAME_BYTES_MAX:
+            given = f"text of {len(subject)} characters" if isinstance(subject, str) else type(subject).__name__
+            raise TypeError(
+                f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
+                "session.login(str(user.id))"
+            )
         self._verb = Verb.LOGIN
         self._subject = subject
 
@@ -374,7 +379,7 @@ class Session(MutableMapping[str, Any]):
 
     def _encode(self, name: str, value: Any) -> bytes:
         try:
-            data = codec.encode(value)
+            data = codec.encode(value, bytes_max=sys.maxsize)  # what is too large is refused below, by its setting
         except EncodeError as error:
             raise EncodeError(f"session[{name!r}]: {error}") from None
         if len(data) > self._limits.value_bytes:

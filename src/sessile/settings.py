@@ -10,6 +10,7 @@ file read is the TOML file that was named.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Described", "Settings"]
 
+_LOG: Final = logging.getLogger("sessile")
+_OVERRIDDEN: Final[set[str]] = set()
+"""The variables of which it was said in this process that they do not count."""
 SHOWN_CHARS: Final = 80
 """So much of a value goes into an error."""
 URL_CHARS_MAX: Final = 4_096
@@ -67,6 +71,8 @@ class Described(NamedTuple):
     default: str
     environment: str
     description: str
+    bounds: str = ""
+    """The least and the most there may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,7 +460,9 @@ class Settings:
         base, parameters = from_url(given.get("url", Given("url", "sticky://")), _KINDS)
         given = file | environment | parameters | named | {"url": Given("url", base)}
         _refuse_foreign(base, given)
-        return cls(**{name: read(_KINDS[name], value) for name, value in given.items()})
+        settings = cls(**{name: read(_KINDS[name], value) for name, value in given.items()})
+        _warn_of_overridden(settings, environment, parameters, named)
+        return settings
 
     @classmethod
     def describe(cls) -> tuple[Described, ...]:
@@ -466,6 +474,7 @@ class Settings:
                 each.metadata["kind"].show(each.default),
                 variable(each.name),
                 each.metadata["description"] + _only_with(each.metadata["schemes"]),
+                each.metadata["kind"].bounds,
             )
             for each in fields(cls)
         )
@@ -481,6 +490,31 @@ def _refuse_foreign(url: str, given: Mapping[str, Given]) -> None:
             raise SettingsError(
                 f"{label}={value!r:.80} belongs to {belongs}, but url is {scheme}://: change url, or leave it out"
             )
+
+
+def _warn_of_overridden(settings: Settings, environment: Mapping[str, Given], *nearer: Mapping[str, Given]) -> None:
+    """Say once of each variable that something nearer counts and says otherwise. It never shows a value."""
+    for name, (label, value) in environment.items():
+        winner = next((source[name].label for source in reversed(nearer) if name in source), None)
+        if winner is None or label in _OVERRIDDEN:
+            continue
+        try:
+            is_same = _is_same(settings, name, value)
+        except ValueError:  # what does not count may be malformed
+            is_same = False
+        if not is_same:
+            _OVERRIDDEN.add(label)
+            place = "" if winner.endswith(")") else " in code"
+            _LOG.warning(
+                "%s does not count: %s is given%s, which counts more; leave out one of them", label, winner, place
+            )
+
+
+def _is_same(settings: Settings, name: str, value: object) -> bool:
+    """Whether this value of a setting is the one that counts; of a URL, without its query."""
+    if name == "url":
+        value = from_url(Given(name, value), _KINDS)[0]
+    return bool(_KINDS[name].read(value) == getattr(settings, name))
 
 
 def _only_with(schemes: tuple[str, ...]) -> str:

@@ -38,6 +38,9 @@ class Given(NamedTuple):
     label: str
     value: object
 
+    def __repr__(self) -> str:
+        return f"<Given {self.label}>"
+
 
 def read(kind: Kind, given: Given) -> Any:
     """The value in its one form.

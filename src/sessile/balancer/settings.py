@@ -111,7 +111,7 @@ class BalancerSettings:
     """The cluster's name, as its servers are told it."""
     algorithm: str = "round-robin"
     affinity: Affinity = field(default_factory=Affinity)
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     workers: int = 1
     trusted: tuple[str, ...] = ()
     """Networks whose X-Forwarded-* are believed: the proxies in front of this one."""

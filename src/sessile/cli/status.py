@@ -118,6 +118,13 @@ def _asked(url: SplitResult, token: str) -> dict[str, Any]:
     Raises:
         StatusError: nobody answers, or answers anything else.
     """
+    try:
+        return _told(url, token)
+    except StatusError as error:
+        raise StatusError(_printable(str(error))) from None
+
+
+def _told(url: SplitResult, token: str) -> dict[str, Any]:
     for _ in range(REDIRECTS_MAX + 1):
         status, location, body = _exchange(url, token)
         if not 300 <= status < 400:
@@ -178,6 +185,15 @@ def _exchange(url: SplitResult, token: str) -> tuple[int, str, bytes]:
 # -- showing ---------------------------------------------------------------------------------------------------------------
 
 
+def _printable(value: Any) -> Any:
+    """What a server told, without the characters that would move a terminal's cursor or turn its text around."""
+    if isinstance(value, str):
+        return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in value)
+    if isinstance(value, dict):
+        return {_printable(name): _printable(each) for name, each in value.items()}
+    return [_printable(each) for each in value] if isinstance(value, list) else value
+
+
 def _json(told: Sequence[dict[str, Any]]) -> str:
     return "\n".join(json.dumps(one) for one in told)
 
@@ -191,6 +207,7 @@ class _Column(NamedTuple):
 
 def _text(told: Sequence[dict[str, Any]]) -> str:
     """The table, with what belongs to all servers above it and how they see each other below."""
+    told = [_printable(one) for one in told]
     servers = [server for one in told for server in one.get("servers", [one])]
     whole = totals(servers)
     parts = [_plural(len(servers), "server"), _plural(whole["sessions"], "session")]

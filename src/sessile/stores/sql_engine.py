@@ -73,6 +73,9 @@ class Target(NamedTuple):
     make: Callable[[float], Connections]
     """What gives connections that give up after so many seconds. No IO is done."""
 
+    def __repr__(self) -> str:
+        return f"<Target {self.where}>"
+
 
 def target_of(url: str) -> Target:
     """What a URL asks for.
