@@ -161,7 +161,7 @@ def sessile(port: int, servers: list[int], folder: Path, package: Path | None = 
     """Ours, from the tree or from the folder of a package."""
     del folder
     named = [f"--server=s{index}=127.0.0.1:{server}" for index, server in enumerate(servers)]
-    listen = ["--listen", f"127.0.0.1:{port}", "--secret", "a secret for this measurement only"]
+    listen = ["--listen", f"127.0.0.1:{port}", "--secret", "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"]
     first = ["env", f"PYTHONPATH={package}"] if package else []
     return [*first, sys.executable, "-m", "sessile", "balance", *listen, *named]
 

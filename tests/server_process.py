@@ -71,7 +71,7 @@ class ServerProcess:
 def served(arguments: list[str], port: int, folder: Path, **variables: str) -> Iterator[ServerProcess]:
     """`python -m` with these arguments and variables, ready, and ended by a signal at the end."""
     log = folder / f"server-{port}.log"
-    secret = {"SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1"}
+    secret = {"SESSILE_SECRET": "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja", "PYTHONUNBUFFERED": "1"}
     environment = {**os.environ, **secret, **variables}
     with log.open("wb") as stream:
         process = subprocess.Popen(
