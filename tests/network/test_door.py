@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -106,23 +107,25 @@ def test_where_nobody_has_to_prove_anything_all_come_in() -> None:
 
 
 def test_a_process_without_sockets_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who could not be taken now is taken when others have gone."""
+    """Who could not be taken now is taken when others have gone; meanwhile it does not spin."""
     monkeypatch.setattr(doors, "PAUSE_S", 0.01)
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        accept = loop.sock_accept
-        failures = iter([OSError(24, "Too many open files")] * 3)
+        times = 0
+        accept = socket.socket.accept
 
-        async def fail(listener: socket.socket) -> object:
-            for error in failures:
-                raise error
-            return await accept(listener)
+        def fail(listener: socket.socket) -> tuple[socket.socket, object]:
+            nonlocal times
+            times += 1
+            if times <= 2:
+                raise OSError(errno.EMFILE, "too many open files")
+            return accept(listener)
 
-        monkeypatch.setattr(loop, "sock_accept", fail)
+        monkeypatch.setattr(socket.socket, "accept", fail)
         door, port, inside = opened(None)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         await until(lambda: len(inside) == 1)
+        assert times == 3
         await door.close()
         writer.close()
         inside[0].close()
@@ -142,7 +145,7 @@ def test_a_forked_child_holds_neither_the_port_nor_who_stands_in_the_door(
         door, port, inside = opened(contexts.server)
         silent, silent_writer = await asyncio.open_connection("127.0.0.1", port)
         await until(lambda: len(door._unproven) == 1)
-        child = Child(lambda: (len(door._unproven), door._accepting))
+        child = Child(lambda: (len(door._unproven), door._loop))
         try:
             assert await asyncio.to_thread(child.said) == "(0, None)"
             _, member = await asyncio.open_connection("127.0.0.1", port, ssl=contexts.client, server_hostname="")

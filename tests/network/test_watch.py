@@ -49,6 +49,9 @@ def test_joins_leaves_and_ends_are_learned_from_any_member(caplog: pytest.LogCap
         assert not await watch.look() and not await watch.look()
         (said,) = (each.getMessage() for each in caplog.records if "no member" in each.message)
         assert name_of(engines[2]) in said and "SESSILE_SECRET" in said
+        (door,) = (runtime._door for engine in engines[2:3] if (runtime := backend_of(engine)._runtime) is not None)
+        assert door is not None
+        await until(lambda: not door._unproven)  # both sides have noticed that they are strangers
         for engine in engines[2:]:
             await kill(engine)
 
