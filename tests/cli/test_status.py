@@ -145,19 +145,6 @@ def test_what_a_server_tells_does_not_steer_the_terminal(served: Serving, capsys
     assert "all is well" in refused and refused.isprintable()
 
 
-def test_what_a_server_tells_does_not_steer_the_terminal(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither what stands in a table nor an error, whatever a server calls itself."""
-    name = "web\x1b[2J\x9b31m\r\n\u202e1"
-    served.tell("/ops", {**ALONE, "name": name, "strategy": "\x1b]0;title\x07"})
-    shown = said(capsys, f"{served.url}/ops")
-    assert "web" in shown and all(line.isprintable() for line in shown.splitlines())
-    assert len(shown.splitlines()) == 4
-    assert json.loads(said(capsys, f"{served.url}/ops", "--json"))["name"] == name
-    served.tell("/sick", {"error": "\x1b[2Jall is well"}, code=503)
-    refused = said(capsys, f"{served.url}/sick", code=1).strip()
-    assert "all is well" in refused and refused.isprintable()
-
-
 def test_agreement_is_said_too(served: Serving, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line."""
     assert said(capsys, served.url).splitlines()[-1] == "All see each other alive."
