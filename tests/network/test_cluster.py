@@ -405,35 +405,36 @@ def test_a_member_that_is_set_up_otherwise_is_told_once_at_both_ends(
         engines = engines_of(3, tls="secret")
         engines[2] = another(engines[2], **changed)
         names = [engine.settings.me for engine in engines]
-        await asyncio.gather(*(backend_of(engine).start() for engine in engines))
+        try:
+            await asyncio.gather(*(backend_of(engine).start() for engine in engines))
 
-        def said(number: int) -> list[str]:
-            about = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-            return [text for text in about if text.startswith(f"{names[number]}: ") and "alone" not in text]
+            def said(number: int) -> list[str]:
+                about = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+                return [text for text in about if text.startswith(f"{names[number]}: ") and "alone" not in text]
 
-        await until(lambda: all(names[2] in " ".join(said(n)) for n in (0, 1)) and bool(said(2)))
-        for number in (0, 1):
-            status = backend_of(engines[number]).status()
-            assert set(status["unmet"]) == {names[2]} and status["unmet"][names[2]]
-            assert all(word in " ".join(said(number)) for word in words)
-        assert set(backend_of(engines[2]).status()["unmet"]) == set(names[:2])
-        before = [len(said(number)) for number in range(3)]
-        counts = backend_of(engines[0]).status()["counts"]
-        dialled = counts.get("failed_handshakes", 0) + counts.get("refused_links", 0)
-
-        def now() -> int:
+            await until(lambda: all(names[2] in " ".join(said(n)) for n in (0, 1)) and bool(said(2)))
+            for number in (0, 1):
+                status = backend_of(engines[number]).status()
+                assert set(status["unmet"]) == {names[2]} and status["unmet"][names[2]]
+                assert all(word in " ".join(said(number)) for word in words)
+            assert set(backend_of(engines[2]).status()["unmet"]) == set(names[:2])
             counts = backend_of(engines[0]).status()["counts"]
-            return int(counts.get("failed_handshakes", 0) + counts.get("refused_links", 0))
+            dialled = counts.get("failed_handshakes", 0) + counts.get("refused_links", 0)
 
-        await until(lambda: now() >= dialled + 2)
-        assert [len(said(number)) for number in range(3)] == before
-        assert max(before) <= 3
-        await kill(engines[2])
-        engines[2] = another(engines[2], tls="secret", secret=SECRET, cluster="sessile", url="all-to-all://")
-        await backend_of(engines[2]).start()
-        await until(lambda: all(f"linked to {names[2]}: all is well there" in " ".join(said(n)) for n in (0, 1)))
-        assert all(backend_of(engine).status()["unmet"] == {} for engine in engines)
-        await asyncio.gather(*(kill(engine) for engine in engines))
+            def now() -> int:
+                counts = backend_of(engines[0]).status()["counts"]
+                return int(counts.get("failed_handshakes", 0) + counts.get("refused_links", 0))
+
+            await until(lambda: now() >= dialled + 2)
+            for number in range(3):  # each state once, however often it was tried
+                assert len(set(said(number))) == len(said(number)) <= 4, said(number)
+            await kill(engines[2])
+            engines[2] = another(engines[2], tls="secret", secret=SECRET, cluster="sessile", url="all-to-all://")
+            await backend_of(engines[2]).start()
+            await until(lambda: all(f"linked to {names[2]}: all is well there" in " ".join(said(n)) for n in (0, 1)))
+            assert all(backend_of(engine).status()["unmet"] == {} for engine in engines)
+        finally:
+            await asyncio.gather(*(kill(engine) for engine in engines))
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(asyncio.wait_for(run(), 60))
