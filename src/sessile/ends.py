@@ -105,9 +105,8 @@ class Ends:
         now_s = now_ms // 1000
         entries: list[bytes] = []
         for shard in range(SHARDS):
-            for mark, second in zip(self._marks[shard], self._until_s[shard], strict=True):
-                if second > now_s:
-                    entries.append(MARK.pack(shard, mark, second - now_s))
+            both = zip(self._marks[shard], self._until_s[shard], strict=True)
+            entries += [MARK.pack(shard, mark, second - now_s) for mark, second in both if second > now_s]
             while len(entries) >= batch:
                 yield b"".join(entries[:batch])
                 del entries[:batch]
@@ -136,7 +135,7 @@ class Ends:
             until_s.extend(map(entries.__getitem__, in_order))
             new = len(in_order)
         elif len(entries) * FEW < len(marks):
-            return any([self._enter(shard, mark, second) for mark, second in entries.items()])
+            return sum(self._enter(shard, mark, second) for mark, second in entries.items()) > 0
         else:
             known = dict(zip(marks, until_s, strict=True))
             for mark, second in entries.items():

@@ -43,7 +43,7 @@ class Context:
         *,
         rng: Random,
         now_ms: int,
-        waiting_bytes: Callable[[int], int] = lambda link: 0,
+        waiting_bytes: Callable[[int], int] = lambda _: 0,
     ) -> None:
         self.config = config
         self.counts: Counter[str] = Counter()

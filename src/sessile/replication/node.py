@@ -82,7 +82,7 @@ class Node:
         *,
         rng: Random,
         now_ms: int,
-        waiting_bytes: Callable[[int], int] = lambda link: 0,
+        waiting_bytes: Callable[[int], int] = lambda _: 0,
     ) -> None:
         me = MemberInfo(config.name, config.host, config.incarnation, serves=config.serves)
         self._config = config
@@ -95,7 +95,9 @@ class Node:
         self.counts: Counter[str] = context.counts
         self.directory = Directory(context)
         self._tombstones = Tombstones(context, self._changed, self._trust)
-        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.telling.learned)
+        self._pulls = Pulls(
+            context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.telling.learned
+        )
         self._pushes = Pushes(context, self._drop)
         table.may_forget = self._may_forget
         # A member that comes back must be sent the ends.
@@ -308,7 +310,9 @@ class Node:
         context = self._context
         context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
-        context.has_met_all = context.is_settled_in = False  # an open request may write to a session that ended on the other side
+        context.has_met_all = context.is_settled_in = (
+            False  # an open request may write to a session that ended on the other side
+        )
         self._born_ms = context.now_ms
         self._tombstones.start_over()
         self._pulls.clear()

@@ -32,9 +32,9 @@ __all__ = ["Telling"]
 BATCH_BYTES: Final = 64 * 2**10
 BATCH_MARKS: Final = 5_000
 """Ends without tombstones in one message: 64 KB."""
-PIECE_BYTES: Final = 256 * 2**10
+PIECE_BYTES: Final = 128 * 2**10
 PAUSE_MS: Final = 20
-"""So much of answers is sent at once, and so long after it comes more: 13 MB a second, to all peers together."""
+"""So much of answers is sent at once, and so long after it comes more: 6 MB a second, to all peers together."""
 CROWDED_BYTES: Final = 2**20
 """While more waits to be sent on a link, no piece is added: far from where a link is closed (`connection.WAITING_BYTES_MAX`)."""
 RECENT_MAX: Final = 10_000
@@ -171,9 +171,12 @@ class Telling:
             if size > BATCH_BYTES:
                 yield TombstonesTold(context.now_ms, tuple(items), is_last=False, number=number)
                 items, size = [], 0
-        for marks in context.replica.table.ends.told(context.now_ms, batch=BATCH_MARKS) if is_all else ():
-            yield TombstonesTold(context.now_ms, (), is_last=False, number=number, marks=marks)
-        yield TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number)
+        marks = b""
+        for more in context.replica.table.ends.told(context.now_ms, batch=BATCH_MARKS) if is_all else ():
+            if marks:
+                yield TombstonesTold(context.now_ms, (), is_last=False, number=number, marks=marks)
+            marks = more
+        yield TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number, marks=marks)
 
     def _packed(self, keys: Iterable[SessionKey]) -> Iterator[tuple[SessionKey, bytes]]:
         """Their tombstones, as they are when they are sent."""

@@ -145,7 +145,9 @@ class Tombstones:
 
     def have_told(self, since_ms: int) -> bool:
         """Whether every peer has told all ends, or is not waited for; the waiting began then."""
-        return not any(name not in self._told_ms and self._is_waited_for(name, since_ms) for name in self._context.peers)
+        return not any(
+            name not in self._told_ms and self._is_waited_for(name, since_ms) for name in self._context.peers
+        )
 
     def _is_waited_for(self, name: str, since_ms: int) -> bool:
         now_ms = self._context.now_ms
