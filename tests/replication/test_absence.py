@@ -52,7 +52,8 @@ def newcomer(cluster: Cluster, name: str = "b") -> None:
 
 
 def last_asked(cluster: Cluster, source: str) -> int:
-    return list(cluster.messages(TombstonesAsked, source))[-1].ago_ms
+    ago_ms: int = list(cluster.messages(TombstonesAsked, source))[-1].ago_ms
+    return ago_ms
 
 
 @pytest.mark.parametrize("names", ["ab", "abc"])
