@@ -140,6 +140,9 @@ class World:
     def linked_for_ms(self, place: int) -> int:
         return self.faults.linked_for_ms(place)
 
+    def is_under_way(self) -> bool:
+        return self.network.is_under_way()
+
     def is_small(self, place: int) -> bool:
         return self.options.rooms > 0 and place % 2 == 1
 
