@@ -102,6 +102,8 @@ class Ends:
 
     def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
         """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
+        if not self._count:
+            return
         now_s = now_ms // 1000
         entries: list[bytes] = []
         for shard in range(SHARDS):
