@@ -9,6 +9,7 @@ import pytest
 
 from sessile.replication.touches import Touches
 from sessile.simulation.campaign import campaign
+from sessile.simulation.checkers.scene import record_of
 from tests.simulation.planted import hunt
 from tests.simulation.scenes import calm_world
 
@@ -132,17 +133,35 @@ def test_word_of_a_use_may_be_late_only_by_a_fault_of_the_network(is_delayed: bo
 
 
 def test_a_use_that_is_not_told_stands_for_no_later_one() -> None:
-    """Two follow on word that came late: what others count from is the use that they were told of."""
+    """One server gets word of a use late, after another use that was not told: others count from the one that was told."""
     world, chronicle = with_session(2)
     first, second = world.living()
     world.faults.trouble((second.place,), is_rough=True)
     second.pause()
-    world.traffic.glance(chronicle.header, first)
-    world.schedule.run_until(world.now_ms + 320)
+    for after_ms in (190, 130):
+        world.traffic.glance(chronicle.header, first)
+        world.schedule.run_until(world.now_ms + after_ms)
     second.resume()
-    for _ in range(2):
-        world.traffic.glance(chronicle.header, second)
+    world.schedule.run_until(world.now_ms + 190)
+    world.traffic.glance(chronicle.header, second)
     world.schedule.run_until(world.now_ms + 310)
     assert [use.is_told for use in chronicle.uses[-3:]] == [True, False, False]
+    world.quiet.is_quiet()
+    assert not world.findings.found
+
+
+def test_a_use_in_the_moment_in_which_late_word_comes_is_not_told() -> None:
+    """Both have one time, which does not show that the server has told of its own."""
+    world, chronicle = with_session(2)
+    first, second = world.living()
+    world.faults.happen("delays", (first.place, second.place))
+    world.network.block([(first.place, second.place)])
+    world.traffic.glance(chronicle.header, first)
+    world.schedule.run_until(world.now_ms + 320)
+    record = record_of(second, chronicle.key)
+    assert record is not None
+    second.engine.table.put(chronicle.key, record.touch(second.clock()), is_touch=True)
+    world.traffic.glance(chronicle.header, second)
+    world.schedule.run_until(world.now_ms + 310)
     world.quiet.is_quiet()
     assert not world.findings.found
