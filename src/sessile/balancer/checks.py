@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Checker"]
 
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
+STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 LINE_BYTES_MAX: Final = 1024
 
 
@@ -94,5 +94,5 @@ class Checker:
             return None
         finally:
             writer.transport.abort()
-        match = _STATUS.match(line)
+        match = STATUS.match(line)
         return int(match.group(1)) if match is not None else None

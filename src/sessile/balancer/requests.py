@@ -153,10 +153,12 @@ class RequestParser:
         mark = self._cookie_mark
         stop = fields.head.find(b"\r", end)
         pairs = fields.head[end:stop].split(b";")
-        others = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(mark)]
+        ours = [pair.lstrip(b" \t").startswith(mark) for pair in pairs]
+        others = [pair for pair, is_ours in zip(pairs, ours, strict=True) if not is_ours]
         if len(others) == len(pairs):
             return
-        request.affinity += tuple(pair.lstrip(b" \t")[len(mark) :] for pair in pairs if pair not in others)
+        named = [pair for pair, is_ours in zip(pairs, ours, strict=True) if is_ours]
+        request.affinity += tuple(pair.lstrip(b" \t")[len(mark) :] for pair in named)
         if any(pair.strip(b" \t") for pair in others):
             fields.replace_span(end, stop, b";".join(others))
         else:

@@ -35,8 +35,8 @@ _CONNECTION: Final = b"\nConnection: keep-alive\r"
 _COOKIE: Final = b"\nCookie: "
 _MOST: Final = [_CONNECTION, _COOKIE, _END]
 _LESS: Final = ([_END], [_CONNECTION, _END], [_COOKIE, _END])
-# What a name with "_" looks like, and hardly any value.
-_UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^_`|~0-9A-Za-z-]*:")
+# What the end of a name with "_" looks like, and hardly any value. No second "_" in it: each is looked at once.
+_UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^`|~0-9A-Za-z-]*:")
 
 
 class UsualHeads:
@@ -101,5 +101,6 @@ def _is_name_underscored(head: bytes, at: int, underscore: int) -> bool:
         underscore = suspect.start()
         if head.rfind(b":", at, underscore) <= head.rfind(b"\n", at - 1, underscore):
             return True
-        suspect = _UNDERSCORED.search(head, suspect.end())
+        # It stands in a value, and so does the rest of the line.
+        suspect = _UNDERSCORED.search(head, head.find(b"\n", underscore))
     return False
