@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 
 import pytest
 
+from sessile.balancer.client import AHEAD_BYTES
 from sessile.balancer.settings import Affinity, Limits, Timeouts
 from tests.balancer.wire import Browser, Origin, balanced, on_loop, until
 
@@ -148,7 +150,170 @@ async def test_what_is_read_ahead_is_bounded() -> None:
         browser.send(GET % 0 + (GET % 1) * 3_000_000)
         (client,) = front.worker.clients
         await until(lambda: client._held, "the client is held")
-        assert len(client._buffer) < 1 << 20
+        assert len(client._buffer) + len(client._ahead) < 1 << 20
+
+
+@on_loop
+async def test_what_is_read_ahead_stays_bounded_while_requests_are_served() -> None:
+    """A client that pipelines without end and reads nothing: with each answer as little is kept as before the first."""
+    pipelined = 20_000
+
+    async with balanced(Origin("s1")) as front:
+        browser = await front.browser()
+        browser.send((GET % 1) * pipelined)
+        await until(lambda: front.worker.clients, "the client is there")
+        (client,) = front.worker.clients
+        most = 0
+        for _ in range(pipelined // 4):
+            assert (await browser.answer()).body == b"s1"
+            most = max(most, len(client._ahead) + len(client._buffer))
+        assert 0 < most <= Limits().pipelined_bytes + 256_000 + AHEAD_BYTES
+
+
+@on_loop
+async def test_pipelined_bodies_are_told_apart() -> None:
+    """Requests with bodies of both kinds, more than is looked at in one go, are answered in order."""
+    bodies = [b"%d" % n * (1 + n % 700) for n in range(120)]
+    data = b""
+    for number, body in enumerate(bodies):
+        if number % 2:
+            data += b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        else:
+            cut = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+            data += b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % cut
+    async with balanced(Origin("s1", echo)) as front:
+        browser = await front.browser()
+        browser.send(data)
+        assert [(await browser.answer()).body for _ in bodies] == bodies
+
+
+@on_loop
+async def test_no_server_hears_of_a_request_before_its_body_is_whole() -> None:
+    """The body is collected first; then it goes to the server with the head, whole."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+        await until(lambda: any(client._received for client in front.worker.clients), "half of it is here")
+        assert (await front.ask()).status == 200
+        assert len(origin.heads) == 1 and origin.heads[0].startswith(b"GET")
+        browser.send(b"dy")
+        assert (await browser.answer()).body == b"body"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@on_loop
+async def test_a_long_body_is_collected_in_a_file(framing: str) -> None:
+    """What is too much for memory goes to a file, comes to the server whole, and the room is free again after it."""
+    body, origin = bytes(range(256)) * 8_192, Origin("s1", echo)
+    async with balanced(origin) as front:
+        room = front.worker.room
+        before = (room.memory_bytes, room.disk_bytes, room.files)
+        browser = await front.browser()
+        if framing == "length":
+            browser.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-1])
+        else:
+            browser.send(
+                b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body[:-1]
+            )
+        await until(lambda: room.disk_bytes < before[1], "a part of it is in a file")
+        assert not origin.heads
+        browser.send(body[-1:] + (b"" if framing == "length" else b"\r\n0\r\n\r\n"))
+        assert (await browser.answer()).body == body
+        assert (await browser.ask()).status == 200
+        assert (room.memory_bytes, room.disk_bytes, room.files) == before
+
+
+@on_loop
+async def test_a_body_for_which_there_is_no_room_is_passed_on() -> None:
+    """Where no more may be kept a body goes to the server as it comes, whole, and nobody is refused."""
+    body, origin = os.urandom(1 << 20), Origin("s1", echo)
+    async with balanced(origin, limits=Limits(buffered_bytes=100_000)) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:500_000])
+        await until(lambda: origin.heads, "the server hears of it")
+        browser.send(body[500_000:])
+        assert (await browser.answer()).body == body
+        assert front.worker.room.disk_bytes == 100_000
+
+
+@on_loop
+async def test_a_collected_body_is_sent_again() -> None:
+    """A PUT that a server lost is repeated at another, with all of its body, however long."""
+    body = os.urandom(300_000)
+    lost: list[bytes] = []
+
+    async def lose(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not lost:
+            lost.append(await reader.readexactly(len(body)))
+            writer.transport.abort()
+        else:
+            await echo(origin, head, reader, writer)
+
+    async with balanced(Origin("s1", lose), Origin("s2", lose)) as front:
+        assert (await front.ask(method="PUT", body=body)).body == body
+        assert lost == [body] and front.worker.retried == 1
+
+
+@on_loop
+async def test_a_malformed_chunked_body_reaches_no_server() -> None:
+    """Collected or not, a body whose first chunk is none ends in 400, and no server has heard of the request."""
+    for collected in (True, False):
+        origin = Origin("s1", echo)
+        async with balanced(origin, buffer_requests=collected) as front:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            assert (await front.talk(head + b"nonsense\r\n")).startswith(b"HTTP/1.1 400")
+            browser = await front.browser()
+            browser.send(head)
+            browser.send(b"5\r\nhello\r\n0\r\n\r\n")
+            assert (await browser.answer()).body == b"hello"
+            assert len(origin.heads) == 1
+
+
+@on_loop
+async def test_who_expects_to_be_asked_is_asked_here() -> None:
+    """A body that is collected is asked for by the balancer; the server hears of the expectation no more, the client once."""
+
+    async def ask_too(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await echo(origin, head, reader, writer)
+
+    origin = Origin("s1", ask_too)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n")
+        assert (await browser.answer()).status == 100
+        assert not origin.heads
+        browser.send(b"body")
+        assert (await browser.answer()).body == b"body"
+        assert b"xpect" not in origin.heads[0]
+
+
+@on_loop
+async def test_a_client_may_close_its_half_after_a_body() -> None:
+    """Once the body is whole, the end of what a client sends does not cost it the answer."""
+    async with balanced(Origin("s1", echo)) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+        browser.writer.write_eof()
+        assert (await browser.answer()).body == b"body"
+
+
+@on_loop
+async def test_one_who_sends_tiny_chunks_takes_a_share_of_each_turn() -> None:
+    """A body of a hundred thousand chunks is read in so many turns that others are served in between."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        flood, other = await front.browser(), await front.browser()
+        chunks = 100_000
+        flood.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks)
+        answered = 0
+        while not any(client._body is not None and client._body.size == chunks for client in front.worker.clients):
+            assert (await other.ask()).status == 200
+            answered += 1
+        flood.send(b"0\r\n\r\n")
+        assert (await flood.answer()).body == b"x" * chunks
+        assert answered > 20
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
@@ -206,7 +371,7 @@ async def test_continue_is_asked_of_the_server() -> None:
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await echo(origin, head, reader, writer)
 
-    async with balanced(Origin("s1", ask_first)) as front:
+    async with balanced(Origin("s1", ask_first), buffer_requests=False) as front:
         browser = await front.browser()
         browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         assert (await browser.answer()).status == 100
@@ -222,7 +387,7 @@ async def test_an_answer_before_the_body_closes() -> None:
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
 
     origin = Origin("s1", refuse)
-    async with balanced(origin) as front:
+    async with balanced(origin, buffer_requests=False) as front:
         answer = await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\npart of it")
         assert answer.startswith(b"HTTP/1.1 413 ") and b"Connection: close\r\n" in answer and answer.endswith(b"no")
         assert (await front.ask()).status == 413
@@ -418,7 +583,7 @@ async def test_an_early_answer_to_a_user_who_belongs_there() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
 
     origin = Origin("s1", refuse)
-    async with balanced(origin) as front:
+    async with balanced(origin, buffer_requests=False) as front:
         pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
         data = b"POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\nContent-Length: 1000\r\n\r\npart" % pair
         answer = await front.talk(data)

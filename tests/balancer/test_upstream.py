@@ -239,7 +239,7 @@ async def streamed_down(size: int) -> None:
         assert _rss_bytes() - grown < 32 * MB
 
 
-async def streamed_up(size: int) -> None:
+async def streamed_up(size: int, *, is_collected: bool = False) -> None:
     """A request body of `size` bytes to a server that at first does not read."""
     block, go = os.urandom(64 * 1024), asyncio.Event()
 
@@ -253,7 +253,7 @@ async def streamed_up(size: int) -> None:
         body = digest.hexdigest().encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    async with balanced(Origin("s1", drink)) as front:
+    async with balanced(Origin("s1", drink), buffer_requests=is_collected) as front:
         browser = await front.browser()
         browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         expected, sent = hashlib.blake2b(), 0
@@ -272,7 +272,7 @@ async def streamed_up(size: int) -> None:
         )
         (client,) = front.worker.clients
         assert client.upstream is not None and client.upstream.transport.get_write_buffer_size() < 2 * MB
-        assert sent < 40 * MB
+        assert sent == size if is_collected else sent < 40 * MB
         grown = _rss_bytes()
         go.set()
         await pouring
@@ -294,6 +294,12 @@ async def test_a_long_response_streams_in_bounded_memory() -> None:
 async def test_a_long_body_streams_in_bounded_memory() -> None:
     """64 MB pass to a slow server with the client held back meanwhile, every byte in place."""
     await streamed_up(64 * MB)
+
+
+@on_loop
+async def test_a_long_body_is_collected_in_bounded_memory() -> None:
+    """64 MB wait in a file for a server that does not read, and pass to it, every byte in place."""
+    await streamed_up(64 * MB, is_collected=True)
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Active health checks: one request per server and interval, each over a connection of its own.
 
 Checks of one server may overlap: the next begins on time even while one waits, so a server that falls silent is known
-to be down after `interval * (fall - 1) + timeout`. A check that ran out of time because our own loop was late proves
-nothing and is not counted.
+to be down after `interval * (fall - 1) + timeout`. A check that ran out of time while our own loop was late proves
+nothing and is not counted: load on the balancer takes no server out.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Checker:
         self._under_way: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+        self._due = 0.0
+        self._late_at = float("-inf")
+        """When our own loop was last seen to be late."""
 
     async def first_round(self) -> None:
         """Check everybody once and wait for it, then go on in the background."""
@@ -52,6 +55,10 @@ class Checker:
 
     def _next(self) -> None:
         loop = asyncio.get_running_loop()
+        now = self._clock()
+        if self._due and now - self._due > self._policy.timeout_s / 4:
+            self._late_at = now
+        self._due = now + self._policy.interval_s
         for server in self._servers.by_name.values():
             task = loop.create_task(self._check(server))
             self._under_way.add(task)
@@ -69,8 +76,9 @@ class Checker:
         except ConnectionRefusedError:
             reason, is_refusal = "connection refused", True
         except TimeoutError:
-            if self._clock() - started > self._policy.timeout_s + self._policy.interval_s:
-                return  # we were asleep ourselves
+            now = self._clock()
+            if now - started > self._policy.timeout_s + self._policy.interval_s or self._late_at >= started:
+                return  # we were asleep ourselves, or busy
             reason = f"no answer to the health check in {self._policy.timeout_s:g} s"
         except OSError as error:
             reason = f"health check: {error.strerror or error}"

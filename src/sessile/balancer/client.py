@@ -1,20 +1,21 @@
 """One client connection: requests are read one after the other, each is served whole before the next is looked at.
 
-The life of a request: its head is judged, a server is chosen, an idle or new connection carries it, the response
-streams back. Until the first byte of a response a request may be sent once more: to anybody if no byte of it left, else
-only if its method is idempotent and what was sent of its body is still here. Nothing a client sends is kept beyond the
-limits: reading pauses instead. Every wait has a deadline, looked at by the worker's sweep.
+The life of a request: its head is judged, its body is collected, a server is chosen, an idle or new connection carries
+it, the response streams back. Until the first byte of a response a request may be sent once more: to anybody if no byte
+of it left, else only if its method is idempotent and what was sent of its body is still here. Nothing a client sends is
+kept beyond the limits: reading pauses instead. Every wait has a deadline, looked at by the worker's sweep.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
-from sessile.balancer.flow import ASIDE_BYTES_MAX, FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
+from sessile.balancer.bodies import CHUNKED, BodyError
+from sessile.balancer.flow import ASIDE_BYTES_MAX, FOR_CATCHING_UP, FOR_DIAL, FOR_PIPELINE, FOR_TURN, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, HEAD, IDLE, LINGER, STREAM, TUNNEL, WAIT
-from sessile.balancer.refusals import Refusal, answer
+from sessile.balancer.refusals import CONTINUE, Refusal, answer
+from sessile.balancer.request_body import RequestBody
 from sessile.balancer.requests import IDEMPOTENT
 
 if TYPE_CHECKING:
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
+AHEAD_BYTES: Final = 16 * 1024
+"""So much of what was read ahead is looked at in one go: a request out of it costs no copy of all that follows."""
+PIECES_PER_TURN: Final = 4
+"""Of a collected body, sent in one turn."""
+
 
 class Client(Flow, asyncio.Protocol):
     """A client's connection and the request on it."""
 
     __slots__ = (
-        "_arrivals", "_buffer", "_is_blocked", "_is_eof", "_is_full", "_owner", "_sent", "_sent_bytes", "_tried",
+        "_ahead", "_arrivals", "_buffer", "_is_blocked", "_is_collecting", "_is_eof", "_is_full", "_owner", "_tried",
         "attempt", "is_plain", "is_tunnel", "peer", "request", "server", "upstream",
     )  # fmt: skip
 
@@ -49,9 +55,11 @@ class Client(Flow, asyncio.Protocol):
         self.attempt = 0
         """Counts the tries to serve; a connection made for an earlier one comes too late."""
         self._buffer = b""
-        self._sent: list[bytes] | None = None
-        """What was sent of the request's body, while it may be needed again; None without a body."""
-        self._sent_bytes = 0
+        """The beginning of a head; while a request is served, what came right after it."""
+        self._ahead = bytearray()
+        """What was read after that."""
+        self._is_collecting = False
+        """The request waits for its body, and no server has heard of it."""
         self._tried: tuple[Server, ...] = ()
         self._owner: Server | None = None
         self._is_eof = False
@@ -65,6 +73,8 @@ class Client(Flow, asyncio.Protocol):
         peer = self._worker.admit(self, self.transport)
         if peer is None:
             self._say(503, "too many connections")
+            if self._worker.is_crowded:
+                self.transport.close()
         else:
             self.peer = peer
 
@@ -83,7 +93,7 @@ class Client(Flow, asyncio.Protocol):
         """
         del carried
         worker = self._worker
-        if self.phase != IDLE or self._buffer or len(data) > worker.head_bytes_max:
+        if self.phase != IDLE or self._buffer or self._ahead or len(data) > worker.head_bytes_max:
             self._take_any(data)
             return
         try:
@@ -113,21 +123,62 @@ class Client(Flow, asyncio.Protocol):
     def _take_any(self, data: bytes) -> None:
         """What may have arrived besides the first piece of a head."""
         phase = self.phase
-        if phase <= HEAD:
+        if self._ahead and phase < TUNNEL:
+            self._take_ahead(data)
+        elif phase <= HEAD:
             self._take_head(data)
-        elif self._body is not None:
+        elif self._is_body_due:
             self._take_body(data)
         elif phase == TUNNEL:
             self._into_tunnel(data)
         elif phase != LINGER:
-            self._buffer += data
-            if len(self._buffer) > self._worker.settings.limits.pipelined_bytes:
-                self._hold(FOR_PIPELINE)
+            self._take_ahead(data)
+
+    def _take_ahead(self, data: bytes) -> None:
+        """It comes after the request that is being served: keep it, and read no more once it is enough."""
+        self._ahead += data
+        if len(self._ahead) > self._worker.settings.limits.pipelined_bytes:
+            self._hold(FOR_PIPELINE)
+
+    def _read_on(self) -> None:
+        """Look at what was read ahead, up to the end of the next request."""
+        ahead = self._ahead
+        if self.phase == IDLE and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._take_head(data)
+        while ahead and (self.phase <= HEAD or (self._is_body_due and not self._held & FOR_TURN)):
+            data = bytes(ahead[:AHEAD_BYTES])
+            del ahead[:AHEAD_BYTES]
+            if self.phase <= HEAD:
+                self._take_head(data)
+            else:
+                self._take_body(data)
+        if not ahead:
+            self._release(FOR_PIPELINE)
+
+    def wait_turn(self) -> None:
+        """This connection has had its share of the turn: the others first."""
+        if not self._held & FOR_TURN:
+            self._hold(FOR_TURN)
+            self._worker.later(self)
+
+    def catch_up(self) -> None:
+        """The next turn: go on with what is here, then read on."""
+        self._held &= ~FOR_TURN
+        self._held |= FOR_CATCHING_UP
+        body = self._body
+        if body is not None and self.phase == BODY:
+            if body.is_behind:
+                self._take_body(b"")
+            elif not self._is_collecting:
+                self._pump()
+        self._read_on()
+        self._release(FOR_CATCHING_UP)
 
     def eof_received(self) -> bool:
         """A client may close its sending half and still read its response, but not before its request is whole."""
         self._worker.drain()
-        if self.phase in {WAIT, STREAM} and self._body is None:
+        if self.phase in {BODY, WAIT, STREAM} and not self._is_body_due:
             self._is_eof = True
             return True
         return False
@@ -137,6 +188,8 @@ class Client(Flow, asyncio.Protocol):
         self._worker.drain()
         self._worker.dismiss(self)
         self._drop_upstream()
+        self._end_body()
+        self._ahead.clear()
         self.phase = LINGER
 
     def pause_writing(self) -> None:
@@ -178,15 +231,23 @@ class Client(Flow, asyncio.Protocol):
         worker = self._worker
         self.request = request
         if request.body:
-            self._body = reader_for(request.body)
-            self._sent, self._sent_bytes, self._received, self._since = [], 0, 0, worker.now
+            self._body = RequestBody(request.body, worker.room, worker.settings.limits.replay_bytes)
+            self._received, self._since = 0, worker.now
             self.phase = BODY
             self.deadline = worker.now + worker.settings.timeouts.body_s
-            self._dispatch()
-            if self._body is not None and rest:
+            # What is malformed in a chunked body shows in its first chunk, and then no server hears of the request.
+            self._is_collecting = worker.collects_bodies or (request.body == CHUNKED and not request.expects_continue)
+            if not self._is_collecting:
+                self._dispatch()
+            if rest and self._is_body_due:
                 self._take_body(rest)
+            elif request.expects_continue and worker.collects_bodies:
+                self.transport.write(CONTINUE)
         else:
-            self._buffer = rest
+            if len(rest) <= AHEAD_BYTES:
+                self._buffer = rest
+            else:
+                self._take_ahead(rest)
             self.phase = WAIT
             self.deadline = worker.response_by
             self._dispatch()
@@ -218,44 +279,84 @@ class Client(Flow, asyncio.Protocol):
         assert body is not None
         self._received += len(data)
         try:
-            payload = body.feed(data)
+            body.take(data)
         except BodyError as error:
             self._drop_upstream()
             self._fail(400, str(error))
             return
-        if self.request.body == CHUNKED:
-            payload = chunk(payload, is_last=body.is_done)
-        if body.is_done:
-            self._body = None
-            self._buffer = body.rest
-        if payload:
-            self._send(payload)
+        if body.is_behind:
+            self.wait_turn()
+        elif body.is_whole:
+            self._keep_rest(body.rest)
+        if self._is_collecting:
+            if not self._collects_more(body) or body.is_whole:
+                self._is_collecting = False
+                self._dispatch()
+        elif self.upstream is not None:
+            self._pump()
+        elif body.in_memory > self._worker.settings.limits.replay_bytes:
+            self._hold(FOR_DIAL)
         if self.phase == BODY:
             self._touch()
 
-    def _send(self, payload: bytes) -> None:
-        """Pass a piece of the body on, and keep it while it may be needed for another try."""
-        if self._sent is not None:
-            self._sent.append(payload)
-            self._sent_bytes += len(payload)
-        if self.upstream is None:
-            if self._sent_bytes > self._worker.settings.limits.replay_bytes:
-                self._hold(FOR_DIAL)
+    def _collects_more(self, body: RequestBody) -> bool:
+        """Whether to wait for more of the body before a server is asked."""
+        return body.make_room() if self._worker.collects_bodies else not body.size
+
+    def _keep_rest(self, rest: bytes) -> None:
+        """What came after a body. It comes before what was read ahead."""
+        if len(rest) <= AHEAD_BYTES:
+            self._buffer = rest
+        else:
+            rest += bytes(self._ahead)
+            self._ahead.clear()
+            self._take_ahead(rest)
+
+    def _pump(self) -> None:
+        """Send what is here of the body, as long as the server takes it; a share of it in each turn."""
+        body, upstream = self._body, self.upstream
+        if body is None or upstream is None:
             return
-        self.upstream.transport.write(payload)
-        if self._sent_bytes > self._worker.settings.limits.replay_bytes:
-            self._sent = None
+        try:
+            for _ in range(PIECES_PER_TURN):
+                if self._held & FOR_UPSTREAM:
+                    return
+                piece = body.next()
+                if not piece:
+                    break
+                upstream.transport.write(piece)
+            else:
+                self.wait_turn()
+        except BodyError as error:
+            self._drop_upstream()
+            self._fail(503, str(error))
+            return
+        if body.is_sent and self.phase == BODY:
+            self.phase = WAIT
+            self.deadline = self._worker.response_by
+
+    def release_for_upstream(self) -> None:
+        super().release_for_upstream()
+        if self.phase == BODY and not self._is_collecting:
+            self._pump()
+
+    def _end_body(self) -> None:
+        """The request is done with: its body may go."""
+        self._is_collecting = False
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     # --- sending it to a server
 
     @property
     def is_request_sent(self) -> bool:
-        return self._body is None
+        return self._body is None or self._body.is_sent
 
     @property
     def is_repeatable(self) -> bool:
         """The request may be executed twice and all that was read of it is still here."""
-        return self.request.method in IDEMPOTENT and (not self.request.body or self._sent is not None)
+        return self.request.method in IDEMPOTENT and (self._body is None or self._body.can_rewind)
 
     @property
     def is_waiting(self) -> bool:
@@ -294,16 +395,24 @@ class Client(Flow, asyncio.Protocol):
     def attach(self, upstream: Upstream) -> None:
         """A connection is there: send the head and what is here of the body."""
         self.upstream = upstream
-        request = self.request
-        if not self._sent:
+        request, body = self.request, self._body
+        if body is None:
             upstream.carry(self, request.forward)
-        else:
-            upstream.carry(self, b"".join([request.forward, *self._sent]))
-            if self._sent_bytes > self._worker.settings.limits.replay_bytes or request.method not in IDEMPOTENT:
-                self._sent = None
-            self._release(FOR_DIAL)
+            return
+        body.rewind()
         if request.method not in IDEMPOTENT:
-            self._sent = None
+            body.forget()
+        if self.phase == WAIT:  # it was sent before, to another server
+            self.phase = BODY
+        self._touch()
+        try:
+            upstream.carry(self, request.forward + body.next())
+        except BodyError as error:
+            self._drop_upstream()
+            self._fail(503, str(error))
+            return
+        self._release(FOR_DIAL)
+        self._pump()
 
     def _drop_upstream(self) -> None:
         """Leave the server the request was sent to."""
@@ -378,7 +487,7 @@ class Client(Flow, asyncio.Protocol):
     def response_begun(self, response: ResponseHead, server: Server) -> bytes:
         """The final response's head is there; returns the lines to add to it, and may change those it has."""
         worker, request = self._worker, self.request
-        if self._body is not None or worker.is_stopping or (response.body < 0 and request.is_http_10):
+        if self._is_body_due or worker.is_stopping or (response.body < 0 and request.is_http_10):
             request.keep_alive = False
         self.phase = STREAM
         self._touch()
@@ -409,9 +518,11 @@ class Client(Flow, asyncio.Protocol):
             self.server.active -= 1
             self.server = None
         self.upstream = None
-        self._sent = None
         self._tried = ()
-        if not self.request.keep_alive or self._body is not None:
+        is_body_due = self._is_body_due
+        if self._body is not None:
+            self._end_body()
+        if not self.request.keep_alive or is_body_due:
             self._linger()
         else:
             self.go_on()
@@ -430,10 +541,9 @@ class Client(Flow, asyncio.Protocol):
         self.phase = IDLE
         self.deadline = self._worker.idle_by
         if self._held:
-            self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self.take(data, 0)
+            self._release(FOR_UPSTREAM | FOR_DIAL)
+        if self._buffer or self._ahead:
+            self._read_on()
 
     def _fail(self, status: int, reason: str) -> None:
         self._say(status, reason, is_head=self.request.method == b"HEAD")
@@ -448,8 +558,9 @@ class Client(Flow, asyncio.Protocol):
     def _linger(self) -> None:
         """Close our half and read on for a moment: closing at once would reset the answer away (RFC 9112 section 9.6)."""
         self.phase = LINGER
-        self._body = None
+        self._end_body()
         self._buffer = b""
+        self._ahead.clear()
         self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s
         self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
         if self._is_eof:
@@ -464,8 +575,9 @@ class Client(Flow, asyncio.Protocol):
         self.phase = TUNNEL
         self._touch()
         self._release(FOR_PIPELINE)
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
+        if self._buffer or self._ahead:
+            data, self._buffer = self._buffer + bytes(self._ahead), b""
+            self._ahead.clear()
             self._into_tunnel(data)
 
     def tunnel(self, data: bytes) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["PHRASES", "Refusal", "UpstreamFault", "answer"]
+__all__ = ["CONTINUE", "PHRASES", "Refusal", "UpstreamFault", "answer"]
 
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""To a client that waits for it before it sends a body that is collected here (RFC 9110 section 10.1.1)."""
 PHRASES: Final = {
     400: "Bad Request",
     408: "Request Timeout",

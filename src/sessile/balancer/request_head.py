@@ -41,6 +41,8 @@ class RequestHead:
     is_https = False
     keep_alive = True
     is_upgrade = False
+    expects_continue = False
+    """The client waits for an interim response before it sends the body."""
     body = 0
     """Its length in bytes, or CHUNKED."""
     affinity: tuple[bytes, ...] = ()

@@ -27,12 +27,14 @@ REQUEST_LINE_BYTES_MAX: Final = 8192
 _LINE: Final = re.compile(rb"([!$%&'*+.^`|~0-9A-Za-z-]{1,32}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
 
 _CUT: Final = rb"keep-alive|proxy-connection|te|trailer|proxy-auth[^:\r]*|http2-settings|forwarded|x-forwarded-[^:\r]*"
-_KNOWN: Final = rb"host|connection|cookie|content-length|transfer-encoding|upgrade|" + _CUT
+_KNOWN: Final = rb"host|connection|cookie|content-length|transfer-encoding|upgrade|expect|" + _CUT
 # Field lines, at most so many. A name with "_" is the same as one with "-" to a CGI-like server: it does not pass.
 # (Atomic groups, not possessive ones: before CPython 3.11.5 those fail around what can backtrack, gh-106052.)
 _FIELDS: Final = rb"[^\n]*+\n(?>(?:[^:_\n]++:[^\n]*+\n){0,%d})\r\n"
 
-(_IS_HOST, _IS_CONNECTION, _IS_COOKIE, _IS_LENGTH, _IS_ENCODING, _IS_UPGRADE, _IS_AFFINITY, _IS_CUT) = range(8)
+(_IS_HOST, _IS_CONNECTION, _IS_COOKIE, _IS_LENGTH, _IS_ENCODING, _IS_UPGRADE, _IS_EXPECT, _IS_AFFINITY, _IS_CUT) = (
+    range(9)
+)
 _KINDS: Final = {
     b"\nhost:": _IS_HOST,
     b"\nconnection:": _IS_CONNECTION,
@@ -40,6 +42,7 @@ _KINDS: Final = {
     b"\ncontent-length:": _IS_LENGTH,
     b"\ntransfer-encoding:": _IS_ENCODING,
     b"\nupgrade:": _IS_UPGRADE,
+    b"\nexpect:": _IS_EXPECT,
 }
 
 
@@ -47,10 +50,12 @@ class RequestParser:
     """Judges and rewrites request heads.
 
     `affinity` says where a request names its server: ("cookie", name) takes the cookie out of the head,
-    ("header", name) and ("query", name) leave it in, None looks for nothing.
+    ("header", name) and ("query", name) leave it in, None looks for nothing. `answers_expect`: who expects 100 is told so
+    here, and the next hop hears nothing of it.
     """
 
     __slots__ = (
+        "_answers_expect",
         "_cookie_mark",
         "_fields",
         "_fields_max",
@@ -61,7 +66,10 @@ class RequestParser:
         "usual",
     )
 
-    def __init__(self, affinity: tuple[str, bytes] | None = None, *, fields_max: int = 100) -> None:
+    def __init__(
+        self, affinity: tuple[str, bytes] | None = None, *, fields_max: int = 100, answers_expect: bool = False
+    ) -> None:
+        self._answers_expect = answers_expect
         kind, name = affinity or ("", b"")
         known, self._kinds = _KNOWN, dict(_KINDS)
         if kind == "header":
@@ -135,14 +143,18 @@ class RequestParser:
             elif kind == _IS_CONNECTION:
                 fields.connection(match.start(), end, request)
             elif kind == _IS_COOKIE:
-                if self._cookie_mark:
-                    self._take_cookie(fields, match.start(), end, request)
+                self._take_cookie(fields, match.start(), end, request)
             elif kind == _IS_LENGTH:
                 fields.take_length(end)
             elif kind == _IS_ENCODING:
                 fields.take_encoding(match.start(), end)
             elif kind == _IS_UPGRADE:
                 fields.upgrade.append(fields.cut(match.start()).strip(b" \t").lower())
+            elif kind == _IS_EXPECT:
+                if fields.value(end).strip(b" \t").lower() == b"100-continue":
+                    request.expects_continue = not request.is_http_10  # RFC 9110 section 10.1.1
+                    if self._answers_expect:
+                        fields.cut(match.start())
             elif kind == _IS_AFFINITY:
                 request.affinity += (fields.value(end).strip(b" \t"),)
             else:
@@ -151,6 +163,8 @@ class RequestParser:
     def _take_cookie(self, fields: Fields, start: int, end: int, request: RequestHead) -> None:
         """Cut our cookie out of a Cookie field, however often it is there; a field that held nothing else goes too."""
         mark = self._cookie_mark
+        if not mark:
+            return
         stop = fields.head.find(b"\r", end)
         pairs = fields.head[end:stop].split(b";")
         ours = [pair.lstrip(b" \t").startswith(mark) for pair in pairs]

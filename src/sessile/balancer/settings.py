@@ -81,9 +81,12 @@ class Limits:
     head_bytes: int = 16_384
     fields: int = 100
     replay_bytes: int = 65_536
-    """Of a request body, kept so that the request can be sent once more."""
+    """Of a request body, kept in memory: more of one that is collected goes to a temporary file, and a request with more
+    that is passed on as it comes cannot be sent once more."""
+    buffered_bytes: int = 1_073_741_824
+    """Of request bodies in temporary files, all together in one worker; a body beyond it is passed on as it comes."""
     pipelined_bytes: int = 65_536
-    """Read ahead of the request being served."""
+    """Read ahead of the request being served; reading pauses beyond it, so there may be one read more."""
     body_rate_bytes: int = 100
     """A request body must come at least this fast per second, once `body_s` have passed."""
     connections: int = 20_000
@@ -114,6 +117,8 @@ class BalancerSettings:
     """Networks whose X-Forwarded-* are believed: the proxies in front of this one."""
     proto: str = "http"
     """How clients reach this balancer, as the servers are told: http or https."""
+    buffer_requests: bool = True
+    """Collect a request's body before a server is asked, so that a slow client keeps no server waiting."""
     health_path: str = "/healthz"
     health: HealthPolicy = field(default_factory=HealthPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -171,6 +176,8 @@ class BalancerSettings:
             ("cluster", str),
         ):
             _require_type(given, name, kind)
+        if not isinstance(given.get("buffer_requests", True), bool):
+            raise BalancerError(f"buffer_requests is {given['buffer_requests']!r}; it must be true or false")
         return cls(**given)
 
     @classmethod

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.balancer.checks import Checker
 from sessile.balancer.client import Client
-from sessile.balancer.flow import ASIDE_BYTES_MAX
+from sessile.balancer.flow import ASIDE_BYTES_MAX, SHARE_BYTES
 from sessile.balancer.health import State
 from sessile.balancer.phases import IDLE
+from sessile.balancer.request_body import Room
 from sessile.balancer.request_head import Peer
 from sessile.balancer.requests import RequestParser
 from sessile.balancer.responses import ResponseHead, ResponseParser, without_caching
@@ -36,6 +37,8 @@ __all__ = ["Worker"]
 SWEEP_S: Final = 0.1
 BACKLOG: Final = 4096
 WRITE_BUFFER_BYTES: Final = 128 * 1024
+REFUSED_MAX: Final = 32
+"""Connections beyond the limits that may linger, to read that they are refused."""
 
 
 class Worker:
@@ -49,8 +52,12 @@ class Worker:
         affinity = settings.affinity
         name = affinity.name.encode()
         self.requests = RequestParser(
-            None if affinity.kind == "none" else (affinity.kind, name), fields_max=settings.limits.fields
+            None if affinity.kind == "none" else (affinity.kind, name),
+            fields_max=settings.limits.fields,
+            answers_expect=settings.buffer_requests,
         )
+        self.collects_bodies = settings.buffer_requests
+        self.room = Room(settings.limits.buffered_bytes, self._not_collected)
         self.sets_cookie = affinity.kind == "cookie"
         self.is_plain = self.sets_cookie and affinity.refresh != "always"
         """A response to a client that is where it belongs needs nothing from us; until we are stopping."""
@@ -75,6 +82,8 @@ class Worker:
         self._gone: asyncio.Event = asyncio.Event()
         self.arrivals: list[tuple[Client | Upstream, bytes, int]] = []
         """What was put aside in this turn. Connections hold on to this list: it is emptied, never replaced."""
+        self._waiting: list[Client | Upstream] = []
+        """Connections that have had their share of this turn."""
         self._call_soon: Callable[[Callable[[], None]], object] = _no_loop
         networks = [ip_network(one) for one in settings.trusted]
 
@@ -147,12 +156,15 @@ class Worker:
         So the kernel's work and ours come in long stretches, each with its own code in the processor's caches, instead of
         turn by turn; docs/design/0005 says what was measured of that. Order within a connection is kept:
         whatever else happens to one drains first. A large piece is part of a stream and is looked at now, so that reading
-        stops before the next one when its other end cannot keep up.
+        stops before the next one when its other end cannot keep up. After a very large one the others are read first: a loop
+        may read a connection many times in a row.
         """
         arrivals = self.arrivals
         arrivals.append((connection, data, carried))
         if len(data) > ASIDE_BYTES_MAX:
             self.drain()
+            if len(data) >= SHARE_BYTES:
+                connection.wait_turn()
         elif len(arrivals) == 1:
             self._call_soon(self.drain)
 
@@ -166,12 +178,36 @@ class Worker:
             try:
                 connection.take(data, carried)
             except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
-                loop = asyncio.get_running_loop()
-                about = {"message": "a connection failed", "exception": error, "protocol": connection}
-                loop.call_exception_handler(about)
-                connection.transport.abort()
+                self._broken(connection, error)
+
+    def later(self, connection: Client | Upstream) -> None:
+        """Let a connection catch up in the next turn."""
+        self._waiting.append(connection)
+        if len(self._waiting) == 1:
+            self._call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self.drain()
+        waiting = self._waiting.copy()
+        self._waiting.clear()
+        for connection in waiting:
+            try:
+                connection.catch_up()
+            except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
+                self._broken(connection, error)
+
+    def _broken(self, connection: Client | Upstream, error: Exception) -> None:
+        loop = asyncio.get_running_loop()
+        about = {"message": "a connection failed", "exception": error, "protocol": connection}
+        loop.call_exception_handler(about)
+        connection.transport.abort()
 
     # --- clients
+
+    @property
+    def is_crowded(self) -> bool:
+        """So many that were refused are still here that the next is not waited for to read why."""
+        return len(self.clients) - len(self._counted) > REFUSED_MAX
 
     def admit(self, client: Client, transport: asyncio.Transport) -> Peer | None:
         """Count a new client; None when there are too many, altogether or from its address."""
@@ -180,7 +216,7 @@ class Worker:
         peer, is_loopback = self._peer_of(name[0] if name else "0.0.0.0")  # noqa: S104 - says that it is not known
         limit = limits.connections_per_loopback if is_loopback else limits.connections_per_address
         here = self._per_address.get(peer.address, 0)
-        is_full = len(self.clients) >= limits.connections or (bool(limit) and here >= limit)
+        is_full = len(self._counted) >= limits.connections or (bool(limit) and here >= limit)
         self.clients.add(client)
         if is_full:
             return None
@@ -258,6 +294,9 @@ class Worker:
             return
         if client.attempt == attempt:
             client.not_connected(reason)
+
+    def _not_collected(self, reason: str) -> None:
+        self._log("warning", {"message": reason})
 
     def _health_changed(self, server: Server, change: Change) -> None:
         self._log(

@@ -25,6 +25,7 @@ config file:
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import sys
@@ -38,7 +39,6 @@ from sessile.balancer.settings import BalancerSettings, ServerAddress, parse_ser
 from sessile.errors import BalancerError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable
 
     from sessile.network.watch import Served
@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cookie-name", metavar="NAME", help="of the affinity cookie (default affinity)")
     parser.add_argument("--secret", help="signs the affinity cookie; better in SESSILE_SECRET")
     parser.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
+    parser.add_argument(
+        "--buffer-requests",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="collect a request's body before a server is asked (default), or pass it on as it comes",
+    )
     parser.add_argument("--health-path", metavar="PATH", help="asked of every server (default /healthz)")
     parser.add_argument(
         "--trusted", action="append", metavar="NETWORK", help="a proxy whose X-Forwarded-* count; repeat it"
@@ -122,7 +128,7 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
     for name in ("listen", "algorithm", "affinity", "affinity_refresh", "affinity_secure", "cookie_name", "workers"):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
-    for name in ("health_path", "trusted", "cluster"):
+    for name in ("health_path", "trusted", "cluster", "buffer_requests"):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
     if arguments.member:
