@@ -65,6 +65,10 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it by SIGTERM; by force where it does not hear that."""
         assert self._popen is not None
         assert self._file is not None
         if self._popen.poll() is None:
@@ -75,6 +79,11 @@ class Process:
                 self._popen.kill()
                 self._popen.wait()
         self._file.close()
+
+    @property
+    def is_ended(self) -> bool:
+        """It ended, and not by force."""
+        return self._popen is not None and self._popen.poll() not in {None, -signal.SIGKILL}
 
     @property
     def pid(self) -> int:
