@@ -154,11 +154,14 @@ def _resident_bytes(pid: int) -> int:
     return int(match[1]) * 1024 if match else 0
 
 
-def balancer_config(servers: dict[str, int], *, head_s: float = 1.5, connections: int = 0) -> str:
+def balancer_config(
+    servers: dict[str, int], *, head_s: float = 1.5, connections: int = 0, buffer_requests: bool = True
+) -> str:
     """A balancer's TOML with waits short enough to see them end."""
     lines = [
         'listen = "127.0.0.1:0"',
         'secret = "hostile-input-and-nothing-else-0123456789"',
+        f"buffer_requests = {str(buffer_requests).lower()}",
         "[timeouts]",
         f"head_s = {head_s}",
         f"body_s = {head_s}",
@@ -174,10 +177,17 @@ def balancer_config(servers: dict[str, int], *, head_s: float = 1.5, connections
 
 
 def balancer(
-    folder: Path, servers: dict[str, int], *, head_s: float = 1.5, connections: int = 0, name: str = "balancer"
+    folder: Path,
+    servers: dict[str, int],
+    *,
+    head_s: float = 1.5,
+    connections: int = 0,
+    name: str = "balancer",
+    buffer_requests: bool = True,
 ) -> Process:
     """`sessile balance` in front of these servers, on a free port."""
     config = folder / f"{name}.toml"
-    config.write_text(balancer_config(servers, head_s=head_s, connections=connections))
+    text = balancer_config(servers, head_s=head_s, connections=connections, buffer_requests=buffer_requests)
+    config.write_text(text)
     command = [sys.executable, "-m", "sessile", "balance", "--config", str(config)]
     return Process(command, folder / f"{name}.log")

@@ -174,6 +174,8 @@ def _message_figures(found: campaign.AtTheBalancer) -> list[Figure]:
     return [
         Figure("request vectors sent, those with a body in two ways", vectors.cases),
         _guilty(vectors.guilts),
+        Figure("those with a body where it is passed on as it comes", found.passed_on.cases),
+        _guilty(found.passed_on.guilts),
         Figure("mutations", mutated.cases, "", f"= {MUTATIONS}", mutated.cases == MUTATIONS),
         _guilty(mutated.guilts),
         Figure("requests in them that were forwarded", mutated.forwarded, "", "> 0", mutated.forwarded > 0),

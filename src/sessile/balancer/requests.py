@@ -50,12 +50,10 @@ class RequestParser:
     """Judges and rewrites request heads.
 
     `affinity` says where a request names its server: ("cookie", name) takes the cookie out of the head,
-    ("header", name) and ("query", name) leave it in, None looks for nothing. `answers_expect`: who expects 100 is told so
-    here, and the next hop hears nothing of it.
+    ("header", name) and ("query", name) leave it in, None looks for nothing.
     """
 
     __slots__ = (
-        "_answers_expect",
         "_cookie_mark",
         "_fields",
         "_fields_max",
@@ -66,10 +64,7 @@ class RequestParser:
         "usual",
     )
 
-    def __init__(
-        self, affinity: tuple[str, bytes] | None = None, *, fields_max: int = 100, answers_expect: bool = False
-    ) -> None:
-        self._answers_expect = answers_expect
+    def __init__(self, affinity: tuple[str, bytes] | None = None, *, fields_max: int = 100) -> None:
         kind, name = affinity or ("", b"")
         known, self._kinds = _KNOWN, dict(_KINDS)
         if kind == "header":
@@ -151,10 +146,8 @@ class RequestParser:
             elif kind == _IS_UPGRADE:
                 fields.upgrade.append(fields.cut(match.start()).strip(b" \t").lower())
             elif kind == _IS_EXPECT:
-                if fields.value(end).strip(b" \t").lower() == b"100-continue":
-                    request.expects_continue = not request.is_http_10  # RFC 9110 section 10.1.1
-                    if self._answers_expect:
-                        fields.cut(match.start())
+                is_expected = fields.value(end).strip(b" \t").lower() == b"100-continue"
+                request.expects_continue = is_expected and not request.is_http_10  # RFC 9110 section 10.1.1
             elif kind == _IS_AFFINITY:
                 request.affinity += (fields.value(end).strip(b" \t"),)
             else:

@@ -52,9 +52,7 @@ class Worker:
         affinity = settings.affinity
         name = affinity.name.encode()
         self.requests = RequestParser(
-            None if affinity.kind == "none" else (affinity.kind, name),
-            fields_max=settings.limits.fields,
-            answers_expect=settings.buffer_requests,
+            None if affinity.kind == "none" else (affinity.kind, name), fields_max=settings.limits.fields
         )
         self.collects_bodies = settings.buffer_requests
         self.room = Room(settings.limits.buffered_bytes, self._not_collected)
