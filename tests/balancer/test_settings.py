@@ -71,6 +71,8 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ({"timeouts": {"idle_s": -1}}, "idle_s is -1"),
         ({"limits": {"fields": "many"}}, "must be a number"),
         ({"proto": "gopher"}, "http, https"),
+        ({"buffer_requests": "no"}, "buffer_requests is 'no'; it must be true or false"),
+        ({"limits": {"buffered_bytes": 0}}, "buffered_bytes is 0"),
     ],
 )
 def test_mistakes_name_the_setting(values: dict[str, Any], message: str) -> None:

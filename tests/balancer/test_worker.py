@@ -15,7 +15,7 @@ from sessile.balancer.client import Client
 from sessile.balancer.health import HealthPolicy
 from sessile.balancer.settings import Affinity, BalancerSettings, Limits, ServerAddress, Timeouts, parse_server
 from sessile.balancer.upstream import Upstream
-from sessile.balancer.worker import Worker, require_secret
+from sessile.balancer.worker import REFUSED_MAX, Worker, require_secret
 from sessile.errors import BalancerError
 from tests.balancer.wire import Balanced, Origin, balanced, on_loop, say_name, until, with_stand_ins
 
@@ -331,6 +331,24 @@ async def test_a_stranger_counts_by_address() -> None:
         for browser in kept:
             browser.close()
         await until(lambda: not front.worker._per_address, "the address is forgotten")
+
+
+@on_loop
+async def test_those_beyond_the_limit_hold_few_descriptors() -> None:
+    """A few of those who are refused linger to read why; the others are closed at once, and none takes another's place."""
+    limit = 4
+    async with balanced(Origin(), limits=Limits(connections=limit), timeouts=Timeouts(linger_s=30.0)) as front:
+        kept = [await front.browser() for _ in range(limit)]
+        for browser in kept:
+            assert (await browser.ask()).status == 200
+        refused = [await front.browser() for _ in range(3 * REFUSED_MAX)]
+        for browser in refused:
+            assert (await browser.answer()).status == 503
+        await until(lambda: len(front.worker.clients) <= limit + REFUSED_MAX + 1, "the others are gone")
+        assert len(front.worker.clients) > limit
+        kept[0].close()
+        await until(lambda: len(front.worker._counted) < limit, "one has left")
+        assert (await front.ask()).status == 200
 
 
 def test_settings_are_kept_apart() -> None:

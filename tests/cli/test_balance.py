@@ -58,6 +58,16 @@ def test_who_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings("--config", str(path), "--secret", "mine").secrets == ("mine",)
 
 
+def test_bodies_are_collected_unless_told_otherwise(tmp_path: Path) -> None:
+    """By default, by the file, and by the command line, which wins."""
+    config = tmp_path / "balancer.toml"
+    config.write_text('secret = "s"\nbuffer_requests = false\n')
+    assert balance.settings_of(arguments()).buffer_requests
+    assert not balance.settings_of(arguments("--no-buffer-requests")).buffer_requests
+    assert not balance.settings_of(arguments("--config", str(config))).buffer_requests
+    assert balance.settings_of(arguments("--config", str(config), "--buffer-requests")).buffer_requests
+
+
 def test_beyond_this_host_a_secret_is_needed() -> None:
     """Listening for others without a secret is refused, with the remedy."""
     with pytest.raises(BalancerError, match="sessile keygen"):

@@ -24,6 +24,8 @@ __all__ = ["Checker"]
 
 STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 LINE_BYTES_MAX: Final = 1024
+LATE: Final = 0.25
+"""Our own loop is late when a timer comes by this share of a check's timeout after its time."""
 
 
 class Checker:
@@ -56,7 +58,7 @@ class Checker:
     def _next(self) -> None:
         loop = asyncio.get_running_loop()
         now = self._clock()
-        if self._due and now - self._due > self._policy.timeout_s / 4:
+        if self._due and now - self._due > self._policy.timeout_s * LATE:
             self._late_at = now
         self._due = now + self._policy.interval_s
         for server in self._servers.by_name.values():
@@ -77,7 +79,7 @@ class Checker:
             reason, is_refusal = "connection refused", True
         except TimeoutError:
             now = self._clock()
-            if now - started > self._policy.timeout_s + self._policy.interval_s or self._late_at >= started:
+            if now - started > self._policy.timeout_s * (1 + LATE) or self._late_at >= started:
                 return  # we were asleep ourselves, or busy
             reason = f"no answer to the health check in {self._policy.timeout_s:g} s"
         except OSError as error:
