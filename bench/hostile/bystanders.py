@@ -30,7 +30,7 @@ PROGRAMS: Final = ("haproxy",)
 THREADS: Final = 4
 """Of the server behind slow bodies."""
 PATIENCE_S: Final = 5.0
-"""A request without an answer for so long counts as much, and as not served."""
+"""As long a request counts that has no answer by then, or a refusal."""
 REQUESTS_MAX: Final = 300
 
 
@@ -71,8 +71,9 @@ def attack(folder: Path, proxy: str, kind: str, seconds: float) -> Seen:
             end = time.monotonic() + seconds
             while time.monotonic() < end and len(times) < REQUESTS_MAX:
                 began = time.monotonic()
-                served += _ask(bystander)
-                times.append(time.monotonic() - began)
+                is_served = _ask(bystander)
+                times.append(time.monotonic() - began if is_served else PATIENCE_S)
+                served += is_served
                 weights.append(process.weigh())
         process.stop()
         grown = max(weight.resident_bytes for weight in weights) - before.resident_bytes

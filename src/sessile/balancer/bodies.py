@@ -28,7 +28,7 @@ UNTIL_CLOSE: Final = -2
 """How long a body is, where it is no number of bytes: it says so itself, or ends with its connection."""
 CHUNK_LINE_BYTES_MAX: Final = 256
 TRAILER_BYTES_MAX: Final = 8192
-CHUNKS_PER_TURN: Final = 256
+CHUNKS_PER_TURN: Final = 64
 """At most this many are read at a time: a chunk of one byte costs as much as one of a megabyte."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
