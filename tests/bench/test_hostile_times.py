@@ -32,8 +32,7 @@ def place(read: Callable[[bytes], object]) -> Place:
 
 
 def quadratic(data: bytes) -> None:
-    for at in range(0, len(data), 16):
-        data[at:].count(b"!")
+    sum(1 for _ in data for _ in data[::64])
 
 
 @pytest.mark.parametrize(
