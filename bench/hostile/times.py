@@ -25,7 +25,9 @@ __all__ = ["GROWTH_MAX", "Case", "Slow", "Sweep", "all_cases", "growth", "plain_
 
 GROWTH_MAX: Final = 3.0
 """Linear is 2, quadratic 4: the bound lies between."""
-FEW, MANY = 2, 9
+SUSPECT: Final = 2.2
+"""What grows by more is timed again, more often."""
+FEW, MANY = 3, 9
 """How often each input is timed: to find suspects, and to judge them."""
 ALARM_S: Final = 0.5
 LETTERS: Final = [bytes([each]) for each in b' \t,;=:_"-aA0/?&%.[]@#\x00\xff']
@@ -96,7 +98,7 @@ def sweep(cases: Iterable[Case]) -> Sweep:
     for case in cases:
         found.cases += 1
         ratio, longest = growth(case, FEW)
-        if GROWTH_MAX < ratio < float("inf"):
+        if SUSPECT < ratio < float("inf"):
             ratio, longest = growth(case, MANY)
         found.longest_s = max(found.longest_s, longest)
         if ratio > GROWTH_MAX:
