@@ -18,7 +18,9 @@ from sessile.token import derive_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Learned", "derived_key", "set_cookie", "token", "tokens_of"]
+    from sessile.balancer.settings import Affinity
+
+__all__ = ["Learned", "cookie_name", "derived_key", "set_cookie", "token", "tokens_of"]
 
 _PURPOSE: Final = b"sessile affinity"
 TOKEN_BYTES: Final = 15  # 120 bits: 20 characters without padding
@@ -41,14 +43,29 @@ def tokens_of(secrets: Sequence[str], servers: Iterable[str]) -> dict[bytes, str
     return {token(key, server): server for server in servers for key in keys}
 
 
-def set_cookie(name: str, value: bytes, *, is_secure: bool) -> bytes:
-    """The lines added to a response that moves a client to a server, for RFC 6265 browsers and for caches."""
-    secure = b"; Secure" if is_secure else b""
-    return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\nCache-Control: no-store\r\n" % (
-        name.encode(),
-        value,
-        secure,
-    )
+def cookie_name(secret: str) -> bytes:
+    """The cookie's name where none is given: another one for each secret.
+
+    Browsers tell hosts apart, but not their ports (RFC 6265 section 8.5): two services on one host would take each other's
+    cookie away. Balancers of one service have one secret, and so one name.
+    """
+    digest = blake2b(derived_key(secret), digest_size=4, person=b"name of cookie").hexdigest()
+    return b"affinity-" + digest.encode()
+
+
+def set_cookie(name: bytes, value: bytes, affinity: Affinity, *, is_secure: bool) -> bytes:
+    """The lines added to a response that moves a client to a server, for RFC 6265 browsers and for caches.
+
+    SameSite=None and Partitioned need Secure, or browsers refuse the cookie (RFC 6265bis section 5.7): without it the
+    cookie is Lax, and not partitioned, as the session's is.
+    """
+    samesite = affinity.samesite if is_secure or affinity.samesite != "none" else "lax"
+    attributes = f"; Path=/; HttpOnly; SameSite={samesite.capitalize()}"
+    if is_secure:
+        attributes += "; Secure"
+        if affinity.partitioned:
+            attributes += "; Partitioned"
+    return b"Set-Cookie: %b=%b%b\r\nCache-Control: no-store\r\n" % (name, value, attributes.encode())
 
 
 class Learned:

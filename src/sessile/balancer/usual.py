@@ -40,12 +40,13 @@ _UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^_`|~0-9A-Za-z-]*:")
 
 
 class UsualHeads:
-    """Recognises usual heads and rewrites them; `mark` is our cookie's name and `=`, empty for no cookie."""
+    """Recognises usual heads and rewrites them; `marks` are our cookie's name and `=`, and any it had before."""
 
-    __slots__ = ("_grammar", "_lines_max", "_mark")
+    __slots__ = ("_former", "_grammar", "_lines_max", "_mark")
 
-    def __init__(self, mark: bytes, fields_max: int, grammar: Grammar) -> None:
-        self._mark = mark
+    def __init__(self, marks: tuple[bytes, ...], fields_max: int, grammar: Grammar) -> None:
+        self._mark = marks[0] if marks else b""
+        self._former = marks[1:]
         self._lines_max = fields_max + 2
         self._grammar = grammar
 
@@ -67,7 +68,9 @@ class UsualHeads:
         else:
             stop = head.find(b"\r", field)
         underscore = head.find(b"_", at)
-        if underscore > 0 and _is_name_underscored(head, at, underscore):
+        if (underscore > 0 and _is_name_underscored(head, at, underscore)) or (
+            self._former and self._has_former(head, field, stop)
+        ):
             return None
         method, host = start.groups()
         if found[0] is not _CONNECTION and found[0] != _CONNECTION:
@@ -92,6 +95,10 @@ class UsualHeads:
             request.is_https = True
         self._grammar.demand_one_head(head)
         return request
+
+    def _has_former(self, head: bytes, start: int, stop: int) -> bool:
+        """A cookie is there that we set under a former secret."""
+        return any(head.find(mark, start, stop) > 0 for mark in self._former)
 
 
 def _is_name_underscored(head: bytes, at: int, underscore: int) -> bool:
