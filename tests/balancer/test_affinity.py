@@ -46,10 +46,10 @@ def test_the_cookie_looks_as_the_session_s(*, samesite: Any, partitioned: bool, 
 
 
 def test_two_services_have_two_cookies() -> None:
-    """A name of its own for each secret, the same for all balancers that share it, and it tells nothing of the secret."""
-    one, other = cookie_name("a"), cookie_name("b")
-    assert one != other and one == cookie_name("a")
-    assert one.startswith(b"affinity-") and len(one) == 17 and one not in token(derived_key("a"), "s1")
+    """A name of its own for each secret, cluster and port, which tells nothing of the secret or of a server."""
+    names = {cookie_name(secret, cluster, port) for secret in "ab" for cluster in "cd" for port in (80, 81)}
+    assert len(names) == 8 and cookie_name("a", "c", 80) in names
+    assert all(name.startswith(b"affinity-") and len(name) == 17 for name in names)
 
 
 def test_learned_values_are_bounded() -> None:

@@ -53,11 +53,15 @@ async def test_a_user_stays() -> None:
         assert all(b"affinity" not in head for origin in origins for head in origin.heads)
 
 
+@pytest.mark.parametrize("secret", ["test secret", "other"])
 @on_loop
-async def test_two_services_on_one_host_leave_each_other_s_users_alone() -> None:
+async def test_two_services_on_one_host_leave_each_other_s_users_alone(secret: str) -> None:
     """A browser sends the cookies of both to both, as ports do not part them: everybody stays, at either."""
     one, other = [Origin(f"s{n}") for n in range(3)], [Origin(f"s{n}") for n in range(3)]
-    async with balanced(*one, secrets=("one",)) as first, balanced(*other, secrets=("other",)) as second:
+    async with (
+        balanced(*one, listen=("127.0.0.1", 1)) as first,
+        balanced(*other, secrets=(secret,), listen=("127.0.0.1", 2)) as second,
+    ):
         jar: dict[str, str] = {}
         seen: tuple[set[bytes], set[bytes]] = (set(), set())
         for _ in range(6):
@@ -68,6 +72,21 @@ async def test_two_services_on_one_host_leave_each_other_s_users_alone() -> None
                     name, _, jar[name] = line.split(";")[0].partition("=")
                 bodies.add(answer.body)
         assert [len(bodies) for bodies in seen] == [1, 1] and len(jar) == 2
+
+
+@on_loop
+async def test_a_user_of_two_balancers_stays() -> None:
+    """Two of one service at two ports name their cookies apart, and each finds the other's."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins, listen=("127.0.0.1", 1)) as first:
+        await first.ask()
+        before = await first.ask()
+        (cookie,) = (line.split(";")[0] for line in before.fields("set-cookie"))
+        async with balanced(*origins, listen=("127.0.0.1", 2)) as second:
+            there = await second.ask(fields=f"Cookie: a=b; {cookie}\r\n")
+            (mine,) = (line.split(";")[0] for line in there.fields("set-cookie"))
+            again = await second.ask(fields=f"Cookie: {cookie}; {mine}\r\n")
+            assert before.body == there.body == again.body and mine != cookie and not again.fields("set-cookie")
 
 
 @on_loop
@@ -85,7 +104,7 @@ async def test_a_user_stays_when_secrets_rotate() -> None:
         (renewed,) = (line.split(";")[0] for line in during.fields("set-cookie"))
         both = await front.ask(fields=f"Cookie: {cookie}; {renewed}\r\n")
         assert during.body == both.body == before.body and not both.fields("set-cookie")
-        assert all(b"affinity" not in head for origin in origins for head in origin.heads)
+        assert all(renewed.encode() not in head for origin in origins for head in origin.heads)
     for origin in origins:
         await origin.start()
     async with balanced(*origins, secrets=("new",)) as front:
@@ -118,7 +137,7 @@ async def test_the_cookie_is_refreshed_always_if_asked() -> None:
 async def test_a_forged_cookie_means_nothing() -> None:
     """A token that is no server's is ignored: the request is placed and gets a true one."""
     async with balanced(Origin()) as front:
-        name = front.worker.settings.affinity_names[0].decode()
+        name = front.worker.settings.affinity_name.decode()
         answer = await front.ask(fields=f"Cookie: {name}=AAAAAAAAAAAAAAAAAAAA\r\n")
         assert answer.status == 200 and answer.fields("set-cookie")
 

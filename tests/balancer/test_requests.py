@@ -218,13 +218,15 @@ def test_a_stranger_s_word_for_https_is_noticed(*, field: bytes, is_overruled: b
         assert not parse(head(field), peer).is_overruled
 
 
-def test_cookies_of_former_names() -> None:
-    """All of our names are cut, whichever way the head takes; the values come in the order in which they stand."""
-    one = RequestParser(("cookie", b"affinity-new"), former=(b"affinity-old",))
-    request = one.parse(head(b"Cookie: affinity-old=t; a=1; affinity-new=u; affinity-older=v"), PEER)
-    assert request.affinity == (b"t", b"u")
-    assert request.forward == head(b"Cookie: a=1; affinity-older=v")[:-2] + OURS
-    assert one.parse(head(b"Cookie: a=1; affinity-new=u"), PEER).affinity == (b"u",)
+def test_cookies_of_balancers_like_ours() -> None:
+    """They are read where ours is not, whichever way the head takes, and go on; ours is cut as ever."""
+    one = RequestParser(("cookie", b"affinity-1"), others=b"affinity-")
+    request = one.parse(head(b"Cookie: affinity-2=t; a=1; affinity-3=v; xaffinity-4=w"), PEER)
+    assert (request.affinity, request.elsewhere) == ((), (b"t", b"v"))
+    assert request.forward == head(b"Cookie: affinity-2=t; a=1; affinity-3=v; xaffinity-4=w")[:-2] + OURS
+    both = one.parse(head(b"Cookie: affinity-2=t; affinity-1=u"), PEER)
+    assert both.affinity == (b"u",) and both.forward == head(b"Cookie: affinity-2=t")[:-2] + OURS
+    assert parse(head(b"Cookie: affinity-2=t")).elsewhere == ()
 
 
 def test_affinity_by_header_and_query() -> None:
@@ -285,7 +287,7 @@ def judged(one: RequestParser, data: bytes) -> object:
 def test_the_short_cut_judges_as_the_long_way(data: bytes) -> None:
     """A head taken by the short cut is accepted by the long way too, with the same meaning and the same fields."""
     short, long = parser(), parser()
-    long.usual = UsualHeads((), -3, Grammar())
+    long.usual = UsualHeads(b"", -3, Grammar())
     assert judged(short, data) == judged(long, data)
     if isinstance(judged(short, data), dict):
         assert _fields(short.parse(data, PEER).forward) == _fields(long.parse(data, PEER).forward)

@@ -54,8 +54,13 @@ def test_a_token_leads_home() -> None:
     servers = Servers(SETTINGS, Random(1))
     new, old = (token(derived_key(secret), "s2") for secret in ("new", "old"))
     assert choose(servers, request(b"nobody's", new)) == "s2"
-    assert servers.owner(request(b"nobody's", old)) is None and servers.former_owner(request(new)) is None
-    assert servers.former_owner(request(b"nobody's", old)) is servers.by_name["s2"]
+    assert servers.owner(request(b"nobody's", old)) is None
+    elsewhere = request(b"nobody's")
+    elsewhere.elsewhere = (b"another service's", new)
+    assert servers.owner(elsewhere) is None
+    for head in (request(b"nobody's", old), elsewhere):
+        assert servers.former_owner(head) is servers.by_name["s2"]
+    assert servers.former_owner(request(b"nobody's")) is None
 
 
 def test_down_draining_and_tried() -> None:

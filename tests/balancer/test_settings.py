@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from sessile.balancer.affinity import cookie_name
 from sessile.balancer.health import HealthPolicy
 from sessile.balancer.settings import (
     Affinity,
@@ -129,10 +128,15 @@ def test_affinity_in_words() -> None:
 
 
 def test_names_of_the_cookie() -> None:
-    """One that is given counts; else the first secret's, then those of the secrets before."""
-    assert BalancerSettings(secrets=("new", "old")).affinity_names == (cookie_name("new"), cookie_name("old"))
-    assert BalancerSettings(secrets=("new",), affinity=Affinity(name="stay")).affinity_names == (b"stay",)
-    assert BalancerSettings(affinity=Affinity("header", "X-Room")).affinity_names == (b"X-Room",)
+    """One that is given counts; else it follows from the first secret, the cluster and the port."""
+    given: list[dict[str, Any]] = [{}, {"cluster": "other"}, {"listen": ("127.0.0.1", 8081)}, {"secrets": ("other",)}]
+    several = [BalancerSettings(**{"secrets": ("new", "old"), **more}) for more in given]
+    names = {settings.affinity_name for settings in several}
+    assert len(names) == 4 and all(settings.has_own_cookie_name for settings in several)
+    assert BalancerSettings(secrets=("new",)).affinity_name == several[0].affinity_name
+    for affinity in (Affinity(name="stay"), Affinity("header", "X-Room")):
+        named = BalancerSettings(secrets=("new",), affinity=affinity)
+        assert named.affinity_name == affinity.name.encode() and not named.has_own_cookie_name
 
 
 def test_every_setting_of_a_table_is_documented() -> None:

@@ -408,7 +408,7 @@ async def test_what_came_before_a_request_is_no_answer_to_it() -> None:
     clients, transports = [Client(worker), Client(worker)], [SilentTransport(), SilentTransport()]
     for client, transport in zip(clients, transports, strict=True):
         client.connection_made(transport)
-    cookie = b"%b=%b" % (settings.affinity_names[0], token)
+    cookie = b"%b=%b" % (settings.affinity_name, token)
     head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; %b\r\n\r\n" % cookie
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
     clients[0].data_received(head)

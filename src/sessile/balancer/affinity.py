@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from sessile.balancer.settings import Affinity
 
-__all__ = ["Learned", "cookie_name", "derived_key", "set_cookie", "token", "tokens_of"]
+__all__ = ["OTHER_COOKIES", "Learned", "cookie_name", "derived_key", "set_cookie", "token", "tokens_of"]
 
 _PURPOSE: Final = b"sessile affinity"
+OTHER_COOKIES: Final = b"affinity-"
 TOKEN_BYTES: Final = 15  # 120 bits: 20 characters without padding
 
 
@@ -43,14 +44,14 @@ def tokens_of(secrets: Sequence[str], servers: Iterable[str]) -> dict[bytes, str
     return {token(key, server): server for server in servers for key in keys}
 
 
-def cookie_name(secret: str) -> bytes:
-    """The cookie's name where none is given: another one for each secret.
+def cookie_name(secret: str, cluster: str, port: int) -> bytes:
+    """The cookie's name where none is given: another one for each secret, each cluster and each port.
 
     Browsers tell hosts apart, but not their ports (RFC 6265 section 8.5): two services on one host would take each other's
-    cookie away. Balancers of one service have one secret, and so one name.
+    cookie away. `OTHER_COOKIES` begins all such names, so that a balancer finds what one like it has set.
     """
-    digest = blake2b(derived_key(secret), digest_size=4, person=b"name of cookie").hexdigest()
-    return b"affinity-" + digest.encode()
+    about = f"affinity cookie of {cluster} at {port}".encode()
+    return OTHER_COOKIES + blake2b(about, key=derived_key(secret), digest_size=4).hexdigest().encode()
 
 
 def set_cookie(name: bytes, value: bytes, affinity: Affinity, *, is_secure: bool) -> bytes:

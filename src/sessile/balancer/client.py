@@ -275,7 +275,7 @@ class Client(Flow, asyncio.Protocol):
         servers = worker.servers
         owner = self._owner = servers.owner(request) if request.affinity else None
         is_known = owner is not None
-        if owner is None and request.affinity:
+        if owner is None and worker.sets_cookie and (request.affinity or request.elsewhere):
             owner = servers.former_owner(request)
         if owner is None or owner.is_down:
             server = servers.choose(request, None, self.peer.address)

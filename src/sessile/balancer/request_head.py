@@ -50,6 +50,8 @@ class RequestHead:
     """A peer that is not trusted says that its client speaks https, and the server is told http."""
     affinity: tuple[bytes, ...] = ()
     """What the request says of the server it belongs to; not judged here."""
+    elsewhere: tuple[bytes, ...] = ()
+    """What it says by cookies that a balancer like us set, with another secret or at another port. Some are another service's."""
 
     def __init__(self, method: bytes, forward: bytes = b"") -> None:
         self.method = method

@@ -46,22 +46,24 @@ class RequestParser:
     """Judges and rewrites request heads.
 
     `affinity` says where a request names its server: ("cookie", name) takes the cookie out of the head,
-    ("header", name) and ("query", name) leave it in, None looks for nothing. `former`: other names of the cookie.
+    ("header", name) and ("query", name) leave it in, None looks for nothing. `others` begins
+    the names of cookies that are looked at, and left in, where ours is not.
     """
 
     __slots__ = (
-        "_cookie_marks",
+        "_cookie_mark",
         "_fields",
         "_fields_max",
         "_grammar",
         "_kinds",
         "_known",
+        "_others",
         "_query",
         "usual",
     )
 
     def __init__(
-        self, affinity: tuple[str, bytes] | None = None, *, former: tuple[bytes, ...] = (), fields_max: int = 100
+        self, affinity: tuple[str, bytes] | None = None, *, others: bytes = b"", fields_max: int = 100
     ) -> None:
         kind, name = affinity or ("", b"")
         known, self._kinds = _KNOWN, dict(_KINDS)
@@ -72,13 +74,14 @@ class RequestParser:
         # The look-ahead spares the alternation at fields whose first letter is nobody's: it halves the time.
         letters = {alternative[0] for alternative in _KNOWN.split(b"|")} | set(name[:1].lower() * (kind == "header"))
         self._known = re.compile(rb"\n(?=[%b])(?:%b):" % (re.escape(bytes(sorted(letters))), known))
-        self._cookie_marks = tuple([one + b"=" for one in (name, *former)]) if kind == "cookie" else ()
+        self._cookie_mark = name + b"=" if kind == "cookie" else b""
+        self._others = others
         self._query = re.compile(rb"[?&]%b=([^&]*)" % re.escape(name)) if kind == "query" else None
         self._fields = re.compile(_FIELDS % fields_max)
         self._fields_max = fields_max
         self._grammar = Grammar()
         # Where affinity is by header or query every head has to be looked at for it: none is usual.
-        self.usual = UsualHeads(self._cookie_marks, fields_max if kind in {"", "cookie"} else -1, self._grammar)
+        self.usual = UsualHeads(self._cookie_mark, fields_max if kind in {"", "cookie"} else -1, self._grammar, others)
         """The short way; None from it says nothing of a head."""
 
     def parse(self, head: bytes, peer: Peer) -> RequestHead:
@@ -139,7 +142,7 @@ class RequestParser:
             elif kind == _IS_CONNECTION:
                 fields.connection(match.start(), end, request)
             elif kind == _IS_COOKIE:
-                if self._cookie_marks:
+                if self._cookie_mark:
                     self._take_cookie(fields, match.start(), end, request)
             elif kind == _IS_LENGTH:
                 fields.take_length(end)
@@ -154,13 +157,17 @@ class RequestParser:
 
     def _take_cookie(self, fields: Fields, start: int, end: int, request: RequestHead) -> None:
         """Cut our cookie out of a Cookie field, however often it is there; a field that held nothing else goes too."""
-        marks = self._cookie_marks
+        mark = self._cookie_mark
         stop = fields.head.find(b"\r", end)
         pairs = fields.head[end:stop].split(b";")
-        others = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(marks)]
+        others = [pair for pair in pairs if not pair.lstrip(b" \t").startswith(mark)]
+        if self._others:
+            foreign = (pair.strip(b" \t").partition(b"=") for pair in others)
+            request.elsewhere += tuple(value for name, _, value in foreign if name.startswith(self._others))
         if len(others) == len(pairs):
             return
-        request.affinity += tuple(pair.partition(b"=")[2] for pair in pairs if pair not in others)
+        stripped = (pair.lstrip(b" \t") for pair in pairs)
+        request.affinity += tuple(pair[len(mark) :] for pair in stripped if pair.startswith(mark))
         if any(pair.strip(b" \t") for pair in others):
             fields.replace_span(end, stop, b";".join(others))
         else:

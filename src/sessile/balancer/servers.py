@@ -59,7 +59,7 @@ class Server:
         self.cookie = self.cookie_secure = b""
         if settings.affinity.kind == "cookie":
             value = token(derived_key(settings.secrets[0]), self.name)
-            name, affinity = settings.affinity_names[0], settings.affinity
+            name, affinity = settings.affinity_name, settings.affinity
             self.cookie = set_cookie(name, value, affinity, is_secure=affinity.secure == "always")
             self.cookie_secure = set_cookie(name, value, affinity, is_secure=affinity.secure != "never")
 
@@ -156,11 +156,10 @@ class Servers:
         return None
 
     def former_owner(self, request: RequestHead) -> Server | None:
-        """The server that the request names by a cookie of a former secret: it belongs there, and needs a new cookie."""
-        if self._former:
-            for value in request.affinity:
-                if (server := self._former.get(value)) is not None:
-                    return server
+        """The server that a request names by a cookie of a former secret or another balancer's: it is to get one of ours."""
+        for value in (*request.affinity, *request.elsewhere):
+            if (server := self.tokens.get(value) or self._former.get(value)) is not None:
+                return server
         return None
 
     def has_other(self, tried: Collection[Server]) -> bool:

@@ -63,7 +63,7 @@ class Affinity:
 
     kind: str = "cookie"
     name: str = ""
-    """Of the cookie, header or parameter; a cookie without one is called after the secret."""
+    """Of the cookie, header or parameter; that of a cookie follows from secret, cluster and port, if none is given."""
     refresh: str = "when-needed"
     """`when-needed` sets the cookie when the server changes, `always` in every response."""
     secure: str = "auto"
@@ -164,11 +164,16 @@ class BalancerSettings:
             _require_positive(group)
 
     @property
-    def affinity_names(self) -> tuple[bytes, ...]:
-        """Of the affinity cookie, header or parameter; a cookie may have names it had under a former secret, after its own."""
-        if self.affinity.name or self.affinity.kind != "cookie":
-            return (self.affinity.name.encode(),)
-        return tuple(dict.fromkeys(map(cookie_name, self.secrets))) or (b"affinity",)
+    def affinity_name(self) -> bytes:
+        """Of the affinity cookie, header or parameter."""
+        if self.has_own_cookie_name:
+            return cookie_name(self.secrets[0] if self.secrets else "", self.cluster, self.listen[1])
+        return self.affinity.name.encode()
+
+    @property
+    def has_own_cookie_name(self) -> bool:
+        """Whether nobody named the affinity cookie, so that its name follows from what the service is."""
+        return self.affinity.kind == "cookie" and not self.affinity.name
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> BalancerSettings:

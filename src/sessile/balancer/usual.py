@@ -40,13 +40,16 @@ _UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^_`|~0-9A-Za-z-]*:")
 
 
 class UsualHeads:
-    """Recognises usual heads and rewrites them; `marks` are our cookie's name and `=`, and any it had before."""
+    """Recognises usual heads and rewrites them; `mark` is our cookie's name and `=`, empty for no cookie.
 
-    __slots__ = ("_former", "_grammar", "_lines_max", "_mark")
+    A head without ours, but with a cookie whose name begins with `others`, is not usual.
+    """
 
-    def __init__(self, marks: tuple[bytes, ...], fields_max: int, grammar: Grammar) -> None:
-        self._mark = marks[0] if marks else b""
-        self._former = marks[1:]
+    __slots__ = ("_grammar", "_lines_max", "_mark", "_others")
+
+    def __init__(self, mark: bytes, fields_max: int, grammar: Grammar, others: bytes = b"") -> None:
+        self._mark = mark
+        self._others = others
         self._lines_max = fields_max + 2
         self._grammar = grammar
 
@@ -68,9 +71,7 @@ class UsualHeads:
         else:
             stop = head.find(b"\r", field)
         underscore = head.find(b"_", at)
-        if (underscore > 0 and _is_name_underscored(head, at, underscore)) or (
-            self._former and self._has_former(head, field, stop)
-        ):
+        if underscore > 0 and _is_name_underscored(head, at, underscore):
             return None
         method, host = start.groups()
         if found[0] is not _CONNECTION and found[0] != _CONNECTION:
@@ -81,11 +82,12 @@ class UsualHeads:
         mark = self._mark
         value = head.find(mark, field, stop) if mark else -1
         if value < 0:
+            if self._others and head.find(self._others, field, stop) > 0:
+                return None
             request = RequestHead(method, b"".join((before, head[at:end], peer.ours, host, b"\r\n\r\n")))
         else:
             past = head.find(b";", value, stop)
-            if past < 0:
-                past = stop
+            past = stop if past < 0 else past
             if head[value - 2 : value] != b"; " or head.find(mark, value + 1, stop) > 0:
                 return None
             pieces = (before, head[at : value - 2], head[past:end], peer.ours, host, b"\r\n\r\n")
@@ -95,10 +97,6 @@ class UsualHeads:
             request.is_https = True
         self._grammar.demand_one_head(head)
         return request
-
-    def _has_former(self, head: bytes, start: int, stop: int) -> bool:
-        """A cookie is there that we set under a former secret."""
-        return any(head.find(mark, start, stop) > 0 for mark in self._former)
 
 
 def _is_name_underscored(head: bytes, at: int, underscore: int) -> bool:

@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from sessile.balancer.affinity import OTHER_COOKIES
 from sessile.balancer.checks import Checker
 from sessile.balancer.client import Client
 from sessile.balancer.flow import ASIDE_BYTES_MAX
@@ -56,10 +57,10 @@ class Worker:
         self.settings = settings
         self._log = log
         affinity = settings.affinity
-        name, *former = settings.affinity_names
+        name = settings.affinity_name
         self.requests = RequestParser(
             None if affinity.kind == "none" else (affinity.kind, name),
-            former=tuple(former),
+            others=OTHER_COOKIES if settings.has_own_cookie_name else b"",
             fields_max=settings.limits.fields,
         )
         self.sets_cookie = affinity.kind == "cookie"
@@ -152,7 +153,8 @@ class Worker:
         """Take over the servers and the algorithm of new settings; nothing under way is disturbed."""
         before = set(self.servers.by_name)
         # What cookies look like stays as it was: what reads them was made at the start.
-        settings = replace(settings, affinity=self.settings.affinity, secrets=self.settings.secrets)
+        own = self.settings
+        settings = replace(settings, affinity=own.affinity, secrets=own.secrets, cluster=own.cluster, listen=own.listen)
         for gone in self.servers.apply(settings):
             gone.idle_max = 0  # what is under way there ends, and its connection with it
             gone.close_idle()

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--affinity-partitioned", action="store_true", default=None, help="if the session cookie is partitioned"
     )
     parser.add_argument(
-        "--cookie-name", metavar="NAME", help="of the affinity cookie (by default one that follows from the secret)"
+        "--cookie-name", metavar="NAME", help="of the affinity cookie (by default one for each service)"
     )
     parser.add_argument("--secret", help="signs the affinity cookie; better in SESSILE_SECRET")
     parser.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
@@ -98,9 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             "sessile balance: no secret given, one was drawn: affinity cookies do not survive a restart",
             file=sys.stderr,
         )
-        # A name that follows from a secret would be another one at each start, and browsers keep them all.
-        affinity = replace(settings.affinity, name=settings.affinity.name or f"affinity-{settings.listen[1]}")
-        settings = replace(settings, secrets=(secrets.token_urlsafe(32),), affinity=affinity)
+        settings = replace(settings, secrets=(secrets.token_urlsafe(32),))
     return serve(settings, log, lambda: replace(settings_of(arguments), secrets=settings.secrets), learn)
 
 
