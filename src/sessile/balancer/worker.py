@@ -201,14 +201,14 @@ class Worker:
         """Count a new client; None when there are too many, altogether or from its address."""
         limits = self.settings.limits
         name = transport.get_extra_info("peername") or NOWHERE
-        here = transport.get_extra_info("sockname") or NOWHERE
-        peer, is_loopback = self._peer_of(name[0], here[0], here[1])
+        ours = transport.get_extra_info("sockname") or NOWHERE
+        peer, is_loopback = self._peer_of(name[0], ours[0], ours[1])
         limit = limits.connections_per_loopback if is_loopback else limits.connections_per_address
         here = self._per_address.get(peer.address, 0)
-        is_full = len(self.clients) >= limits.connections or (bool(limit) and here >= limit)
+        everybody = len(self.clients) >= limits.connections
+        is_full = everybody or (bool(limit) and here >= limit)
         self.clients.add(client)
         if is_full:
-            everybody = len(self.clients) > limits.connections
             setting = "connections" if everybody else "connections_per_" + ("loopback" if is_loopback else "address")
             where = "" if everybody else f" from {peer.address}"
             self.warn(f"too many connections{where}", setting, kind=setting)
