@@ -78,7 +78,12 @@ class SessionMiddleware:
             cookie_headers = () if cookie is None else (cookie,)
         else:  # HTTP/2 allows several Cookie fields (RFC 9113 §8.2.3)
             cookie_headers = tuple([value for name, value in headers if name == b"cookie"])
-        session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
+        is_https = scope.get("scheme") in _HTTPS
+        if not is_https and engine.doubts_http:
+            forwarded = by_name.get(b"x-forwarded-proto") or by_name.get(b"forwarded")
+            if forwarded is not None:
+                engine.hear_of_proxy(forwarded)
+        session = engine.open(cookie_headers, is_https=is_https, server=scope.get("server"))
         scope["session"] = session
         scope["sessile.engine"] = engine
         if backend is not None:

@@ -55,6 +55,76 @@ async def test_a_user_stays() -> None:
         assert all(b"affinity" not in head for origin in origins for head in origin.heads)
 
 
+@pytest.mark.parametrize("secret", ["test secret", "other"])
+@on_loop
+async def test_two_services_on_one_host_leave_each_other_s_users_alone(secret: str) -> None:
+    """A browser sends the cookies of both to both, as ports do not part them: everybody stays, at either."""
+    one, other = [Origin(f"s{n}") for n in range(3)], [Origin(f"s{n}") for n in range(3)]
+    async with (
+        balanced(*one, listen=("127.0.0.1", 1)) as first,
+        balanced(*other, secrets=(secret,), listen=("127.0.0.1", 2)) as second,
+    ):
+        jar: dict[str, str] = {}
+        seen: tuple[set[bytes], set[bytes]] = (set(), set())
+        for _ in range(6):
+            for front, bodies in zip((first, second), seen, strict=True):
+                cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+                answer = await front.ask(fields=f"Cookie: {cookies}\r\n" if jar else "")
+                for line in answer.fields("set-cookie"):
+                    name, _, jar[name] = line.split(";")[0].partition("=")
+                bodies.add(answer.body)
+        assert [len(bodies) for bodies in seen] == [1, 1] and len(jar) == 2
+
+
+@on_loop
+async def test_a_user_of_two_balancers_stays() -> None:
+    """Two of one service at two ports name their cookies apart, and each finds the other's."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins, listen=("127.0.0.1", 1)) as first:
+        await first.ask()
+        before = await first.ask()
+        (cookie,) = (line.split(";")[0] for line in before.fields("set-cookie"))
+        async with balanced(*origins, listen=("127.0.0.1", 2)) as second:
+            there = await second.ask(fields=f"Cookie: a=b; {cookie}\r\n")
+            (mine,) = (line.split(";")[0] for line in there.fields("set-cookie"))
+            again = await second.ask(fields=f"Cookie: {cookie}; {mine}\r\n")
+            assert before.body == there.body == again.body and mine != cookie and not again.fields("set-cookie")
+
+
+@on_loop
+async def test_a_user_stays_when_secrets_rotate() -> None:
+    """A cookie of the former secret leads home and is replaced by one of the new secret, which is enough from then on."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins, secrets=("old",)) as front:
+        await front.ask()
+        before = await front.ask()
+    for origin in origins:
+        await origin.start()
+    cookie = before.fields("set-cookie")[0].split(";")[0]
+    async with balanced(*origins, secrets=("new", "old")) as front:
+        during = await front.ask(fields=f"Cookie: a=b; {cookie}\r\n")
+        (renewed,) = (line.split(";")[0] for line in during.fields("set-cookie"))
+        both = await front.ask(fields=f"Cookie: {cookie}; {renewed}\r\n")
+        assert during.body == both.body == before.body and not both.fields("set-cookie")
+        assert all(renewed.encode() not in head for origin in origins for head in origin.heads)
+    for origin in origins:
+        await origin.start()
+    async with balanced(*origins, secrets=("new",)) as front:
+        after = await front.ask(fields=f"Cookie: {cookie}; {renewed}\r\n")
+        assert after.body == before.body and not after.fields("set-cookie")
+
+
+@on_loop
+async def test_the_cookie_follows_pages_into_frames() -> None:
+    """SameSite=None and Partitioned, as the session cookie may have them: over https, where browsers accept them."""
+    affinity = Affinity(samesite="none", partitioned=True)
+    async with balanced(Origin(), affinity=affinity, trusted=("127.0.0.0/8",)) as front:
+        (cookie,) = (await front.ask(fields="X-Forwarded-Proto: https\r\n")).fields("set-cookie")
+        assert cookie.endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
+        (plain,) = (await front.ask()).fields("set-cookie")
+        assert plain.endswith("; Path=/; HttpOnly; SameSite=Lax")
+
+
 @on_loop
 async def test_the_cookie_is_refreshed_always_if_asked() -> None:
     """`affinity_refresh = always` sets the cookie in every response, still for the same server."""
@@ -69,7 +139,8 @@ async def test_the_cookie_is_refreshed_always_if_asked() -> None:
 async def test_a_forged_cookie_means_nothing() -> None:
     """A token that is no server's is ignored: the request is placed and gets a true one."""
     async with balanced(Origin()) as front:
-        answer = await front.ask(fields="Cookie: affinity=AAAAAAAAAAAAAAAAAAAA\r\n")
+        name = front.worker.settings.affinity_name.decode()
+        answer = await front.ask(fields=f"Cookie: {name}=AAAAAAAAAAAAAAAAAAAA\r\n")
         assert answer.status == 200 and answer.fields("set-cookie")
 
 
@@ -122,6 +193,26 @@ async def test_a_trusted_proxy_in_front_is_believed() -> None:
         answer = await front.ask(fields="X-Forwarded-For: 8.8.8.8\r\nX-Forwarded-Proto: https\r\n")
         assert "; Secure" in answer.fields("set-cookie")[0]
     assert b"X-Forwarded-For: 8.8.8.8, 127.0.0.1\r\nX-Forwarded-Proto: https\r\n" in origin.heads[0]
+
+
+@on_loop
+async def test_a_proxy_that_nobody_named_is_noticed_once() -> None:
+    """TLS ends in front of us, and we are not told to believe it: one line that says what follows and what to set."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        await front.ask()
+        assert not front.log
+        for _ in range(3):
+            answer = await front.ask(fields="X-Forwarded-Proto: https\r\n")
+            assert "; Secure" not in answer.fields("set-cookie")[0]
+        ((event, fields),) = front.log
+        message = str(fields["message"])
+        assert event == "warning" and message.startswith("127.0.0.1 ") and "--trusted" in message
+        assert all(word in message for word in ("Secure", "__Host-", "samesite"))
+    assert all(b"X-Forwarded-Proto: http\r\n" in head for head in origin.heads)
+    async with balanced(Origin(), trusted=("127.0.0.1",)) as front:
+        await front.ask(fields="X-Forwarded-Proto: https\r\n")
+        assert not front.log
 
 
 @on_loop
@@ -360,6 +451,22 @@ async def test_a_bad_chunk_is_refused() -> None:
         assert len(origin.heads) <= 1
 
 
+@pytest.mark.parametrize(
+    "body", [b"zz\r\n", b"5\r\nhelloX\r\n", b"0\r\nTrailer\r\n\r\n", b"-1\r\n", b"5\n", b"fffffffffffffffff\r\n"]
+)
+@on_loop
+async def test_a_body_that_begins_badly_reaches_no_server(body: bytes) -> None:
+    """What comes with the head is judged before a server hears of the request: an app must not begin for nothing."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        assert (await front.ask()).body == b""  # and a connection to the server lies idle
+        answer = await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert (await front.ask(method="POST", body=b"good")).body == b"good"
+        assert len(origin.heads) == 2 and origin.connections == 1
+        assert front.worker.servers.by_name["s1"].active == 0
+
+
 @on_loop
 async def test_continue_is_asked_of_the_server() -> None:
     """Expect: 100-continue goes through: the client sends its body when the server says so."""
@@ -405,6 +512,51 @@ async def test_http_10_clients() -> None:
             browser.send(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive\r\n\r\n")
             assert (await browser.answer()).fields("connection") == ["keep-alive"]
     assert origin.heads[0].startswith(b"GET / HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("line", [b"GET /check HTTP/1.0", b"OPTIONS /check HTTP/1.0"])
+@on_loop
+async def test_http_10_needs_no_host(line: bytes) -> None:
+    """HAProxy's default check sends none (RFC 9112 section 3.2 asks for it in HTTP/1.1 only): the server gets our address."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        assert (await front.talk(line + b"\r\n\r\n")).endswith(b"\r\n\r\ns1")
+        named = await front.talk(b"GET http://shop.example/x HTTP/1.0\r\n\r\n")
+        assert named.endswith(b"\r\n\r\ns1")
+        assert (await front.talk(b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        ours = b"127.0.0.1:%d" % front.port
+    assert origin.heads[0].count(b"\r\nHost: %b\r\n" % ours) == origin.heads[0].lower().count(b"\r\nhost:") == 1
+    assert b"\r\nX-Forwarded-Host: %b\r\n" % ours in origin.heads[0]
+    assert origin.heads[1].startswith(b"GET /x HTTP/1.1\r\nHost: shop.example\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "setting"),
+    [
+        (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 20_000), 414, "head_bytes"),
+        (b"GET /%b" % (b"x" * 20_000), 414, "head_bytes"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 20_000), 431, "head_bytes"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (b"X: y\r\n" * 100), 431, "fields"),
+    ],
+)
+@on_loop
+async def test_a_head_that_is_too_long_is_said_once(head: bytes, status: int, setting: str) -> None:
+    """The client hears it each time; the log names the limit, once."""
+    async with balanced(Origin()) as front:
+        for _ in range(3):
+            assert (await front.talk(head)).startswith(b"HTTP/1.1 %d " % status)
+        ((event, fields),) = front.log
+        assert event == "warning" and f"; {setting} in [limits]" in str(fields["message"])
+
+
+@pytest.mark.parametrize("size", [8_000, 8_200, 16_000])
+@on_loop
+async def test_a_request_line_may_be_as_long_as_a_head(size: int) -> None:
+    """It has no limit of its own."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        assert (await front.ask("/" + "x" * size)).status == 200
+    assert origin.heads[0].startswith(b"GET /%b HTTP/1.1\r\n" % (b"x" * size))
 
 
 @on_loop
@@ -498,7 +650,7 @@ async def test_a_body_that_drips_ends_in_408() -> None:
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000, 431),
-        (b"GET /" + b"y" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET /" + b"y" * 17_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
         (b"\x16\x03\x01\x02\x00", 400),
         (b"nonsense\r\n\r\n", 400),

@@ -150,7 +150,7 @@ def test_it_serves_and_stops(workers: int, number: int) -> None:
         arguments = ("--workers", str(workers), "--server", f"s1={first.address}", "--server", f"s2={second.address}")
         with balancer(*arguments) as front:
             body, cookie = front.get()
-            assert body in {b"s1", b"s2"} and cookie.startswith("affinity=")
+            assert body in {b"s1", b"s2"} and cookie.startswith("affinity-")
             assert {front.get(cookie=cookie) for _ in range(20)} == {(body, "")}
             assert front.end(number) == 0
             with pytest.raises(ConnectionRefusedError):

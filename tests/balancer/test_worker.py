@@ -33,6 +33,38 @@ async def never(origin: Origin, head: bytes, reader: asyncio.StreamReader, write
     await asyncio.Event().wait()
 
 
+@on_loop
+async def test_too_many_connections_are_said_once() -> None:
+    """With the limit that was met."""
+    for limits, name in (
+        (Limits(connections=2), "connections"),
+        (Limits(connections_per_loopback=2), "connections_per_loopback"),
+    ):
+        async with balanced(Origin(), limits=limits) as front:
+            for _ in range(2):
+                assert (await (await front.browser()).ask()).status == 200
+            for _ in range(3):
+                assert (await front.talk(b"")).startswith(b"HTTP/1.1 503 ")
+            ((event, fields),) = front.log
+            assert event == "warning" and f"; {name} in [limits]" in str(fields["message"])
+
+
+@on_loop
+async def test_cookies_stay_as_they_are_when_settings_are_read_again() -> None:
+    """What reads them was made at the start, so a server that comes later sets no other."""
+    origins = [Origin("s1"), Origin("s2")]
+    async with balanced(origins[0]) as front:
+        await origins[1].start()
+        address = ServerAddress("s2", "127.0.0.1", origins[1].port)
+        front.worker.reload(
+            replace(front.worker.settings, servers=(address,), secrets=("other",), affinity=Affinity(name="x"))
+        )
+        (cookie,) = (await front.ask()).fields("set-cookie")
+        again = await front.ask(fields=f"Cookie: {cookie.split(';')[0]}\r\n")
+        assert again.body == b"s2" and not again.fields("set-cookie")
+        await origins[1].stop()
+
+
 async def cookie_of(front: Balanced, name: str) -> str:
     """An affinity cookie for the server of this name."""
     for _ in range(50):
@@ -394,7 +426,8 @@ async def test_what_came_before_a_request_is_no_answer_to_it() -> None:
     clients, transports = [Client(worker), Client(worker)], [SilentTransport(), SilentTransport()]
     for client, transport in zip(clients, transports, strict=True):
         client.connection_made(transport)
-    head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; affinity=%b\r\n\r\n" % token
+    cookie = b"%b=%b" % (settings.affinity_name, token)
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; %b\r\n\r\n" % cookie
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
     clients[0].data_received(head)
     worker.drain()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessile.balancer.settings import BalancerSettings, ServerAddress
+from sessile.balancer.settings import Affinity, BalancerSettings, ServerAddress
 from sessile.cli import balance
 from sessile.errors import BalancerError
 
@@ -36,12 +36,12 @@ def test_arguments_become_settings() -> None:
     """Each option arrives in its setting."""
     got = settings(
         "--listen", "127.0.0.1:9", "--server", "a=127.0.0.1:1,weight=2", "--server", "b=127.0.0.1:2", "--algorithm", "weighted",
-        "--affinity", "cookie:stay", "--affinity-refresh", "always", "--affinity-secure", "never", "--workers", "2",
+        "--affinity", "cookie:stay", "--affinity-refresh", "always", "--affinity-secure", "always", "--affinity-samesite", "none", "--affinity-partitioned", "--workers", "2",
         "--health-path", "/up", "--trusted", "10.0.0.0/8", "--secret", "s",
     )  # fmt: skip
     assert got.servers == (ServerAddress("a", "127.0.0.1", 1, 2), ServerAddress("b", "127.0.0.1", 2))
     assert (got.listen, got.algorithm, got.workers, got.health_path) == (("127.0.0.1", 9), "weighted", 2, "/up")
-    assert (got.affinity.name, got.affinity.refresh, got.affinity.secure) == ("stay", "always", "never")
+    assert got.affinity == Affinity("cookie", "stay", "always", "always", "none", partitioned=True)
     assert (got.trusted, got.secrets) == (("10.0.0.0/8",), ("s",))
     assert settings("--cookie-name", "mine").affinity.name == "mine"
 

@@ -222,8 +222,12 @@ class Client(Flow, asyncio.Protocol):
                 end = data.find(b"\r\n\r\n") + 4
             request = worker.requests.parse(data[:end], self.peer)
         except Refusal as refusal:
+            if refusal.setting:
+                worker.warn(refusal.reason, refusal.setting)
             self._say(refusal.status, refusal.reason)
             return
+        if request.is_overruled:
+            worker.warn_of_overruled(self.peer)
         self._begin(request, data[end:])
 
     def _begin(self, request: RequestHead, rest: bytes) -> None:
@@ -265,7 +269,9 @@ class Client(Flow, asyncio.Protocol):
         end = data.find(b"\r\n\r\n")
         limit = worker.settings.limits.head_bytes
         if end + 4 > limit or (end < 0 and len(data) > limit):
-            raise Refusal(431, f"the request head is longer than {limit} bytes")
+            if b"\r\n" not in data[:limit]:
+                raise Refusal(414, f"the request line is longer than {limit} bytes", "head_bytes")
+            raise Refusal(431, f"the request head is longer than {limit} bytes", "head_bytes")
         if end >= 0:
             return data
         self._buffer = data
@@ -368,6 +374,9 @@ class Client(Flow, asyncio.Protocol):
         worker, request = self._worker, self.request
         servers = worker.servers
         owner = self._owner = servers.owner(request) if request.affinity else None
+        is_known = owner is not None
+        if owner is None and worker.sets_cookie and (request.affinity or request.elsewhere):
+            owner = servers.former_owner(request)
         if owner is None or owner.is_down:
             server = servers.choose(request, None, self.peer.address)
             if server is None:
@@ -376,9 +385,9 @@ class Client(Flow, asyncio.Protocol):
             self.is_plain = False
         else:
             server = owner
-            self.is_plain = (
-                worker.is_plain and request.method == b"GET" and request.keep_alive and not request.is_http_10
-            ) and not request.body
+            self.is_plain = (worker.is_plain and is_known and request.method == b"GET" and request.keep_alive) and not (
+                request.is_http_10 or request.body
+            )
         self._send_to(server)
 
     def _send_to(self, server: Server) -> None:
@@ -446,6 +455,7 @@ class Client(Flow, asyncio.Protocol):
             self._drop_upstream()
             self.transport.close()
         elif self.phase >= STREAM or self.server is None:
+            self._worker.warn(f"server {upstream.server.name} closed the connection in the middle of a response")
             self._drop_upstream()
             self.transport.abort()
         elif upstream.has_begun or not self.is_repeatable:
@@ -469,7 +479,7 @@ class Client(Flow, asyncio.Protocol):
         if has_begun:
             self.transport.abort()
         else:
-            self._fail(502, reason)
+            self._say(502, reason, is_head=self.request.method == b"HEAD")
 
     def _again(self, status: int, reason: str) -> None:
         """Send the request to a server that was not tried yet; with none left, say why."""
@@ -545,7 +555,9 @@ class Client(Flow, asyncio.Protocol):
         if self._buffer or self._ahead:
             self._read_on()
 
-    def _fail(self, status: int, reason: str) -> None:
+    def _fail(self, status: int, reason: str, setting: str = "") -> None:
+        if status >= 500:
+            self._worker.warn(reason, setting)
         self._say(status, reason, is_head=self.request.method == b"HEAD")
 
     def _say(self, status: int, reason: str, *, is_head: bool = False) -> None:
@@ -601,7 +613,7 @@ class Client(Flow, asyncio.Protocol):
         elif phase in {BODY, WAIT}:
             name = self.server.name if self.server is not None else "?"
             self._drop_upstream()
-            self._fail(504, f"server {name} did not answer in time")
+            self._fail(504, f"server {name} did not answer in time", "response_s")
         elif phase == IDLE:
             self.transport.close()
             self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s

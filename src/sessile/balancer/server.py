@@ -237,8 +237,8 @@ class _Parent:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            # All workers see the same servers; one of them tells.
-            log = self._log if index == 0 else _quiet
+            # All workers see the same servers; one of them tells. What is wrong may be seen by any of them.
+            log = self._log if index == 0 else _warnings_of(self._log)
             sock = bind_again(self._settings.listen)
             status = _run_worker(self._settings, sock, log, self._reread, lambda: _tell(told), learn=self._learn)
         finally:
@@ -286,5 +286,11 @@ def _tell(ready: int | None) -> None:
         os.write(ready, b".")
 
 
-def _quiet(event: str, fields: dict[str, object]) -> None:
-    del event, fields
+def _warnings_of(log: Log) -> Callable[[str, dict[str, object]], None]:
+    """The log of a worker that says nothing of what the first one says."""
+
+    def say(event: str, fields: dict[str, object]) -> None:
+        if event == "warning":
+            log(event, fields)
+
+    return say

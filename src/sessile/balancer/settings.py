@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.balancer.affinity import cookie_name
 from sessile.balancer.algorithms import ALGORITHMS
 from sessile.balancer.health import HealthPolicy
 from sessile.errors import BalancerError
@@ -21,10 +22,27 @@ from sessile.errors import BalancerError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Affinity", "BalancerSettings", "Limits", "ServerAddress", "Timeouts", "parse_address", "parse_server"]
+__all__ = [
+    "AFFINITY",
+    "Affinity",
+    "BalancerSettings",
+    "Limits",
+    "ServerAddress",
+    "Timeouts",
+    "parse_address",
+    "parse_server",
+]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+AFFINITY: Final = {
+    "cookie_name": "name",
+    "affinity_refresh": "refresh",
+    "affinity_secure": "secure",
+    "affinity_samesite": "samesite",
+    "affinity_partitioned": "partitioned",
+}
+"""Settings of `Affinity` by the names they have in a file, and beside what `affinity` itself says."""
 SERVERS_MAX: Final = 1024
 WEIGHT_MAX: Final = 1000
 
@@ -44,11 +62,16 @@ class Affinity:
     """Where a request says which server it belongs to: kind `cookie`, `header`, `query` or `none`."""
 
     kind: str = "cookie"
-    name: str = "affinity"
+    name: str = ""
+    """Of the cookie, header or parameter; that of a cookie follows from secret, cluster and port, if none is given."""
     refresh: str = "when-needed"
     """`when-needed` sets the cookie when the server changes, `always` in every response."""
     secure: str = "auto"
     """`auto` sets Secure when the client's side is https by a trusted peer's word; `always`; `never`."""
+    samesite: str = "lax"
+    """`lax`, `strict` or `none`: as the session cookie's, or the two part where pages are embedded in other sites."""
+    partitioned: bool = False
+    """Whether it has another value under each site that embeds the service (CHIPS); as the session cookie's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +151,8 @@ class BalancerSettings:
 
     def __post_init__(self) -> None:
         _require_one_of("algorithm", self.algorithm, ALGORITHMS)
-        _require_one_of("affinity", self.affinity.kind, ("cookie", "header", "query", "none"))
-        _require_one_of("affinity_refresh", self.affinity.refresh, ("when-needed", "always"))
-        _require_one_of("affinity_secure", self.affinity.secure, ("auto", "always", "never"))
         _require_one_of("proto", self.proto, ("http", "https"))
-        if self.affinity.kind != "none" and _TOKEN.fullmatch(self.affinity.name) is None:
-            raise BalancerError(f"affinity: {self.affinity.name!r} is not a name of a cookie, header or parameter")
+        _require_affinity(self.affinity)
         if not 1 <= self.workers <= 256:
             raise BalancerError(f"workers is {self.workers}; it must be 1 to 256")
         if self.affinity.kind in {"header", "query"} and self.workers > 1:
@@ -149,10 +168,22 @@ class BalancerSettings:
         for group in (self.timeouts, self.limits, self.health):
             _require_positive(group)
 
+    @property
+    def affinity_name(self) -> bytes:
+        """Of the affinity cookie, header or parameter."""
+        if self.has_own_cookie_name:
+            return cookie_name(self.secrets[0] if self.secrets else "", self.cluster, self.listen[1])
+        return self.affinity.name.encode()
+
+    @property
+    def has_own_cookie_name(self) -> bool:
+        """Whether nobody named the affinity cookie, so that its name follows from what the service is."""
+        return self.affinity.kind == "cookie" and not self.affinity.name
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> BalancerSettings:
         """From what a TOML file holds; `servers` is a table of name = "host:port" or {address, weight}."""
-        known = {one.name for one in fields(cls)} | {"secret", "affinity_refresh", "affinity_secure", "cookie_name"}
+        known = {one.name for one in fields(cls)} | {"secret", *AFFINITY}
         _refuse_unknown(values, known, "")
         given = dict(values)
         if "listen" in given:
@@ -243,9 +274,12 @@ def _take_affinity(given: dict[str, Any]) -> None:
     if "affinity" in given:
         _require_type(given, "affinity", str)
         affinity = affinity_of(given["affinity"])
-    for key, name in (("cookie_name", "name"), ("affinity_refresh", "refresh"), ("affinity_secure", "secure")):
+    for key, name in AFFINITY.items():
         if key in given and not (key == "cookie_name" and affinity.kind != "cookie"):
-            _require_type(given, key, str)
+            if name != "partitioned":
+                _require_type(given, key, str)
+            elif not isinstance(given[key], bool):
+                raise BalancerError(f"{key} is {given[key]!r}; it must be true or false")
             affinity = replace(affinity, **{name: given[key]})
         given.pop(key, None)
     given["affinity"] = affinity
@@ -300,6 +334,21 @@ def _require_type(values: Mapping[str, Any], name: str, kind: type | tuple[type,
 def _require_one_of(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         raise BalancerError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _require_affinity(affinity: Affinity) -> None:
+    _require_one_of("affinity", affinity.kind, ("cookie", "header", "query", "none"))
+    _require_one_of("affinity_refresh", affinity.refresh, ("when-needed", "always"))
+    _require_one_of("affinity_secure", affinity.secure, ("auto", "always", "never"))
+    _require_one_of("affinity_samesite", affinity.samesite, ("lax", "strict", "none"))
+    if affinity.secure == "never" and (affinity.samesite == "none" or affinity.partitioned):
+        what = "affinity_samesite = none" if affinity.samesite == "none" else "affinity_partitioned"
+        raise BalancerError(
+            f"{what} needs Secure, or browsers refuse the cookie: set affinity_secure to auto or always, not never"
+        )
+    needs_name = affinity.kind in {"header", "query"}
+    if (affinity.name or needs_name) and _TOKEN.fullmatch(affinity.name) is None:
+        raise BalancerError(f"affinity: {affinity.name!r} is not a name of a cookie, header or parameter")
 
 
 def _require_network(text: str) -> None:

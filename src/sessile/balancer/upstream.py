@@ -173,9 +173,9 @@ class Upstream(asyncio.Protocol):
             else:
                 self._take_body(data, client, b"")
         except UpstreamFault as fault:
-            self._faulty(client, fault.reason)
+            self._faulty(client, fault.reason, fault.setting)
         except BodyError as error:
-            self._faulty(client, str(error))
+            self._faulty(client, str(error), "")
 
     def pause_writing(self) -> None:
         if self.client is not None:
@@ -207,9 +207,11 @@ class Upstream(asyncio.Protocol):
             self.server.idle.remove(self)
         self.transport.abort()
 
-    def _faulty(self, client: Client, reason: str) -> None:
+    def _faulty(self, client: Client, reason: str, setting: str) -> None:
         self.close()
-        client.upstream_faulty(f"server {self.server.name}: {reason}")
+        reason = f"server {self.server.name}: {reason}"
+        self._worker.warn(reason, setting)
+        client.upstream_faulty(reason)
 
     def _take_head(self, data: bytes, client: Client) -> None:
         if self._buffer:
@@ -246,7 +248,7 @@ class Upstream(asyncio.Protocol):
     def _await_head(self, data: bytes, limit: int) -> None:
         """Keep a piece of a head until the rest comes, if it can still become one."""
         if len(data) > limit:
-            raise UpstreamFault("the response head is too long")
+            raise UpstreamFault(f"the response head is longer than {limit} bytes", "head_bytes")
         if not data.startswith(b"HTTP/1."[: len(data)]):
             raise UpstreamFault("the response does not begin with HTTP/1")
         self._buffer = data

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 from sessile.addresses import split
 from sessile.balancer.algorithms import ALGORITHMS
-from sessile.balancer.settings import BalancerSettings, ServerAddress, parse_server, read_toml
+from sessile.balancer.settings import AFFINITY, BalancerSettings, ServerAddress, parse_server, read_toml
 from sessile.errors import BalancerError
 
 if TYPE_CHECKING:
@@ -64,7 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--affinity", metavar="HOW", help="cookie, header:NAME, query:NAME or none (default cookie)")
     parser.add_argument("--affinity-refresh", choices=("when-needed", "always"), help="when the cookie is set again")
     parser.add_argument("--affinity-secure", choices=("auto", "always", "never"), help="Secure on the cookie")
-    parser.add_argument("--cookie-name", metavar="NAME", help="of the affinity cookie (default affinity)")
+    parser.add_argument(
+        "--affinity-samesite", choices=("lax", "strict", "none"), help="as the session cookie's (default lax)"
+    )
+    parser.add_argument(
+        "--affinity-partitioned", action="store_true", default=None, help="if the session cookie is partitioned"
+    )
+    parser.add_argument(
+        "--cookie-name", metavar="NAME", help="of the affinity cookie (by default one for each service)"
+    )
     parser.add_argument("--secret", help="signs the affinity cookie; better in SESSILE_SECRET")
     parser.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
     parser.add_argument(
@@ -125,10 +133,17 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
     values: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
     if "secret" not in values and "secrets" not in values and (secret := os.environ.get("SESSILE_SECRET")):
         values["secret"] = secret
-    for name in ("listen", "algorithm", "affinity", "affinity_refresh", "affinity_secure", "cookie_name", "workers"):
-        if (value := getattr(arguments, name)) is not None:
-            values[name] = value
-    for name in ("health_path", "trusted", "cluster", "buffer_requests"):
+    for name in (
+        "listen",
+        "algorithm",
+        "workers",
+        "buffer_requests",
+        "health_path",
+        "trusted",
+        "cluster",
+        "affinity",
+        *AFFINITY,
+    ):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
     if arguments.member:
