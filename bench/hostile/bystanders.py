@@ -1,6 +1,7 @@
 """What others notice of an attack: their waiting time at our balancer, beside HAProxy's under the same attack.
 
-One proxy at a time, with one server behind it; a bystander asks on a connection that was open before the attack began, one
+One proxy at a time, with one server behind it that no attack keeps busy, since it is the proxy that is judged: bodies are
+thrown away as they come. Run as a program, with a port, this is that server. A bystander asks on a connection that was open before the attack began, one
 request after the other. HAProxy collects bodies too (`option http-buffer-request`), and has the same limit of connections.
 """
 
@@ -16,7 +17,7 @@ from http.client import HTTPConnection, HTTPException
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from bench.balancer_speed import free_ports
+from bench.balancer_speed import Origin, free_ports, serve_origin
 from bench.hostile.attacks import KINDS, LIMIT
 from bench.hostile.processes import Process
 
@@ -131,9 +132,20 @@ def _server(folder: Path, *, has_few_threads: bool) -> Process:
             str(THREADS),
         ]
         return Process([*command, "bench.hostile.bystanders:reads_all"], folder / f"{port}.log", port=port)
-    return Process(
-        [sys.executable, "-m", "bench.balancer_speed", "--origin", str(port)], folder / f"{port}.log", port=port
-    )
+    return Process([sys.executable, "-m", "bench.hostile.bystanders", str(port)], folder / f"{port}.log", port=port)
+
+
+class Swallower(Origin):
+    """Answers requests that have no body; of any other it answers nothing and keeps nothing."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(answer)
+        self._is_body = False
+
+    def data_received(self, data: bytes) -> None:
+        self._is_body = self._is_body or data.startswith(b"POST")
+        if not self._is_body:
+            super().data_received(data)
 
 
 def reads_all(environ: dict[str, object], start: object) -> list[bytes]:
@@ -165,3 +177,9 @@ def _proxy(folder: Path, name: str, origin: int) -> Process:
     path.write_text("\n".join(lines) + "\n")
     program = shutil.which("haproxy") or "/usr/sbin/haproxy"
     return Process([program, "-db", "-f", str(path)], folder / f"{port}.log", port=port)
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(serve_origin([int(sys.argv[1])], Swallower))

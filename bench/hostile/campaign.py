@@ -35,6 +35,8 @@ Progress = Callable[[str], None]
 SETTLED_WITHIN: Final = 6
 """Descriptors beyond those after the warm-up that kept connections to the server may take."""
 SETTLE_TIMEOUT_S: Final = 15.0
+GATE_IDLE_S: Final = 120.0
+"""Those that were let in first must still be there when the last one comes, however slow this machine is."""
 WARM_UP_SEED: Final = 0
 
 
@@ -170,7 +172,7 @@ async def at_the_gate(folder: Path, logs: Logs, *, limit: int, opened: int) -> F
     origin = Origin()
     await origin.start()
     try:
-        with balancer(folder, {"s1": origin.port}, connections=limit, name="gate") as process:
+        with balancer(folder, {"s1": origin.port}, connections=limit, idle_s=GATE_IDLE_S, name="gate") as process:
             seen = await flood(process.port, opened)
             logs.read(process)
     finally:
