@@ -10,7 +10,7 @@ import pytest
 
 from sessile.balancer.client import AHEAD_BYTES
 from sessile.balancer.settings import Affinity, Limits, Timeouts
-from tests.balancer.wire import Browser, Origin, balanced, on_loop, until
+from tests.balancer.wire import Browser, Origin, balanced, on_loop, say_name, until
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -259,6 +259,70 @@ async def test_what_is_read_ahead_stays_bounded_while_requests_are_served() -> N
             assert (await browser.answer()).body == b"s1"
             most = max(most, len(client._ahead) + len(client._buffer))
         assert 0 < most <= Limits().pipelined_bytes + 256_000 + AHEAD_BYTES
+
+
+@on_loop
+async def test_what_all_clients_send_ahead_is_bounded() -> None:
+    """Beyond the bound a connection that sends more gets the answer under way, the last on it; the others get all of theirs."""
+    go = asyncio.Event()
+
+    async def later(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /0 "):
+            await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ns1")
+
+    origin, ahead = Origin("s1", later), 30
+    async with balanced(origin) as front:
+        room = front.worker.room
+        left = room.ahead_bytes = 10 * ahead * len(GET % 1)
+        browsers = [await front.browser() for _ in range(15)]
+        for browser in browsers:
+            browser.send(GET % 0)
+        await until(lambda: len(origin.heads) == 15, "the server has the first request of each")
+        for browser in browsers:
+            browser.send((GET % 1) * ahead)
+
+        def are_refused() -> bool:
+            return sum(not client.request.keep_alive for client in front.worker.clients) == 5
+
+        await until(are_refused, "those beyond the bound are to be closed")
+        assert room.ahead_bytes >= 0
+        go.set()
+        first = [await browser.answer() for browser in browsers]
+        assert [answer.status for answer in first] == [200] * 15
+        kept = [one for one, answer in zip(browsers, first, strict=True) if not answer.fields("connection")]
+        assert len(kept) == 10
+        for browser in kept:
+            assert [(await browser.answer()).body for _ in range(ahead)] == [b"s1"] * ahead
+        await until(lambda: room.ahead_bytes == left, "all of it is given back")
+        ((event, fields),) = front.log
+        assert event == "warning" and "pipelined_bytes" in str(fields["message"])
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", "POST / HTTP/1.1\r\nX: y"]
+)
+@on_loop
+async def test_what_is_sent_ahead_of_a_handshake_is_not_lost_silently(head: str) -> None:
+    """Without room a WebSocket handshake fails; an ordinary request is answered, and the connection closed."""
+    go = asyncio.Event()
+
+    async def wait(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        await say_name(origin, head, reader, writer)
+
+    origin = Origin("s1", wait)
+    async with balanced(origin) as front:
+        front.worker.room.ahead_bytes = 3
+        browser = await front.browser()
+        browser.send(head.encode() + b"\r\nHost: a\r\n\r\n")
+        await until(lambda: origin.heads, "the server has it")
+        browser.send(b"more")
+        await until(lambda: front.log, "it is refused")
+        go.set()
+        answer = await browser.answer()
+        assert answer.status == (503 if head.startswith("GET") else 200) and answer.fields("connection") == ["close"]
+        assert front.worker.room.ahead_bytes == 3
 
 
 @on_loop

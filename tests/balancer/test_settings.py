@@ -141,6 +141,16 @@ def test_names_of_the_cookie() -> None:
         assert named.affinity_name == affinity.name.encode() and not named.has_own_cookie_name
 
 
+@pytest.mark.parametrize("descriptors", [1, 64, 300, 1_024, 4_096, 20_000, 41_152, 1 << 20])
+def test_limits_that_fit(descriptors: int) -> None:
+    """So many descriptors are enough for them, if there are not just a few; what fits stays as it is."""
+    limits = Limits()
+    fitting = limits.fitted_to(descriptors)
+    assert fitting.descriptors <= descriptors or fitting.connections == 1
+    assert (fitting == limits) is (descriptors >= limits.descriptors)
+    assert 0 < fitting.connections <= limits.connections and 0 <= fitting.buffered_files <= limits.buffered_files
+
+
 def test_every_setting_of_a_table_is_documented() -> None:
     """Each timeout, limit and health setting stands in the documentation with its default."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "BALANCER.md").read_text()

@@ -136,9 +136,37 @@ class Client(Flow, asyncio.Protocol):
 
     def _take_ahead(self, data: bytes) -> None:
         """It comes after the request that is being served: keep it, and read no more once it is enough."""
+        room = self._worker.room
+        room.ahead_bytes -= len(data)
         self._ahead += data
-        if len(self._ahead) > self._worker.settings.limits.pipelined_bytes:
+        if room.ahead_bytes < 0:
+            self._refuse_ahead()
+        elif len(self._ahead) > self._worker.settings.limits.pipelined_bytes:
             self._hold(FOR_PIPELINE)
+
+    def _refuse_ahead(self) -> None:
+        """All connections together sent too much ahead: keep nothing of this one's, and close it after the answer under way.
+
+        A client that pipelines must be ready for that (RFC 9112 section 9.3.2). What belongs to the request itself, the rest
+        of its body or of what will be a tunnel, cannot be left out: that request fails.
+        """
+        worker, request = self._worker, self.request
+        reason = "clients sent too much ahead of their answers"
+        worker.warn(f"{reason}: connections that send more are closed after an answer", "pipelined_bytes")
+        self._drop_ahead()
+        if self.phase < STREAM and (self._is_body_due or request.is_upgrade):
+            self._drop_upstream()
+            self._say(503, reason)
+        elif self._is_body_due:
+            self._drop_upstream()
+            self.transport.abort()
+        else:
+            request.keep_alive = self.is_plain = False
+            self._hold(FOR_PIPELINE)
+
+    def _drop_ahead(self) -> None:
+        self._worker.room.ahead_bytes += len(self._ahead)
+        self._ahead.clear()
 
     def _read_on(self) -> None:
         """Look at what was read ahead, up to the end of the next request."""
@@ -149,6 +177,7 @@ class Client(Flow, asyncio.Protocol):
         while ahead and (self.phase <= HEAD or (self._is_body_due and not self._held & FOR_TURN)):
             data = bytes(ahead[:AHEAD_BYTES])
             del ahead[:AHEAD_BYTES]
+            self._worker.room.ahead_bytes += len(data)
             if self.phase <= HEAD:
                 self._take_head(data)
             else:
@@ -189,7 +218,7 @@ class Client(Flow, asyncio.Protocol):
         self._worker.dismiss(self)
         self._drop_upstream()
         self._end_body()
-        self._ahead.clear()
+        self._drop_ahead()
         self.phase = LINGER
 
     def pause_writing(self) -> None:
@@ -204,7 +233,7 @@ class Client(Flow, asyncio.Protocol):
             self.upstream.resume()
         elif self._is_blocked:
             self._is_blocked = False
-            self._next()
+            self.go_on()
 
     # --- reading a request
 
@@ -281,7 +310,7 @@ class Client(Flow, asyncio.Protocol):
         return b""
 
     def _take_body(self, data: bytes) -> None:
-        body = self._body
+        worker, body = self._worker, self._body
         assert body is not None
         self._received += len(data)
         try:
@@ -300,7 +329,7 @@ class Client(Flow, asyncio.Protocol):
                 self._dispatch()
         elif self.upstream is not None:
             self._pump()
-        elif body.in_memory > self._worker.settings.limits.replay_bytes:
+        elif body.in_memory > worker.settings.limits.replay_bytes or worker.room.memory_bytes < 0:
             self._hold(FOR_DIAL)
         if self.phase == BODY:
             self._touch()
@@ -315,7 +344,7 @@ class Client(Flow, asyncio.Protocol):
             self._buffer = rest
         else:
             rest += bytes(self._ahead)
-            self._ahead.clear()
+            self._drop_ahead()
             self._take_ahead(rest)
 
     def _pump(self) -> None:
@@ -529,17 +558,15 @@ class Client(Flow, asyncio.Protocol):
             self.server = None
         self.upstream = None
         self._tried = ()
-        is_body_due = self._is_body_due
         if self._body is not None:
+            if self._is_body_due:
+                self.request.keep_alive = False
             self._end_body()
-        if not self.request.keep_alive or is_body_due:
-            self._linger()
-        else:
-            self.go_on()
+        self.go_on()
 
     def go_on(self) -> None:
-        """The connection stays open: on to the next request."""
-        if self._is_eof or self._worker.is_stopping:
+        """On to the next request, if the connection stays open."""
+        if not self.request.keep_alive or self._is_eof or self._worker.is_stopping:
             self._linger()
         elif self._is_full:
             # A client that does not read its responses gets no more of them.
@@ -572,7 +599,7 @@ class Client(Flow, asyncio.Protocol):
         self.phase = LINGER
         self._end_body()
         self._buffer = b""
-        self._ahead.clear()
+        self._drop_ahead()
         self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s
         self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
         if self._is_eof:
@@ -589,7 +616,7 @@ class Client(Flow, asyncio.Protocol):
         self._release(FOR_PIPELINE)
         if self._buffer or self._ahead:
             data, self._buffer = self._buffer + bytes(self._ahead), b""
-            self._ahead.clear()
+            self._drop_ahead()
             self._into_tunnel(data)
 
     def tunnel(self, data: bytes) -> None:

@@ -1,60 +1,23 @@
 """The body of one request on its way: what has come of it, what is kept, what was sent.
 
 Collected before a server is asked, a body lies in memory up to a bound and in a temporary file beyond it; passed on as it
-comes, only as much is kept as another try may need. The file holds the beginning of the body, memory the rest. `Room` is
-what all bodies of a worker may take together: where there is none left a body is no longer collected, but passed on.
+comes, only as much is kept as another try may need. The file holds the beginning of the body, memory the rest. Where the
+worker has no room left (`room.py`) a body is no longer collected, but passed on, and nothing is kept of what was sent.
 """
 
 from __future__ import annotations
 
-import tempfile
 from typing import IO, TYPE_CHECKING, Final
 
 from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from sessile.balancer.room import Room
 
-__all__ = ["PIECE_BYTES", "RequestBody", "Room"]
+__all__ = ["PIECE_BYTES", "RequestBody"]
 
 PIECE_BYTES: Final = 64 * 1024
 """Read from the file, and sent, at a time."""
-MEMORY_BYTES_MAX: Final = 64 * 1024 * 1024
-"""All bodies together; beyond it they go to files sooner."""
-FILES_MAX: Final = 1024
-
-
-class Room:
-    """What is left for the bodies of all requests under way; `failed(reason)` hears of the first file that cannot be written."""
-
-    __slots__ = ("_failed", "_has_failed", "disk_bytes", "files", "memory_bytes")
-
-    def __init__(self, disk_bytes: int, failed: Callable[[str], None]) -> None:
-        self.memory_bytes = MEMORY_BYTES_MAX
-        self.disk_bytes = disk_bytes
-        self.files = FILES_MAX
-        self._failed = failed
-        self._has_failed = False
-
-    def file(self, size: int) -> IO[bytes] | None:
-        """A new temporary file for so many bytes; None where that is too much."""
-        if self.files <= 0 or self.disk_bytes < size:
-            return None
-        try:
-            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open for as long as the request is under way
-        except OSError as error:
-            self.write_failed(error)
-            return None
-        self.files -= 1
-        return file
-
-    def write_failed(self, error: OSError) -> None:
-        if not self._has_failed:
-            self._has_failed = True
-            self._failed(
-                f"request bodies over the bound in memory cannot be collected in {tempfile.gettempdir()}: {error.strerror}; "
-                "they are passed on as they come: make room there, or name another folder in TMPDIR"
-            )
 
 
 class RequestBody:
@@ -153,7 +116,8 @@ class RequestBody:
         else:
             payload = bytes(memoryview(self._memory)[self._sent - self._memory_at :])
         self._sent += len(payload)
-        if self._sent == self.size and (not self._is_kept or len(self._memory) > self._memory_max):
+        is_too_much = len(self._memory) > self._memory_max or self._room.memory_bytes < 0
+        if self._sent == self.size and (is_too_much or not self._is_kept):
             self.can_rewind = self.can_rewind and not self._memory
             self._forget_memory()
         self._is_ended = self.is_whole and self._sent == self.size

@@ -44,6 +44,8 @@ AFFINITY: Final = {
 }
 """Settings of `Affinity` by the names they have in a file, and beside what `affinity` itself says."""
 SERVERS_MAX: Final = 1024
+OTHER_DESCRIPTORS: Final = 128
+"""Of a worker: what it listens on, its log, its loop's own, connections that are being refused."""
 WEIGHT_MAX: Final = 1000
 
 
@@ -108,6 +110,8 @@ class Limits:
     that is passed on as it comes cannot be sent once more."""
     buffered_bytes: int = 1_073_741_824
     """Of request bodies in temporary files, all together in one worker; a body beyond it is passed on as it comes."""
+    buffered_files: int = 1024
+    """The same files, counted."""
     pipelined_bytes: int = 65_536
     """Read ahead of the request being served; reading pauses beyond it, so there may be one read more."""
     body_rate_bytes: int = 100
@@ -120,6 +124,17 @@ class Limits:
     """Unused connections kept to each server."""
     learned: int = 100_000
     """Affinity values remembered, where affinity is by header or query."""
+
+    @property
+    def descriptors(self) -> int:
+        """How many a worker may need, beside those for the health checks: a connection has one to a server."""
+        return 2 * self.connections + self.buffered_files + OTHER_DESCRIPTORS
+
+    def fitted_to(self, descriptors: int) -> Limits:
+        """The same with fewer connections and files: so many descriptors are enough."""
+        files = min(self.buffered_files, descriptors // 8)
+        connections = (descriptors - files - OTHER_DESCRIPTORS) // 2
+        return replace(self, buffered_files=files, connections=min(self.connections, max(1, connections)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from sessile.balancer.flow import ASIDE_BYTES_MAX, SHARE_BYTES
 from sessile.balancer.health import State
 from sessile.balancer.notices import Notices
 from sessile.balancer.phases import IDLE
-from sessile.balancer.request_body import Room
 from sessile.balancer.request_head import Peer
 from sessile.balancer.requests import RequestParser
 from sessile.balancer.responses import ResponseHead, ResponseParser, without_caching
+from sessile.balancer.room import Room
 from sessile.balancer.servers import Server, Servers
 from sessile.balancer.upstream import Upstream
 from sessile.errors import BalancerError
@@ -67,7 +67,7 @@ class Worker:
             fields_max=settings.limits.fields,
         )
         self.collects_bodies = settings.buffer_requests
-        self.room = Room(settings.limits.buffered_bytes, self._not_collected)
+        self.room = Room(settings.limits.buffered_bytes, settings.limits.buffered_files, self.warn)
         self.sets_cookie = affinity.kind == "cookie"
         self.is_plain = self.sets_cookie and affinity.refresh != "always"
         """A response to a client that is where it belongs needs nothing from us; until we are stopping."""
@@ -340,9 +340,6 @@ class Worker:
             return
         if client.attempt == attempt:
             client.not_connected(reason)
-
-    def _not_collected(self, reason: str) -> None:
-        self._log("warning", {"message": reason})
 
     def _health_changed(self, server: Server, change: Change) -> None:
         self._log(
