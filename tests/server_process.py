@@ -40,11 +40,12 @@ class ServerProcess:
     def cookie_header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
-    def ask(self) -> dict[str, Any]:
-        """One request, over a connection of its own."""
+    def ask(self, **fields: str) -> dict[str, Any]:
+        """One request, over a connection of its own, with these fields beside its cookies."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
-            connection.request("GET", "/", headers={"Cookie": self.cookie_header} if self.cookies else {})
+            cookies = {"Cookie": self.cookie_header} if self.cookies else {}
+            connection.request("GET", "/", headers=cookies | fields)
             response = connection.getresponse()
             assert response.status == 200, self.log
             for set_cookie in response.headers.get_all("Set-Cookie") or ():

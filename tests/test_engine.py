@@ -304,6 +304,20 @@ def test_a_session_that_ran_out_of_time_here_is_no_warning(caplog: pytest.LogCap
 # -- the rest ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("secure", ["auto", True, False])
+def test_a_proxy_s_word_for_https_is_noticed_once(secure: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Only where the scheme decides, and only a word for https."""
+    engine = make_engine(secure=secure)
+    assert engine.doubts_http is (secure == "auto")
+    engine.hear_of_proxy(b"http")
+    assert not caplog.records
+    if secure == "auto":
+        engine.hear_of_proxy(b"https")
+        engine.hear_of_proxy(b"https")
+        assert len(caplog.records) == 1 and not engine.doubts_http
+        assert all(word in caplog.text for word in ("secure=true", "SESSILE_SECURE", "Secure", "samesite=none"))
+
+
 def test_a_host_cookie_over_http_means_that_tls_ended_in_front(caplog: pytest.LogCaptureFixture) -> None:
     """The browser came by HTTPS, so its cookies are set for HTTPS; one warning says so."""
     engine = make_engine()

@@ -17,6 +17,7 @@ PURE = (
     "changes",
     "classes",
     "codec",
+    "cookies",
     "delta",
     "ends",
     "record",

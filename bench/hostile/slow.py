@@ -16,15 +16,13 @@ from bench.hostile.wire import Talk
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bench.hostile.processes import Process, Weight
+    from bench.hostile.processes import Process
 
 __all__ = ["KINDS", "Crowd", "Flood", "crowd", "flood"]
 
 DRIP_S: Final = 0.1
 """Between two bytes of a client that never falls silent."""
 GIVEN_UP_TIMEOUT_S: Final = 25.0
-RELEASED_WITHIN: Final = 6
-"""So many descriptors more than before may be open when all the slow ones are gone: kept connections to the server."""
 NORMAL_TIMEOUT_S: Final = 10.0
 _GET: Final = b"GET /probe/%b HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
@@ -105,12 +103,11 @@ KINDS: Final[tuple[Callable[[Talk], Awaitable[None]], ...]] = (
 async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     """So many clients of each slow kind, and so many normal requests while they hang."""
     seen = Crowd()
-    port, before = process.port, process.weigh().descriptors
+    port = process.port
     kinds = [kind for kind in KINDS for _ in range(each // 6 + 1 if kind is slow_reader else each)]
     talks = [(kind, await Talk.open(port)) for kind in kinds]
     seen.slow = len(talks)
-    released = asyncio.create_task(process.lightest(before + RELEASED_WITHIN, GIVEN_UP_TIMEOUT_S))
-    hanging = {asyncio.create_task(_hang(kind, talk, seen, released)) for kind, talk in talks}
+    hanging = {asyncio.create_task(_hang(kind, talk, seen, process)) for kind, talk in talks}
     await asyncio.sleep(DRIP_S)
     await asyncio.gather(*(_ask(port, number, seen) for number in range(normal)))
     seen.hanging = sum(not task.done() for task in hanging)
@@ -118,18 +115,16 @@ async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-    await asyncio.gather(released, *done)
+    await asyncio.gather(*done)
     await asyncio.gather(*(talk.close() for _, talk in talks))
     return seen
 
 
-async def _hang(
-    kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, released: asyncio.Task[Weight]
-) -> None:
+async def _hang(kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, process: Process) -> None:
     await kind(talk)
     before = len(talk.answers().finals) if kind is idle_after_answer else 0
     if kind is slow_reader:  # what it would notice lies behind what it does not read
-        await asyncio.shield(released)
+        await process.let_go_of(talk.port, GIVEN_UP_TIMEOUT_S)
         count = await talk.drain(GIVEN_UP_TIMEOUT_S)
         seen.given_up += talk.is_closed and count < BIG_BYTES
         return

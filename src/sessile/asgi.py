@@ -78,7 +78,7 @@ class SessionMiddleware:
             raise SettingsError(self._mistake)
         return self._engine
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912  # one frame a request
         kind = scope["type"]
         engine = self._engine
         if engine is None:
@@ -104,9 +104,12 @@ class SessionMiddleware:
             cookie_headers = () if cookie is None else (cookie,)
         else:  # HTTP/2 allows several Cookie fields (RFC 9113 §8.2.3)
             cookie_headers = tuple([value for name, value in headers if name == b"cookie"])
+        is_https = scope.get("scheme") in _HTTPS
+        if not is_https and engine.doubts_http:
+            engine.hear_of_proxy(by_name.get(b"x-forwarded-proto") or by_name.get(b"forwarded") or b"")
         exchange = None
         try:
-            session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
+            session = engine.open(cookie_headers, is_https=is_https, server=scope.get("server"))
             exchange = _Exchange(engine, session, scope, send)
             scope["session"] = session
             scope["sessile.engine"] = engine

@@ -38,6 +38,12 @@ _INFERRED_HTTPS: Final = (
     "a __Host- cookie arrived over http: TLS ends in front of this server, so cookies are set for https; set "
     "secure=true, or let the proxy say X-Forwarded-Proto to a server that trusts it"
 )
+OVERRULED_HTTPS: Final = (
+    "a request that came over http says, by X-Forwarded-Proto or Forwarded, that its browser speaks https, and this server "
+    "does not believe it: session cookies go without Secure and __Host-, and samesite=none becomes Lax; if a proxy of yours "
+    "ends TLS, set secure=true (SESSILE_SECURE=true), or let the server trust the proxy (--forwarded-allow-ips of uvicorn "
+    "and gunicorn)"
+)
 _DRAWN: Final = (
     "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
 )
@@ -110,7 +116,7 @@ class Credentials:
         presented = self.policy.read(cookie_headers, is_https=is_https)
         ids, versions = presented.ids, presented.versions
         if presented.is_inferred:
-            self.warn_once("inferred-https", _INFERRED_HTTPS)
+            self.warn_once("https", _INFERRED_HTTPS)
         if len(ids) != 1 or len(versions) > 1:
             return presented, self._choose(keyring, ids, versions) if ids else None
         visitor = keyring.read(ids[0], versions[0] if versions else b"")

@@ -22,8 +22,9 @@ from sessile.blocking import run_blocking
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.clock import boot_clock_ms, whole_ms
 from sessile.connect import connect
+from sessile.cookies import says_https
 from sessile.counts import COUNTED
-from sessile.credentials import Credentials
+from sessile.credentials import OVERRULED_HTTPS, Credentials
 from sessile.delta import Delta
 from sessile.errors import (
     SessionConflict,
@@ -119,6 +120,8 @@ class Engine:
         self._is_unswept = False
         """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
+        self.doubts_http = settings.secure == "auto"
+        """Whether a proxy in front that speaks https to browsers would be news."""
         call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
@@ -141,6 +144,12 @@ class Engine:
             host = server if server is None or isinstance(server, str) else server[0]
             self._credentials.draw_secret(host, is_alone=self.backend is None)
         return Session(self, self._limits, Visit(cookie_headers, is_https=is_https))
+
+    def hear_of_proxy(self, forwarded: bytes) -> None:
+        """A request over http came with this X-Forwarded-Proto or Forwarded: say once what follows if it says https."""
+        if says_https(forwarded):
+            self.doubts_http = False
+            self._credentials.warn_once("https", OVERRULED_HTTPS)
 
     async def prepare(self, session: Session) -> None:
         """Ask the other holders where this server's copy is missing or older than what the browser has seen.

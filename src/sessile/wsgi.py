@@ -70,9 +70,13 @@ class SessionMiddleware:
             if backend is not None and not backend.is_running:
                 backend.start_in_thread()
             cookie = environ.get("HTTP_COOKIE")
+            is_https = environ.get("wsgi.url_scheme") == "https"
+            if not is_https and engine.doubts_http:
+                forwarded = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("HTTP_FORWARDED") or ""
+                engine.hear_of_proxy(forwarded.encode("latin-1"))
             session = engine.open(
                 (cookie.encode("latin-1"),) if cookie else (),
-                is_https=environ.get("wsgi.url_scheme") == "https",
+                is_https=is_https,
                 server=environ.get("SERVER_NAME"),
             )
             environ["sessile.session"] = session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessile.balancer.settings import BalancerSettings, ServerAddress
+from sessile.balancer.settings import Affinity, BalancerSettings, ServerAddress
 from sessile.cli import balance
 from sessile.errors import BalancerError, SettingsError
 from sessile.settings import Settings
@@ -42,12 +42,12 @@ def test_arguments_become_settings() -> None:
     """Each option arrives in its setting."""
     got = settings(
         "--listen", "127.0.0.1:9", "--server", "a=127.0.0.1:1,weight=2", "--server", "b=127.0.0.1:2", "--algorithm", "weighted",
-        "--affinity", "cookie:stay", "--affinity-refresh", "always", "--affinity-secure", "never", "--workers", "2",
+        "--affinity", "cookie:stay", "--affinity-refresh", "always", "--affinity-secure", "always", "--affinity-samesite", "none", "--affinity-partitioned", "--workers", "2",
         "--health-path", "/up", "--trusted", "10.0.0.0/8", "--secret", SECRET,
     )  # fmt: skip
     assert got.servers == (ServerAddress("a", "127.0.0.1", 1, 2), ServerAddress("b", "127.0.0.1", 2))
     assert (got.listen, got.algorithm, got.workers, got.health_path) == (("127.0.0.1", 9), "weighted", 2, "/up")
-    assert (got.affinity.name, got.affinity.refresh, got.affinity.secure) == ("stay", "always", "never")
+    assert got.affinity == Affinity("cookie", "stay", "always", "always", "none", partitioned=True)
     assert (got.trusted, got.secrets) == (("10.0.0.0/8",), (SECRET,))
     assert settings("--cookie-name", "mine").affinity.name == "mine"
 
@@ -99,6 +99,16 @@ def test_the_name_of_the_cluster_is_the_servers(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SESSILE_CLUSTER", "shop")
     assert settings().cluster == Settings.load().cluster == "shop"
     assert settings("--cluster", "other").cluster == "other"
+
+
+def test_bodies_are_collected_unless_told_otherwise(tmp_path: Path) -> None:
+    """By default, by the file, and by the command line, which wins."""
+    config = tmp_path / "balancer.toml"
+    config.write_text('secret = "s"\nbuffer_requests = false\n')
+    assert balance.settings_of(arguments()).buffer_requests
+    assert not balance.settings_of(arguments("--no-buffer-requests")).buffer_requests
+    assert not balance.settings_of(arguments("--config", str(config))).buffer_requests
+    assert balance.settings_of(arguments("--config", str(config), "--buffer-requests")).buffer_requests
 
 
 def test_beyond_this_host_a_secret_is_needed() -> None:

@@ -25,6 +25,7 @@ config file:
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import sys
@@ -34,12 +35,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessile.addresses import split
 from sessile.balancer.algorithms import ALGORITHMS
-from sessile.balancer.settings import BalancerSettings, ServerAddress, parse_server, read_toml
+from sessile.balancer.settings import AFFINITY, BalancerSettings, ServerAddress, parse_server, read_toml
 from sessile.errors import BalancerError
 from sessile.sources import variable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable
 
     from sessile.network.watch import Served
@@ -67,11 +67,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--affinity", metavar="HOW", help="cookie, header:NAME, query:NAME or none (default cookie)")
     parser.add_argument("--affinity-refresh", choices=("when-needed", "always"), help="when the cookie is set again")
     parser.add_argument("--affinity-secure", choices=("auto", "always", "never"), help="Secure on the cookie")
-    parser.add_argument("--cookie-name", metavar="NAME", help="of the affinity cookie (default affinity)")
+    parser.add_argument(
+        "--affinity-samesite", choices=("lax", "strict", "none"), help="as the session cookie's (default lax)"
+    )
+    parser.add_argument(
+        "--affinity-partitioned", action="store_true", default=None, help="if the session cookie is partitioned"
+    )
+    parser.add_argument(
+        "--cookie-name", metavar="NAME", help="of the affinity cookie (by default one for each service)"
+    )
     parser.add_argument(
         "--secret", help="the servers' secret, or several with commas between them; better in SESSILE_SECRET"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
+    parser.add_argument(
+        "--buffer-requests",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="collect a request's body before a server is asked (default), or pass it on as it comes",
+    )
     parser.add_argument("--health-path", metavar="PATH", help="asked of every server (default /healthz)")
     parser.add_argument(
         "--trusted", action="append", metavar="NETWORK", help="a proxy whose X-Forwarded-* count; repeat it"
@@ -126,10 +140,17 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
         values["secret"] = secret.split(",")
     if "cluster" not in values and (cluster := os.environ.get(variable("cluster"))) is not None:
         values["cluster"] = cluster
-    for name in ("listen", "algorithm", "affinity", "affinity_refresh", "affinity_secure", "cookie_name", "workers"):
-        if (value := getattr(arguments, name)) is not None:
-            values[name] = value
-    for name in ("health_path", "trusted", "cluster"):
+    for name in (
+        "listen",
+        "algorithm",
+        "workers",
+        "buffer_requests",
+        "health_path",
+        "trusted",
+        "cluster",
+        "affinity",
+        *AFFINITY,
+    ):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
     if arguments.member:
