@@ -49,7 +49,7 @@ def test_the_backend_applies_what_it_is_told_by_the_rules_of_a_holder() -> None:
     backend = FakeBackend()
     record = make_record({"a": 1})
     after, stamp = record.write(HERE, encoded(b=2), now_ms=1)
-    delta = Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=())
+    delta = Delta.of(after, KEY, record, stamp, names=["b"], counted=())
     assert push(backend, delta) is Acknowledged.NO
     assert push(backend, Whole(KEY, record)) is Acknowledged.YES
     assert push(backend, delta, "all") is Acknowledged.YES

@@ -73,7 +73,7 @@ def hold_usable(record: Record) -> None:
         assert Record.parse(record.shift(by_ms).pack()).shift(-by_ms) == record
     if record.state != ENDED and record.counter < COUNTER_MAX:
         written, stamp = record.write(A, {"a": b"1"}, {"n": 1}, now_ms=0)
-        delta = Delta.of(written, KEY, record.heads, stamp, names=["a"], counted=["n"])
+        delta = Delta.of(written, KEY, record, stamp, names=["a"], counted=["n"])
         outcome, applied = apply(record, delta)
         assert outcome is Outcome.APPLIED and applied is not None and applied.same_state(written)
         assert merge(record, written).same_state(written)
@@ -237,6 +237,6 @@ def test_what_is_held_travels_on_any_clock_and_as_one_delta() -> None:
     assert len(record.pack()) == HELD_BYTES_MAX
     assert record.travels(HELD_BYTES_MAX) and not record.travels(HELD_BYTES_MAX + 1)
     assert Record.parse(record.shift(10**13).pack()).shift(-(10**13)) == record
-    assert Delta.parse(Delta.of(record, KEY, (), stamp, names=["a"], counted=()).pack()).values == {
+    assert Delta.parse(Delta.of(record, KEY, born(), stamp, names=["a"], counted=()).pack()).values == {
         "a": record.fields["a"].value
     }

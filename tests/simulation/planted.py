@@ -114,7 +114,7 @@ def _() -> Iterator[None]:
     def make(merge: Any) -> Any:
         def single(one: Record, other: Record, clashes: Any = None) -> Record:
             merged: Record = merge(one, other, clashes)
-            fields = {name: replace(entry, additions=entry.additions[:1]) for name, entry in merged.fields.items()}
+            fields = {name: replace(entry, rest=entry.rest[:1]) for name, entry in merged.fields.items()}
             return replace(merged, fields=fields)
 
         return single
@@ -132,10 +132,12 @@ def _() -> Iterator[None]:
             merged: Record = merge(one, other, clashes)
             fields = dict(merged.fields)
             for name, entry in merged.fields.items():
-                if len(entry.additions) > 1:
-                    base: Any = codec.decode(entry.value) if entry.value else 0
-                    place, counter, _ = max(entry.additions, key=lambda addition: addition[1])
-                    fields[name] = type(entry)(place, counter, codec.encode(base + entry.added))
+                data, added = entry.read()
+                additions = [(counter, place) for place, counter, item in entry.rest if not isinstance(item, bytes)]
+                if len(additions) > 1:
+                    base: Any = codec.decode(data) if data else 0
+                    counter, place = max(additions)
+                    fields[name] = type(entry)(place, counter, codec.encode(base + added))
             return replace(merged, fields=fields)
 
         return folded

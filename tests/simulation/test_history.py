@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessile.record import ENDED, NEVER, Record, Stamp
+from sessile.record import ENDED, Record, Stamp
 from sessile.simulation.history import GONE, Chronicle, End, Write, is_within, joined
 
 
@@ -15,12 +15,12 @@ def chronicle(*writes: Write) -> Chronicle:
 
 
 ONE = Write(Stamp(1, 7), {7: 1}, {"a": 1}, {}, 0)
-TWO = Write(Stamp(2, 8), {7: 1, 8: 2}, {"a": 2, "b": 1}, {"n": (NEVER, 3)}, 0)
-PARALLEL = Write(Stamp(2, 7), {7: 2}, {"a": GONE}, {"n": (NEVER, 4)}, 0)
+TWO = Write(Stamp(2, 8), {7: 1, 8: 2}, {"a": 2, "b": 1}, {"n": (Stamp(2, 8), 3)}, 0)
+PARALLEL = Write(Stamp(2, 7), {7: 2}, {"a": GONE}, {"n": (Stamp(2, 7), 4)}, 0)
 
 
 def test_the_last_assignment_counts_and_every_increment() -> None:
-    """Of parallel ones the higher stamp; a version that covers less shows less."""
+    """Of parallel ones the higher stamp; what a remover had not seen stays; a version that covers less shows less."""
     made = chronicle(ONE, TWO, PARALLEL)
     assert made.state({7: 1}) == {"a": 1}
     assert made.state({7: 1, 8: 2}) == {"a": 2, "b": 1, "n": 3}
@@ -29,10 +29,14 @@ def test_the_last_assignment_counts_and_every_increment() -> None:
 
 
 def test_an_increment_counts_only_on_what_it_was_added_to() -> None:
-    """An assignment after it starts anew."""
+    """An assignment after it starts anew, and so does a parallel one."""
     later = Write(Stamp(3, 7), {7: 3}, {"n": 100}, {}, 0)
     on_it = Write(Stamp(4, 7), {7: 4}, {}, {"n": (Stamp(3, 7), 1)}, 0)
-    assert chronicle(PARALLEL, later, on_it).state({7: 4})["n"] == 101
+    made = chronicle(PARALLEL, later, on_it, TWO)
+    assert made.state({7: 4})["n"] == made.state({7: 4, 8: 2})["n"] == 101
+    assert made.counted_from({7: 4, 8: 2}, "n", Stamp(9, 9)) == Stamp(3, 7)
+    assert made.counted_from({7: 2}, "n", Stamp(9, 9)) == Stamp(2, 7)
+    assert made.counted_from({7: 1}, "n", Stamp(9, 9)) == Stamp(9, 9)
 
 
 def test_heads_stand_for_all_they_build_on() -> None:

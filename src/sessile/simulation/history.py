@@ -2,20 +2,18 @@
 
 A session's `Chronicle` knows every write with its stamp, what was known when it was made, and what it assigned or added. So
 the state that a version stands for follows from the writes it covers, by the rules a reader of the documentation would
-give: of assignments the one with the higher stamp, and on top of it whatever was added to it. Nothing here is taken from a
-record but its version.
+give: an assignment stays until one that was made on it replaces or removes it, of those that stay the one with the highest
+stamp is read, and on top of it whatever was added to it. Nothing here is taken from a record but its version.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sessile.record import NEVER, Stamp, Version
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sessile.record import Record
+    from sessile.record import Record, Stamp, Version
     from sessile.replication.peer import Peer
     from sessile.simulation.process import Process
     from sessile.token import SessionKey
@@ -31,6 +29,8 @@ class _Gone:
 
 
 GONE: Final = _Gone()
+BEGAN: Final = object()
+"""What an increment assigns that finds nothing to add to."""
 
 
 class Write:
@@ -40,7 +40,7 @@ class Write:
         stamp: its name.
         closure: all that was known when it was made, and itself.
         values: what it assigned.
-        increments: name → the stamp of the assignment it added to, and how much.
+        increments: name → the stamp of the assignment it added to, and how much; its own stamp where it began a counter.
         made_ms: when it was made.
     """
 
@@ -151,23 +151,46 @@ class Chronicle:
         """The writes that a version stands for."""
         return [write for stamp, write in self.writes.items() if version.get(stamp.writer, 0) >= stamp.counter]
 
-    def winners(self, version: Version) -> dict[str, tuple[Stamp, Any]]:
-        """Name → the last assignment that a version covers."""
-        best: dict[str, tuple[Stamp, Any]] = {}
-        for write in self.covered(version):
+    def standing(self, version: Version) -> dict[str, dict[Stamp, Any]]:
+        """Name → the assignments that a version covers and that none replaces or removes which was made on them.
+
+        A counter that began is `BEGAN`. The one that is read comes last.
+        """
+        names: dict[str, dict[Stamp, Any]] = {}
+        for write in sorted(self.covered(version), key=lambda write: write.stamp):
             for name, value in write.values.items():
-                if name not in best or best[name][0] < write.stamp:
-                    best[name] = (write.stamp, value)
-        return best
+                closure = write.closure
+                stay = {
+                    stamp: each
+                    for stamp, each in names.get(name, {}).items()
+                    if stamp.counter > closure.get(stamp.writer, 0)
+                }
+                names[name] = stay if value is GONE else {**stay, write.stamp: value}
+            for name, (under, _) in write.increments.items():
+                if under == write.stamp:
+                    names[name] = {**names.get(name, {}), under: BEGAN}
+        for name, found in names.items():
+            names[name] = dict(sorted(found.items(), key=lambda item: (item[1] is not BEGAN, item[0])))
+        return names
+
+    def counted_from(self, version: Version, name: str, stamp: Stamp) -> Stamp:
+        """What the write `stamp`, which knew this much, adds to when it increments: itself, where there is nothing."""
+        return next(reversed(self.standing(version).get(name, {})), stamp)
 
     def state(self, version: Version) -> dict[str, Any]:
         """What a handler must see in a session of this version."""
-        best = self.winners(version)
-        state = {name: value for name, (_, value) in best.items() if value is not GONE}
+        standing = self.standing(version)
+        state: dict[str, Any] = {}
+        read: dict[str, set[Stamp]] = {}
+        for name, found in standing.items():
+            if found:
+                stamp, value = next(reversed(found.items()))
+                state[name] = 0 if value is BEGAN else value
+                read[name] = set(found) if value is BEGAN else {stamp}
         for write in self.covered(version):
             for name, (under, amount) in write.increments.items():
-                if best.get(name, (NEVER, None))[0] == under:
-                    state[name] = state.get(name, 0) + amount
+                if under in read.get(name, ()):
+                    state[name] += amount
         return state
 
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sessile import codec
 from sessile.backend import Ended, Whole
 from sessile.delta import Delta
-from sessile.record import NEVER, Stamp
 from sessile.simulation.asking import Push
 from sessile.simulation.checkers.scene import Checker
 from sessile.simulation.history import GONE, Chronicle, End, Shown, Use, Write, joined
 
 if TYPE_CHECKING:
-    from sessile.record import Record, Version
+    from sessile.record import Record, Stamp, Version
     from sessile.simulation.asking import Pull
     from sessile.simulation.serving import Request
     from sessile.visit import Step
@@ -95,20 +94,21 @@ class Writes(Checker):
             self.find(f"{request} writes {delta.stamp} to {chronicle}, which exists already or never was created")
             return
         base = chronicle.closure(delta.base)
-        winners = chronicle.winners(base)
         values = {}
         for name, value in request.assigned.items():
             if name in delta.values:
                 values[name] = value
                 if delta.values[name] != _encoded(value):
                     self.find(f"{request} assigned {name}={value!r}, and {delta.values[name]!r} is told")
-            elif value != chronicle.state(request.based).get(name, GONE):
+            elif value != chronicle.state(base if value is GONE else request.based).get(name, GONE):
                 self.find(f"{request} assigned {name}={value!r}, and nothing of it is told")
         if extra := [name for name in delta.values if name not in request.assigned]:
             self.find(f"{request} did not assign {extra}, which is told")
         if delta.additions.keys() != request.counted.keys():
             self.find(f"{request} counted {request.counted}, and {delta.additions} is told")
-        increments = {name: (winners.get(name, (NEVER, None))[0], by) for name, by in request.counted.items()}
+        increments = {
+            name: (chronicle.counted_from(base, name, delta.stamp), by) for name, by in request.counted.items()
+        }
         self._enter(chronicle, delta.stamp, base, values, increments)
 
     def _born(self, request: Request, change: Whole, before: Version) -> None:
