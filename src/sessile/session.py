@@ -98,7 +98,7 @@ class Session(MutableMapping[str, Any]):
     _number = 0
     """How many items this request has added to collections."""
     _handed_items: dict[str, bytes] | None = None
-    """Of the collections that were read and have items that can change in place, the encoding they had."""
+    """The collections that were read, and the encoding they had if they have items that can change in place."""
     _opened: Opened
     _entries: dict[str, Entry]
     _decoded: dict[str, Any]
@@ -128,6 +128,8 @@ class Session(MutableMapping[str, Any]):
         else:
             self._verb, self._ends, self._subject = Verb.KEEP, False, None
             self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
+            if self._handed_items:
+                self._read_items_anew()
         record = self._opened.record
         self._entries = {} if record is None else record.fields
         self._values = {}
@@ -161,7 +163,7 @@ class Session(MutableMapping[str, Any]):
         """Go on from this record: what was changed is kept in it. Values handed out stay the same objects."""
         self._opened = opened
         self.is_committed = True
-        self.may_have_changed = bool(self._handed or self._handed_items)
+        self.may_have_changed = bool(self._handed or (self._handed_items and any(self._handed_items.values())))
         self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
 
     def discard(self) -> None:
@@ -507,11 +509,21 @@ class Session(MutableMapping[str, Any]):
         """What a collection holds."""
         held = items.ordered(self._opened_record(), self._values, name, mark)
         values = tuple(items.value_of(item, data) for item, data in held)
+        data = b""
         if codec.is_mutable(values):
-            self._handed_items = {**(self._handed_items or {}), name: codec.encode(values, bytes_max=BYTES_MAX)}
+            data = codec.encode(values, bytes_max=BYTES_MAX)
             self.may_have_changed = True
+        self._handed_items = {**(self._handed_items or {}), name: data}
         self._decoded[name] = values
         return values
+
+    def _read_items_anew(self) -> None:
+        """After a commit the items of parallel requests are there as well: read them, unless objects were handed out."""
+        handed = self._handed_items or {}
+        for name, data in handed.items():
+            if not data:
+                self._decoded.pop(name, None)
+        self._handed_items = {name: data for name, data in handed.items() if data}
 
     def _begin_collection(self, name: str, mark: bytes, verb: str) -> None:
         """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
@@ -596,7 +608,7 @@ class Session(MutableMapping[str, Any]):
     def _check_items(self) -> None:
         """Raise EncodeError if an item of a collection was changed in place: nobody could tell which of them it was."""
         for name, before in (self._handed_items or {}).items():
-            if codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
+            if before and codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
                 raise EncodeError(
                     f"session[{name!r:.60}]: an item was changed in place, which is not kept; discard it and add it anew"
                 )

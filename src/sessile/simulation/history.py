@@ -11,25 +11,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sessile.record import Record, Stamp, Version
     from sessile.replication.peer import Peer
     from sessile.simulation.process import Process
     from sessile.token import SessionKey
 
-__all__ = ["GONE", "Chronicle", "End", "History", "Use", "Write", "is_within", "joined"]
+__all__ = ["GONE", "LIST", "SET", "Chronicle", "End", "History", "Use", "Write", "is_within", "joined"]
 
 
-class _Gone:
-    """The value of a field that was removed."""
+class _Word:
+    """A value that no handler assigns."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
 
     def __repr__(self) -> str:
-        return "GONE"
+        return self._word
 
 
-GONE: Final = _Gone()
-BEGAN: Final = object()
+GONE: Final = _Word("GONE")
+"""The value of a field that was removed."""
+SET: Final = _Word("SET")
+LIST: Final = _Word("LIST")
+"""The values of a field that `add_to` and `append_to` make."""
+BEGAN: Final = _Word("BEGAN")
 """What an increment assigns that finds nothing to add to."""
 
 
@@ -42,9 +49,11 @@ class Write:
         values: what it assigned.
         increments: name → the stamp of the assignment it added to, and how much; its own stamp where it began a counter.
         made_ms: when it was made.
+        items: (name, value) → whether it added this item to a set or list, or removed it.
+        cleared: name → the version whose items it removed, all of them.
     """
 
-    __slots__ = ("closure", "copies", "hits", "increments", "is_lost", "made_ms", "stamp", "values")
+    __slots__ = ("cleared", "closure", "copies", "hits", "increments", "is_lost", "items", "made_ms", "stamp", "values")
 
     def __init__(
         self,
@@ -53,7 +62,12 @@ class Write:
         values: dict[str, Any],
         increments: dict[str, tuple[Stamp, int]],
         made_ms: int,
+        *,
+        items: dict[tuple[str, Any], bool] | None = None,
+        cleared: dict[str, Version] | None = None,
     ) -> None:
+        self.items = items or {}
+        self.cleared = cleared or {}
         self.stamp = stamp
         self.closure = closure
         self.values = values
@@ -173,6 +187,37 @@ class Chronicle:
             names[name] = dict(sorted(found.items(), key=lambda item: (item[1] is not BEGAN, item[0])))
         return names
 
+    def items(self, version: Version, cleared: Mapping[str, Version] | None = None) -> dict[str, list[Any]]:
+        """Name → the items that a version covers and that no write removed or added anew which had received them.
+
+        Args:
+            version: the version.
+            cleared: name → a version whose items are left out.
+        """
+        found: dict[tuple[str, Any], dict[Stamp, int]] = {}
+
+        def remove(item: tuple[str, Any], known: Version) -> None:
+            found[item] = {
+                stamp: at for stamp, at in found.get(item, {}).items() if stamp.counter > known.get(stamp.writer, 0)
+            }
+
+        for write in sorted(self.covered(version), key=lambda write: write.stamp):
+            for name, known in write.cleared.items():
+                for item in [item for item in found if item[0] == name]:
+                    remove(item, known)
+            for at, (item, is_added) in enumerate(write.items.items()):
+                remove(item, write.closure)
+                if is_added:
+                    found[item][write.stamp] = at
+        for name, known in (cleared or {}).items():
+            for item in [item for item in found if item[0] == name]:
+                remove(item, known)
+        firsts = sorted((min(stamps.items()), item) for item, stamps in found.items() if stamps)
+        names: dict[str, list[Any]] = {}
+        for _, (name, value) in firsts:
+            names.setdefault(name, []).append(value)
+        return names
+
     def counted_from(self, version: Version, name: str, stamp: Stamp) -> Stamp:
         """What the write `stamp`, which knew this much, adds to when it increments: itself, where there is nothing."""
         return next(reversed(self.standing(version).get(name, {})), stamp)
@@ -180,12 +225,15 @@ class Chronicle:
     def state(self, version: Version) -> dict[str, Any]:
         """What a handler must see in a session of this version."""
         standing = self.standing(version)
+        items = self.items(version)
         state: dict[str, Any] = {}
         read: dict[str, set[Stamp]] = {}
         for name, found in standing.items():
             if found:
                 stamp, value = next(reversed(found.items()))
                 state[name] = 0 if value is BEGAN else value
+                if value is SET or value is LIST:
+                    state[name] = tuple(items.get(name, ()))
                 read[name] = set(found) if value is BEGAN else {stamp}
         for write in self.covered(version):
             for name, (under, amount) in write.increments.items():
