@@ -39,7 +39,7 @@ VERBS: dict[str, Callable[..., object]] = {
 class Server:
     """One server's copy of a session; each `does` is a request."""
 
-    marks = 0
+    batches = 0
 
     def __init__(self, writer: int, record: Record) -> None:
         self.writer = writer
@@ -47,9 +47,9 @@ class Server:
 
     def does(self, *ops: Op, seen: Record | None = None) -> Delta:
         """A request that opened the session as it is, or as it was `seen`, and is committed now."""
-        Server.marks += 1
+        Server.batches += 1
         opener = FakeOpener(Opened(seen or self.record, KEY))
-        opener.marks = Server.marks * 1_000
+        opener.batches = Server.batches * 1_000
         session = Session(opener, LIMITS)
         for verb, *given_ in ops:
             VERBS[verb](session, *given_)
@@ -330,7 +330,7 @@ def test_collections_keep_the_laws(history: tuple[list[Server], list[Delta]], ch
         waiting = left_over
     assert not waiting and by_delta is not None and by_delta.same_state(left)
     orphans = [name for name in left.fields if "\0" in name and name.partition("\0")[0] not in left.fields]
-    assert not orphans, "an item never outlives its mark"
+    assert not orphans, "an item never outlives its collection"
 
 
 # -- limits, rotation, the life of a session ---------------------------------------------------------------------------------

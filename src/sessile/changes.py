@@ -80,7 +80,7 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
         if entry is None:
             continue
         data, _ = entry.read()
-        is_none = bool(data) and (items.is_mark(data) or type(codec.decode(data)) is not int)
+        is_none = bool(data) and (items.is_kind(data) or type(codec.decode(data)) is not int)
         totals = [item for _, _, item in entry.rest if not isinstance(item, bytes)]
         if is_none or any(abs(total) + abs(by) > TOTAL_MAX for total in totals):
             values = {**values, name: codec.encode(seen(name))}
@@ -105,7 +105,7 @@ def shown(record: Record) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in record.names():
         data = _folded(record.fields[name])
-        if items.is_mark(data):
+        if items.is_kind(data):
             held = items.ordered(record, {}, name, data)
             values[name] = tuple(items.value_of(item, value) for item, value in held)
         elif items.SEPARATOR not in name:
@@ -116,7 +116,7 @@ def shown(record: Record) -> dict[str, Any]:
 def _folded(entry: Entry) -> bytes:
     """The value of a field as one assignment."""
     data, added = entry.read()
-    if not entry.rest or items.is_mark(data):
+    if not entry.rest or items.is_kind(data):
         return data
     base: Any = codec.decode(data) if data else 0
     return codec.encode(base + added) if type(base) is int else data

@@ -60,7 +60,7 @@ TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
 LOST_MAX: Final = 10_000
 """At most this many sessions are remembered as ones that may come back without writes of this process."""
-MARK_BYTES: Final = 9
+BATCH_BYTES: Final = 9
 """Random bytes in the names of what a request appends to lists."""
 WRITERS_RENEWED: Final = 256
 """A session with this many writers gets a new id, and a record of one writer, when another process writes to it."""
@@ -366,9 +366,9 @@ class Engine:
             visit.drawn = self._draw_identity()
         return visit.drawn.key
 
-    def draw_mark(self) -> str:
+    def draw_batch(self) -> str:
         """Random letters that no other request uses for what it appends to the same session."""
-        return b64encode(self._draw(MARK_BYTES), b"-_").decode()
+        return b64encode(self._draw(BATCH_BYTES), b"-_").decode()
 
     def _identify(self, visit: Visit) -> Visitor | None:
         """Who asks; None for somebody without a session of ours."""

@@ -1,12 +1,12 @@
 """Sets and lists that merge: how a collection and its items stand among the fields of a record.
 
-A collection is a field whose value is a mark, `SET` or `LIST`. Each of its items is a field of its own. An item's name is the
+A collection is a field whose value says its kind, `SET` or `LIST`. Each of its items is a field of its own. An item's name is the
 name of the collection, a NUL, which no other name contains, and then what tells it from other items: the value itself in a
-set; in a list, a mark drawn for each request, and a number. So items merge, travel and are removed by the rules for fields:
+set; in a list, a random batch for each request that appends, and a number. So items merge, travel and are removed by the rules for fields:
 a set is the observed-remove set of Bieniusz et al. (2012), because adding an item is a new assignment that a parallel removal
 has not seen.
 
-Every write that adds an item assigns the mark anew, so an item never outlives its mark. Items are read in the order of their
+Every write that adds an item assigns the kind anew, so an item never outlives its collection. Items are read in the order of their
 stamps, and within one write in the order of their numbers. Pure functions on data.
 """
 
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from sessile.record import Record
 
 __all__ = [
+    "KIND_BYTE",
     "LIST",
-    "MARK_BYTE",
     "SEPARATOR",
     "SET",
     "carried",
-    "is_mark",
+    "is_collection",
+    "is_kind",
     "item_of_list",
     "item_of_set",
     "items_of",
-    "marked",
     "ordered",
     "removed_with",
     "value_of",
 ]
 
-MARK_BYTE: Final = 0xD4
-"""What a mark begins with: msgpack's header of an extension of one byte. Few values do."""
+KIND_BYTE: Final = 0xD4
+"""What a kind begins with: msgpack's header of an extension of one byte. Few values do."""
 SET: Final = b"\xd4\x20s"
 LIST: Final = b"\xd4\x20l"
 SEPARATOR: Final = "\0"
 _TEXT, _BYTES, _NUMBERED = "s", "b", "l"
-"""What follows the separator: a str, an encoded value as Latin-1, or the mark and the number of an item of a list."""
+"""What follows the separator: a str, an encoded value as Latin-1, or the batch and the number of an item of a list."""
 
 
-def is_mark(data: bytes) -> bool:
+def is_kind(data: bytes) -> bool:
     """Whether this is the value of a collection."""
     return data in {SET, LIST}
 
 
-def marked(entry: Entry) -> bool:
+def is_collection(entry: Entry) -> bool:
     """Whether any assignment of the field is a collection, whichever of them is read."""
-    return is_mark(entry.value) or any(isinstance(item, bytes) and is_mark(item) for _, _, item in entry.rest)
+    return is_kind(entry.value) or any(isinstance(item, bytes) and is_kind(item) for _, _, item in entry.rest)
 
 
 def item_of_set(name: str, value: object, data: bytes) -> str:
@@ -64,9 +64,9 @@ def item_of_set(name: str, value: object, data: bytes) -> str:
     return f"{name}{SEPARATOR}{tail}"
 
 
-def item_of_list(name: str, mark: str, number: int) -> str:
-    """The name of an item of a list; no two writes use the same mark and number for different items."""
-    return f"{name}{SEPARATOR}{_NUMBERED}{mark}.{number:x}"
+def item_of_list(name: str, batch: str, number: int) -> str:
+    """The name of an item of a list; no two requests that append have the same batch."""
+    return f"{name}{SEPARATOR}{_NUMBERED}{batch}.{number:x}"
 
 
 def items_of(names: Iterator[str] | Mapping[str, Any], name: str) -> list[str]:
@@ -77,28 +77,28 @@ def items_of(names: Iterator[str] | Mapping[str, Any], name: str) -> list[str]:
 
 def value_of(item: str, data: bytes) -> Any:
     """The value of an item: in a set its name tells it."""
-    kind, tail = item.partition(SEPARATOR)[2][:1], item.partition(SEPARATOR)[2][1:]
-    if kind == _TEXT:
+    form, tail = item.partition(SEPARATOR)[2][:1], item.partition(SEPARATOR)[2][1:]
+    if form == _TEXT:
         return tail
-    return codec.decode(tail.encode("latin-1") if kind == _BYTES else data)
+    return codec.decode(tail.encode("latin-1") if form == _BYTES else data)
 
 
-def ordered(record: Record | None, values: Mapping[str, bytes], name: str, mark: bytes) -> list[tuple[str, bytes]]:
+def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind: bytes) -> list[tuple[str, bytes]]:
     """The items of a collection in the order in which they are read, each with its value.
 
     Args:
         record: where they stand.
         values: what was assigned and removed since; it comes last.
         name: of the collection.
-        mark: which items count: `SET` or `LIST`.
+        kind: which items count: `SET` or `LIST`.
     """
     prefix = name + SEPARATOR
-    kinds = (prefix + _NUMBERED,) if mark == LIST else (prefix + _TEXT, prefix + _BYTES)
+    forms = (prefix + _NUMBERED,) if kind == LIST else (prefix + _TEXT, prefix + _BYTES)
     found: list[tuple[tuple[int, int, int, int, str], bytes]] = []
     if record is not None:
         tags = list(record.version)
         for item, entry in record.fields.items():
-            if item.startswith(kinds) and item not in values and entry.value:
+            if item.startswith(forms) and item not in values and entry.value:
                 first = (
                     entry.assignments()[-1] if entry.rest else entry
                 )  # where several servers added it, the first time
@@ -107,7 +107,7 @@ def ordered(record: Record | None, values: Mapping[str, bytes], name: str, mark:
     found += [
         ((1, 0, 0, _number(item, data), item), data)
         for item, data in values.items()
-        if item.startswith(kinds) and data != REMOVED
+        if item.startswith(forms) and data != REMOVED
     ]
     return [(rank[4], data) for rank, data in sorted(found)]
 
@@ -117,7 +117,7 @@ def removed_with(record: Record, values: Mapping[str, bytes]) -> dict[str, bytes
     removed: dict[str, bytes] = {}
     for name, data in values.items():
         entry = record.fields.get(name)
-        if entry is not None and not is_mark(data) and marked(entry):
+        if entry is not None and not is_kind(data) and is_collection(entry):
             removed |= {item: REMOVED for item in items_of(record.fields, name) if item not in values}
     return removed
 
@@ -131,11 +131,11 @@ def carried(record: Record, changed: Mapping[str, bytes], values: dict[str, byte
         values: both together, without what is removed.
     """
     result = {name: data for name, data in values.items() if SEPARATOR not in name}
-    for name, mark in values.items():
-        if not is_mark(mark):
+    for name, kind in values.items():
+        if not is_kind(kind):
             continue
-        for number, (item, data) in enumerate(ordered(record, changed, name, mark)):
-            if mark == LIST:
+        for number, (item, data) in enumerate(ordered(record, changed, name, kind)):
+            if kind == LIST:
                 result[item_of_list(name, "", number)] = data
             else:
                 result[item] = codec.encode(number)

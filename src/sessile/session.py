@@ -18,7 +18,7 @@ from sessile import codec, items
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
 from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
-from sessile.items import LIST, MARK_BYTE, SEPARATOR, SET
+from sessile.items import KIND_BYTE, LIST, SEPARATOR, SET
 from sessile.record import BYTES_MAX, REMOVED, Entry, Record
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Opener(Protocol):
     def draw_key(self, session: Session) -> SessionKey:
         """The key that a new session will be kept under, if anything is put into it."""
 
-    def draw_mark(self) -> str:
-        """A few random letters, by which what this request appends to lists is told from what others append."""
+    def draw_batch(self) -> str:
+        """Random letters: what a request appends to lists is told by them from what others append."""
 
 
 class Session(MutableMapping[str, Any]):
@@ -93,7 +93,7 @@ class Session(MutableMapping[str, Any]):
     """What assignments of this request may add to the record at the most."""
     _is_exact = False
     """Whether that is exact: names and values alone, without what a packed record takes beside them."""
-    _mark = ""
+    _batch = ""
     """What the names of the items that this request appends begin with; drawn when there is a first one."""
     _number = 0
     """How many items this request has added to collections."""
@@ -317,7 +317,7 @@ class Session(MutableMapping[str, Any]):
             held = items.ordered(self._opened_record(), self._values, name, LIST)
             for item, _ in held[: max(0, len(held) + 1 - keep)]:
                 self._remove(item)
-        self._put_item(name, LIST, items.item_of_list(name, self._draw_mark(), self._number), data)
+        self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
 
     def login(self, subject: str) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
@@ -367,16 +367,16 @@ class Session(MutableMapping[str, Any]):
             return self._decoded[name]
         entry = self._entries.get(name)
         if entry is None or name in self._values:
-            mark = self._values.get(name, REMOVED)
-            if items.is_mark(mark) and type(name) is str:
-                return self._collected(name, mark)
+            kind = self._values.get(name, REMOVED)
+            if items.is_kind(kind) and type(name) is str:
+                return self._collected(name, kind)
             raise KeyError(name)
         data, added = entry.value, 0
         if entry.rest:
             data, added = entry.read()
         elif not data:
             raise KeyError(name)
-        if data and data[0] == MARK_BYTE and items.is_mark(data):
+        if data and data[0] == KIND_BYTE and items.is_kind(data):
             return self._collected(name, data)
         value: Any = codec.decode(data) if data else 0
         if type(value) is int:
@@ -485,9 +485,9 @@ class Session(MutableMapping[str, Any]):
             is_change = data != REMOVED
         else:
             is_change = data != entry.value or bool(entry.rest)
-            if is_change and (entry.rest or entry.value[:1] == SET[:1]) and items.marked(entry):
+            if is_change and (entry.rest or entry.value[:1] == SET[:1]) and items.is_collection(entry):
                 self._remove_items(name)
-        if self._number and items.is_mark(self._values.get(name, REMOVED)):
+        if self._number and items.is_kind(self._values.get(name, REMOVED)):
             self._remove_items(name)
         if is_change:
             self._values[name] = data
@@ -505,9 +505,9 @@ class Session(MutableMapping[str, Any]):
     def _opened_record(self) -> Record | None:
         return None if self._ends else self._opened.record
 
-    def _collected(self, name: str, mark: bytes) -> tuple[Any, ...]:
+    def _collected(self, name: str, kind: bytes) -> tuple[Any, ...]:
         """What a collection holds."""
-        held = items.ordered(self._opened_record(), self._values, name, mark)
+        held = items.ordered(self._opened_record(), self._values, name, kind)
         values = tuple(items.value_of(item, data) for item, data in held)
         data = b""
         if codec.is_mutable(values):
@@ -525,7 +525,7 @@ class Session(MutableMapping[str, Any]):
                 self._decoded.pop(name, None)
         self._handed_items = {name: data for name, data in handed.items() if data}
 
-    def _begin_collection(self, name: str, mark: bytes, verb: str) -> None:
+    def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
         """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
         if name not in self:
             return
@@ -533,48 +533,48 @@ class Session(MutableMapping[str, Any]):
         entry = self._entries.get(name)
         if present is None and entry is not None:
             present = entry.read()[0]
-        if present == mark:
+        if present == kind:
             return
-        kind, other = ("set", "list") if mark == SET else ("list", "set")
-        if present is not None and items.is_mark(present):
-            raise TypeError(f"session[{name!r:.60}] is a {other} that merges, not a {kind} for session.{verb}")
+        noun, other = ("set", "list") if kind == SET else ("list", "set")
+        if present is not None and items.is_kind(present):
+            raise TypeError(f"session[{name!r:.60}] is a {other} that merges, not a {noun} for session.{verb}")
         value = self[name]
-        if type(value) not in ({list, tuple} if mark == LIST else {list, tuple, set, frozenset}):
-            raise TypeError(f"session[{name!r:.60}] is {type(value).__name__}, not a {kind} for session.{verb}")
+        if type(value) not in ({list, tuple} if kind == LIST else {list, tuple, set, frozenset}):
+            raise TypeError(f"session[{name!r:.60}] is {type(value).__name__}, not a {noun} for session.{verb}")
         before = {at: dict(held) if isinstance(held, dict) else held for at, held in self.__dict__.items()}
         try:
-            self._convert(name, mark, value, None if name in self._values else entry)
+            self._convert(name, kind, value, None if name in self._values else entry)
         except SessionTooLarge:
             self.__dict__.update(before)
             raise
 
-    def _convert(self, name: str, mark: bytes, value: Any, entry: Entry | None) -> None:
+    def _convert(self, name: str, kind: bytes, value: Any, entry: Entry | None) -> None:
         """Make items of the values in a plain list or set.
 
         Servers that do so in parallel must give the same names to the same items. So items of a list are named by the stamp
         of the assignment that they come from, unless this request has changed the list in place.
         """
-        source = self._draw_mark()
+        source = self._draw_batch()
         if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
             counter, writer = self._opened.record.stamp_of(entry)
             source, self._number = f"{counter:x}-{writer:x}", 0
         del self[name]
-        self._check_room(name, mark)
-        self._values[name] = mark
+        self._check_room(name, kind)
+        self._values[name] = kind
         for each in sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value:
             data = self._encode(name, each)
-            if mark == SET:
-                self._put_item(name, mark, items.item_of_set(name, each, data), codec.encode(self._number))
+            if kind == SET:
+                self._put_item(name, kind, items.item_of_set(name, each, data), codec.encode(self._number))
             else:
-                self._put_item(name, mark, items.item_of_list(name, source, self._number), data)
+                self._put_item(name, kind, items.item_of_list(name, source, self._number), data)
 
-    def _put_item(self, name: str, mark: bytes, item: str, data: bytes) -> None:
+    def _put_item(self, name: str, kind: bytes, item: str, data: bytes) -> None:
         """Add an item, always as a write: a parallel removal has not seen it."""
         was_there = name in self
         if not was_there:
-            self._check_room(name, mark)
+            self._check_room(name, kind)
         before = self._values.get(name)
-        self._values[name] = mark
+        self._values[name] = kind
         try:
             self._check_room(item, data, field=name)
         except SessionTooLarge:
@@ -589,9 +589,9 @@ class Session(MutableMapping[str, Any]):
         if self._handed_items:
             self._handed_items.pop(name, None)
 
-    def _draw_mark(self) -> str:
-        self._mark = self._mark or self._opener.draw_mark()
-        return self._mark
+    def _draw_batch(self) -> str:
+        self._batch = self._batch or self._opener.draw_batch()
+        return self._batch
 
     def _remove_items(self, name: str) -> None:
         """Remove the items of a collection that is replaced or removed itself."""

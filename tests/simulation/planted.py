@@ -193,7 +193,7 @@ def _() -> Iterator[None]:
 @planting("every server numbers what it appends")
 def _() -> Iterator[None]:
     """The first item of a request is number 0, the next one number 1."""
-    with method(Engine, "draw_mark", lambda _: lambda self: "0"):
+    with method(Engine, "draw_batch", lambda _: lambda self: "0"):
         yield
 
 

@@ -71,9 +71,6 @@ class Verb(Enum):
     LOGOUT = "logout"
 
 
-_WITH_ITEMS: Final = {Verb.ADD, Verb.DISCARD, Verb.PUSH}
-
-
 class Op(NamedTuple):
     """One thing that a handler does."""
 
@@ -238,10 +235,6 @@ class Request:
 
     def _do(self, session: Session, op: Op) -> None:
         name = op.name
-        if op.verb in _WITH_ITEMS:
-            if type(session.get(name, ())) is tuple:
-                self._do_with_items(session, op)
-            return
         match op.verb:
             case Verb.SET:
                 session[name] = op.value
@@ -262,6 +255,8 @@ class Request:
                 if name in session:
                     del session[name]
                     self._assign(name, GONE)
+            case Verb.ADD | Verb.PUSH | Verb.DISCARD:
+                self._do_with_items(session, op)
             case Verb.LOGIN:
                 session.login(op.value)
                 self.rotates = True
@@ -276,6 +271,8 @@ class Request:
 
     def _do_with_items(self, session: Session, op: Op) -> None:
         item = (op.name, op.value)
+        if type(session.get(op.name, ())) is not tuple:
+            return
         if op.verb is Verb.DISCARD:
             if op.value in session.get(op.name, ()):
                 session.discard_from(*item)

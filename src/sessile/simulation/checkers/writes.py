@@ -11,9 +11,9 @@ from sessile import codec
 from sessile.backend import Ended, Whole
 from sessile.changes import shown
 from sessile.delta import Delta
-from sessile.items import LIST as MARK_OF_LIST
+from sessile.items import LIST as KIND_OF_LIST
 from sessile.items import SEPARATOR, value_of
-from sessile.items import SET as MARK_OF_SET
+from sessile.items import SET as KIND_OF_SET
 from sessile.simulation.asking import Push
 from sessile.simulation.checkers.scene import Checker
 from sessile.simulation.history import GONE, LIST, SET, Chronicle, End, Shown, Use, Write, joined
@@ -120,7 +120,9 @@ class Writes(Checker):
         increments = {
             name: (chronicle.counted_from(base, name, delta.stamp), by) for name, by in request.counted.items()
         }
-        cleared = {name: request.based if _is_mark(request.assigned.get(name)) else base for name in request.cleared}
+        cleared = {
+            name: request.based if _is_collection(request.assigned.get(name)) else base for name in request.cleared
+        }
         self._enter(chronicle, delta.stamp, base, values, increments, items=request.items, cleared=cleared)
 
     def _born(self, request: Request, change: Whole, before: Version) -> None:
@@ -134,10 +136,10 @@ class Writes(Checker):
             values = chronicles[request.key].state(before)
         for name, by in request.counted.items():
             values[name] = values.get(name, 0) + by
-        marks = {name: mark for name, mark in request.assigned.items() if _is_mark(mark)}
-        values |= {name: value for name, value in request.assigned.items() if name not in marks}
+        collections = {name: kind for name, kind in request.assigned.items() if _is_collection(kind)}
+        values |= {name: value for name, value in request.assigned.items() if name not in collections}
         values = {name: value for name, value in values.items() if value is not GONE}
-        values |= dict.fromkeys(marks, ())
+        values |= dict.fromkeys(collections, ())
         values |= self._with_items(request, values, before)
         told = shown(record)
         if told != values:
@@ -147,7 +149,7 @@ class Writes(Checker):
         chronicle = chronicles[change.key] = Chronicle(change.key, session.subject or "", scene.now_ms)
         (stamp,) = record.heads
         items = {(name, item): True for name, value in values.items() if type(value) is tuple for item in value}
-        values = {name: _mark_of(record, name) if type(value) is tuple else value for name, value in values.items()}
+        values = {name: _kind_of(record, name) if type(value) is tuple else value for name, value in values.items()}
         self._enter(chronicle, stamp, {}, values, {}, items=items)
 
     def _with_items(self, request: Request, values: dict[str, Any], before: Version) -> dict[str, Any]:
@@ -192,13 +194,13 @@ def _encoded(value: Any) -> bytes:
     if value is GONE:
         return b""
     if value is SET or value is LIST:
-        return MARK_OF_SET if value is SET else MARK_OF_LIST
+        return KIND_OF_SET if value is SET else KIND_OF_LIST
     return codec.encode(value)
 
 
-def _mark_of(record: Record, name: str) -> object:
-    return SET if record.fields[name].value == MARK_OF_SET else LIST
+def _kind_of(record: Record, name: str) -> object:
+    return SET if record.fields[name].value == KIND_OF_SET else LIST
 
 
-def _is_mark(value: object) -> bool:
+def _is_collection(value: object) -> bool:
     return value is SET or value is LIST
