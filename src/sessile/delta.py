@@ -71,6 +71,7 @@ class Delta(Struct, array_like=True, frozen=True, gc=False):
         old, fields = before.fields, record.fields
         values = {}
         base = heads = before.heads
+        tags: list[int] = []
         for name in names:
             entry = fields.get(name)
             replaced = old.get(name)
@@ -78,8 +79,11 @@ class Delta(Struct, array_like=True, frozen=True, gc=False):
                 values[name] = entry.value
             elif replaced is not None:
                 values[name] = REMOVED
-            if replaced is not None and (replaced.rest or len(before.version) > 1):
-                base = _with_replaced(base, before, replaced, stamp.writer)
+            if replaced is not None and len(before.version) > 1:
+                tags = tags or list(before.version)
+                tag = tags[replaced.writer]
+                if replaced.rest or tag not in {stamp.writer, heads[0].writer}:
+                    base = _with_replaced(base, before, replaced, stamp.writer)
         if base is not heads:
             base = tuple(sorted(base))
         additions = {name: _addition(record, record.fields[name], stamp) for name in counted}
@@ -157,21 +161,18 @@ def apply(record: Record | None, delta: Delta, now_ms: int = 0) -> tuple[Outcome
     if record.state == ENDED:
         return Outcome.APPLIED, _evolved(record, version, heads, {}, now_ms)
     fields = dict(record.fields)
-    if delta.values:
-        known = {tag: number for number, tag in delta.base}
-        known[writer] = counter
-        for name, value in delta.values.items():
-            entry = fields.get(name)
-            kept = [] if entry is None else _kept(entry, record, known)
-            if value:
-                made = Assignment(places[writer], counter, value, ())
-                fields[name] = (
-                    Entry.of(_sorted([made, *kept], version)) if kept else Entry(places[writer], counter, value)
-                )
-            elif kept:
-                fields[name] = Entry.of(kept)
-            else:
-                fields.pop(name, None)
+    knows_all = len(heads) == 1  # as good as always
+    known = {} if knows_all else {**{tag: number for number, tag in delta.base}, writer: counter}
+    for name, value in delta.values.items():
+        entry = fields.get(name)
+        kept = [] if knows_all or entry is None else _kept(entry, record, known)
+        if kept:
+            made = [Assignment(places[writer], counter, value, ())] if value else []
+            fields[name] = Entry.of(_sorted([*made, *kept], version))
+        elif value:
+            fields[name] = Entry(places[writer], counter, value)
+        else:
+            fields.pop(name, None)
     for name, addition in delta.additions.items():
         entry = _added(fields.get(name), addition, places, delta.stamp, version)
         if entry is not None:
@@ -182,10 +183,6 @@ def apply(record: Record | None, delta: Delta, now_ms: int = 0) -> tuple[Outcome
 def _kept(entry: Entry, record: Record, known: Version) -> list[Assignment]:
     """The assignments that a write does not replace: its writer, who knew this much, did not know them."""
     tags = list(record.version)
-    if not entry.rest:  # as good as always
-        if entry.counter <= known.get(tags[entry.writer], 0):
-            return []
-        return entry.assignments()
     return [each for each in entry.assignments() if each.counter > known.get(tags[each.writer], 0)]
 
 

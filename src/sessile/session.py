@@ -367,21 +367,32 @@ class Session(MutableMapping[str, Any]):
             return self._decoded[name]
         entry = self._entries.get(name)
         if entry is None or name in self._values:
-            kind = self._values.get(name, REMOVED)
-            if items.is_kind(kind) and type(name) is str:
-                return self._collected(name, kind)
+            if self._values and items.is_kind(self._values.get(name, REMOVED)):
+                return self._collected(name, self._values[name])
             raise KeyError(name)
-        data, added = entry.value, 0
+        data = entry.value
         if entry.rest:
-            data, added = entry.read()
-        elif not data:
+            return self._read_rest(name, entry)
+        if not data:
             raise KeyError(name)
-        if data and data[0] == KIND_BYTE and items.is_kind(data):
+        if data[0] == KIND_BYTE and items.is_kind(data):
+            return self._collected(name, data)
+        value: Any = codec.decode(data)
+        if type(value) not in IMMUTABLE and codec.is_mutable(value):
+            self._handed[name] = data
+            self.may_have_changed = True
+        self._decoded[name] = value
+        return value
+
+    def _read_rest(self, name: str, entry: Entry) -> Any:
+        """The value of a field that was incremented, or assigned in parallel."""
+        data, added = entry.read()
+        if items.is_kind(data):
             return self._collected(name, data)
         value: Any = codec.decode(data) if data else 0
         if type(value) is int:
             value += added
-        elif type(value) not in IMMUTABLE and codec.is_mutable(value):
+        elif codec.is_mutable(value):
             self._handed[name] = data
             self.may_have_changed = True
         self._decoded[name] = value
@@ -485,7 +496,7 @@ class Session(MutableMapping[str, Any]):
             is_change = data != REMOVED
         else:
             is_change = data != entry.value or bool(entry.rest)
-            if is_change and (entry.rest or entry.value[:1] == SET[:1]) and items.is_collection(entry):
+            if is_change and (entry.rest or entry.value[0] == KIND_BYTE) and items.is_collection(entry):
                 self._remove_items(name)
         if self._number and items.is_kind(self._values.get(name, REMOVED)):
             self._remove_items(name)
@@ -630,7 +641,7 @@ class Session(MutableMapping[str, Any]):
         exact, and from then on it is kept exact, name by name, since a handler may assign thousands of fields.
         """
         is_known = name in self._entries or name in self._increments
-        if name in self._values:
+        if self._values and name in self._values:
             is_known = self._values[name] != REMOVED
         if not is_known:
             self._check_name(name, field or name)
