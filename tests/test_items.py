@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from sessile import codec, items
 from sessile.changes import carried_over, rebased, shown
 from sessile.delta import Delta, Outcome, apply
 from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
-from sessile.record import REMOVED, Record, merge
+from sessile.record import REMOVED, Entry, Record, merge
 from sessile.session import Limits, Opened, Session
 from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session
 
@@ -401,6 +402,68 @@ def test_over_an_engine_a_login_keeps_the_cart() -> None:
     assert browser.look() == {"cart": ("new",)}
 
 
+def test_after_a_commit_the_items_of_parallel_requests_are_read() -> None:
+    """Unless what was handed out can change in place: then the handler keeps its objects, and a change is an error."""
+    engine = make_engine()
+    browser = FakeBrowser(engine)
+    with browser.request() as session:
+        session.add_to("cart", "apple")
+        session.add_to("orders", [1])
+    first, second = browser.open(), browser.open()
+    assert (first["cart"], first["orders"]) == (("apple",), ([1],))
+    second.add_to("cart", "pear")
+    second.add_to("orders", [2])
+    engine.commit(second)
+    first["a"] = 1
+    engine.commit(first)
+    assert (first["cart"], first["orders"]) == (("apple", "pear"), ([1],))
+    first["orders"][0].append(2)
+    with pytest.raises(EncodeError, match="'orders'"):
+        engine.commit(first)
+
+
+def test_of_values_assigned_in_parallel_one_is_read_and_can_change_in_place() -> None:
+    """As any other; and the next write replaces all of them."""
+    one, other = servers(1, 2)
+    one.does(("set", "x", [1]))
+    other.does(("set", "x", [2]))
+    one.takes(other)
+    assert one.fields["x"] == [2]
+    one.does(("extend", "x", 3))
+    assert one.fields["x"] == [2, 3] and len(one.record.fields["x"].assignments()) == 1
+    other.does(("set", "n", 1))
+    one.does(("set", "n", "text"))
+    assert one.takes(other).fields["n"] == "text"
+
+
+def test_a_removed_field_of_an_early_version_is_none() -> None:
+    """Its tombstone reads as nothing, and a new value takes its place."""
+    record = make_record({"a": 1})
+    early = msgspec.structs.replace(record, fields={**record.fields, "gone": Entry(0, 1, REMOVED)})
+    session = open_session(early)
+    assert dict(session) == {"a": 1} and "gone" not in session
+    session["gone"] = 1
+    session.add_to("other", 1)
+    assert dict(session) == {"a": 1, "gone": 1, "other": (1,)}
+
+
+def test_what_is_replaced_and_removed_leaves_its_bytes() -> None:
+    """Where a session is nearly full, the sum is kept exactly, item by item."""
+    session = open_session(limits=Limits(fields=50, value_bytes=250, session_bytes=300))
+    for _ in range(20):
+        for number in range(3):
+            session.append_to("log", f"{number:70}")
+        session.pop("log")
+        session["x"] = "y" * 200
+        session["x"] = ["z" * 200]
+        session.discard_from("cart", 1)
+        del session["x"]
+    session.append_to("log", 1)
+    with pytest.raises(SessionTooLarge):
+        session.add_to("cart", "x" * 249)
+    assert list(session) == ["log"]
+
+
 def test_a_session_that_cannot_be_written_takes_no_item() -> None:
     """One that is only looked at, and a new one after the head."""
     session = open_session(make_record({"cart": ["x"]}), is_read_only=True)
@@ -408,8 +471,9 @@ def test_a_session_that_cannot_be_written_takes_no_item() -> None:
         with pytest.raises(SessionRotated):
             do("cart", 1)
     session = open_session()
+    session["cart"] = ["x"]
     session.is_head_sent = True
-    for do in (session.add_to, session.append_to):
+    for do in (session.add_to, session.append_to, session.discard_from):
         with pytest.raises(SessionTooLate, match="after the head"):
             do("cart", 1)
 

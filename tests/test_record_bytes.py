@@ -203,6 +203,14 @@ def broken(**changes: Any) -> Record:
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 2, 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 0, 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 1, 1), (0, 1, 2)))}), "'a'"),
+        (broken(fields={"a": Entry(1, 2, b"1", ((2, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(0, 1, b"1", ((1, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((2, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((1, 3, b"2"),))}), "'a' are not covered"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((1, 0, b"2"),))}), "'a' are not covered"),
+        (broken(fields={"a": Entry(0, 0, b"", ((1, 2, b"2"),))}), "'a' has a value that nobody"),
+        (broken(fields={"a": Entry(1, 0, b"", ((1, 2, 2),))}), "'a' has a value that nobody"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((0, 1, b"2"), (1, 2, 1), (1, 2, 2)))}), "'a' counts a writer twice"),
     ],
 )
 def test_every_broken_invariant_is_named(record: Record, says: str) -> None:

@@ -496,7 +496,8 @@ class Session(MutableMapping[str, Any]):
             is_change = data != REMOVED
         else:
             is_change = data != entry.value or bool(entry.rest)
-            if is_change and (entry.rest or entry.value[0] == KIND_BYTE) and items.is_collection(entry):
+            may_have_items = entry.rest or (entry.value and entry.value[0] == KIND_BYTE)
+            if may_have_items and is_change and items.is_collection(entry):
                 self._remove_items(name)
         if self._number and items.is_kind(self._values.get(name, REMOVED)):
             self._remove_items(name)
