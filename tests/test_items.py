@@ -230,6 +230,16 @@ def test_a_removal_removes_what_a_parallel_request_of_its_server_has_added() -> 
     assert list(server.record.fields) == ["a"]
 
 
+def test_a_value_that_a_request_adds_and_discards_is_gone() -> None:
+    """Also where a parallel request of the server added it meanwhile: the later counts."""
+    (server,) = servers(HERE)
+    server.does(("add", "cart", 1))
+    seen = server.record
+    server.does(("add", "cart", 2))
+    server.does(("add", "cart", 2), ("discard", "cart", 2), seen=seen)
+    assert server.fields["cart"] == (1,)
+
+
 def test_of_an_assignment_and_an_addition_in_parallel_the_later_is_read() -> None:
     """As of two assignments. What is hidden comes to light when the other is removed by one who saw it alone."""
     low, high = servers(1, 2)

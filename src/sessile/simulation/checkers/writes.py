@@ -104,7 +104,7 @@ class Writes(Checker):
                 values[name] = value
                 if delta.values[name] != _encoded(value):
                     self.find(f"{request} assigned {name}={value!r}, and {delta.values[name]!r} is told")
-            elif value != chronicle.state(base if value is GONE else request.based).get(name, GONE):
+            elif all(value != chronicle.state(version).get(name, GONE) for version in (request.based, base)):
                 self.find(f"{request} assigned {name}={value!r}, and nothing of it is told")
         if extra := [name for name in delta.values if name not in request.assigned and SEPARATOR not in name]:
             self.find(f"{request} did not assign {extra}, which is told")
