@@ -287,7 +287,9 @@ class Session(MutableMapping[str, Any]):
         item = items.item_of_set(name, value, self._encode(name, value))
         if item in self:
             self._remove(item)
-            self._values[item] = REMOVED  # even if this request added it: a parallel one of this server may have as well
+            self._values[item] = (
+                REMOVED  # even if this request added it: a parallel one of this server may have as well
+            )
         self._decoded.pop(name, None)
 
     def append_to(self, name: str, value: Any, *, keep: int | None = None) -> None:
