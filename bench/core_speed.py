@@ -111,7 +111,7 @@ class Pair:
         held = Record.unpack(packed)
         record, stamp = held.write(WRITER, values(number), now_ms=self.now_ms)
         table.put(key, record)
-        return Delta.of(record, key, held.heads, stamp, names=["note"], counted=())
+        return Delta.of(record, key, held, stamp, names=["note"], counted=())
 
     def push_delta(self, key: SessionKey, number: int, *, deliver: bool) -> list[Effect]:
         effects = self.push(key, self.delta(key, number))

@@ -10,10 +10,17 @@ app.add_middleware(SessionMiddleware)  # SESSILE_SECRET holds the secret, SESSIL
 
 @app.post("/cart")
 async def add(request: Request, item: str) -> dict[str, object]:
-    """Put something into the cart. A change inside a list is noticed."""
-    cart = request.session.setdefault("cart", [])
-    cart.append(item)
-    return {"cart": cart, "visits": request.session.increment("visits")}  # type: ignore[attr-defined]
+    """Put something into the cart. What parallel requests put in is there as well."""
+    session = request.session
+    session.add_to("cart", item)  # type: ignore[attr-defined]
+    return {"cart": session["cart"], "visits": session.increment("visits")}  # type: ignore[attr-defined]
+
+
+@app.delete("/cart")
+async def discard(request: Request, item: str) -> dict[str, object]:
+    """Take something out of the cart."""
+    request.session.discard_from("cart", item)  # type: ignore[attr-defined]
+    return {"cart": request.session.get("cart", ())}
 
 
 @app.post("/login")

@@ -73,7 +73,7 @@ class FakeOpener:
     def __init__(self, opened: Opened, drawn: SessionKey = b"\x02" * 16) -> None:
         self.opened = opened
         self.drawn = drawn
-        self.loads = 0
+        self.loads = self.batches = 0
 
     def load(self, session: Session) -> Opened:
         self.loads += 1
@@ -81,6 +81,10 @@ class FakeOpener:
 
     def draw_key(self, session: Session) -> SessionKey:
         return self.drawn
+
+    def draw_batch(self) -> str:
+        self.batches += 1
+        return f"batch{self.batches}"
 
 
 def open_session(record: Record | None = None, *, limits: Limits = LIMITS, **opened: Any) -> Session:

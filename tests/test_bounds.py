@@ -111,7 +111,7 @@ def test_what_several_servers_fill_at_the_same_time_travels_as_one(servers: int,
     encode(Whole(10**12, (*others, (bytes(16), packed))))
     encode(Answered(2**53, 1, 10**12, packed))
     written, stamp = merged.write(99, dict.fromkeys(merged.fields, b"\x01"), now_ms=2)
-    delta = Delta.of(written, bytes(16), merged.heads, stamp, names=written.fields, counted=())
+    delta = Delta.of(written, bytes(16), merged, stamp, names=written.fields, counted=())
     encode(message_of(delta, 1))
     assert Delta.parse(delta.pack()) == delta
 

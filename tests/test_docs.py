@@ -66,6 +66,7 @@ def test_the_fastapi_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     app = example("fastapi_app.py", monkeypatch)
     client = TestClient(app)
     assert client.post("/cart", params={"item": "book"}).json() == {"cart": ["book"], "visits": 1}
+    assert client.delete("/cart", params={"item": "none"}).json() == {"cart": ["book"]}
     assert client.post("/login", params={"user": "ann"}).json() == {"user": "ann"}
     assert client.post("/cart", params={"item": "pen"}).json() == {"cart": ["book", "pen"], "visits": 2}
     engine_of(app).close()

@@ -15,6 +15,7 @@ UNMIRRORED = {"__init__", "__main__"}
 PURE = (
     "backend",
     "changes",
+    "items",
     "classes",
     "codec",
     "cookies",
@@ -61,7 +62,7 @@ LAYERS = (
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},
     },
-    {"backend", "changes", "cookies", "credentials", "portal", "service", "session", "visit"},
+    {"backend", "changes", "cookies", "credentials", "items", "portal", "service", "session", "visit"},
     {"replication"},
     {"agent", "network", "stores"},
     {"connect", "engine", "sweeper"},

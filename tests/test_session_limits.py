@@ -133,17 +133,38 @@ def test_a_mutation_over_a_limit_is_refused_at_the_commit() -> None:
 
 
 def test_the_number_of_fields_is_limited() -> None:
-    """Removed fields count, since their tombstones live as long as the session; existing ones may change."""
+    """Removed fields leave room for others; existing ones may change."""
     session = open_session(make_record({f"f{n}": n for n in range(7)}))
     del session["f0"]
     session["last"] = 1
+    session["new"] = 1
     before = snapshot(session)
-    for attempt in (lambda: session.update(over=1), lambda: session.increment("over")):
+    for attempt in (lambda: session.update(over=1), lambda: session.increment("over"), lambda: session.update(f0=1)):
         with pytest.raises(SessionTooLarge, match="fields_max is 8"):
             attempt()
         assert snapshot(session) == before
     session["f1"] = "changed"
+    del session["f1"]
     session["f0"] = "back"
+    assert len(session) == 8
+
+
+def test_names_that_come_and_go_never_fill_a_session() -> None:
+    """Hundreds of different names, one after the other, within one request and over many."""
+    session = open_session(make_record({"a": 1}))
+    for number in range(300):
+        session[f"name {number}"] = number
+        del session[f"name {number}"]
+    assert (dict(session), session.take().values) == ({"a": 1}, {})
+    browser = FakeBrowser(make_engine())
+    for number in range(300):
+        with browser.request() as request:
+            request[f"name {number}"] = 1
+        with browser.request() as request:
+            del request[f"name {number}"]
+    with browser.request() as request:
+        request["a"] = 1
+    assert browser.look() == {"a": 1}
 
 
 # -- increments --------------------------------------------------------------------------------------------------------

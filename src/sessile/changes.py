@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from sessile import codec
+from sessile import codec, items
 from sessile.errors import SessionEnded, SessionRotated
 from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sessile.record import Entry, Record
 
-__all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased"]
+__all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased", "shown"]
 
 
 class Verb(enum.Enum):
@@ -64,7 +64,7 @@ def check_is_live(current: Record, now_ms: int) -> None:
 def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tuple[dict[str, bytes], dict[str, int]]:
     """Assignments and increments as they apply to the record as it stands now.
 
-    What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such
+    What is assigned or removed may be a collection by now: its items are removed with it. What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such
     an increment becomes an assignment of what the handler saw.
 
     Args:
@@ -73,12 +73,16 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
         seen: name → the value the handler sees.
     """
     values, increments = changes.values, changes.increments
+    if removed := items.removed_with(current, values):
+        values = values | removed
     for name, by in list(increments.items()):
         entry = current.fields.get(name)
         if entry is None:
             continue
-        is_none = bool(entry.value) and type(codec.decode(entry.value)) is not int
-        if is_none or any(abs(total) + abs(by) > TOTAL_MAX for _, _, total in entry.additions):
+        data, _ = entry.read()
+        is_none = bool(data) and (items.is_kind(data) or type(codec.decode(data)) is not int)
+        totals = [item for _, _, item in entry.rest if not isinstance(item, bytes)]
+        if is_none or any(abs(total) + abs(by) > TOTAL_MAX for total in totals):
             values = {**values, name: codec.encode(seen(name))}
             increments = {other: amount for other, amount in increments.items() if other != name}
     return values, increments
@@ -92,12 +96,27 @@ def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) 
         counted: Any = codec.decode(values[name]) if name in values else 0
         values[name] = codec.encode(counted + by)
     values |= changed
-    return {name: value for name, value in values.items() if value != REMOVED}
+    values = {name: value for name, value in values.items() if value != REMOVED}
+    return items.carried(current, changed, values)
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """Every field of a session, as its handlers see it."""
+    values: dict[str, Any] = {}
+    for name in record.names():
+        data = _folded(record.fields[name])
+        if items.is_kind(data):
+            held = items.ordered(record, {}, name, data)
+            values[name] = tuple(items.value_of(item, value) for item, value in held)
+        elif items.SEPARATOR not in name:
+            values[name] = codec.decode(data)
+    return values
 
 
 def _folded(entry: Entry) -> bytes:
     """The value of a field as one assignment."""
-    if not entry.additions:
-        return entry.value
-    base: Any = codec.decode(entry.value) if entry.value else 0
-    return codec.encode(base + entry.added) if type(base) is int else entry.value
+    data, added = entry.read()
+    if not entry.rest or items.is_kind(data):
+        return data
+    base: Any = codec.decode(data) if data else 0
+    return codec.encode(base + added) if type(base) is int else data

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from base64 import b64encode
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from weakref import WeakValueDictionary
@@ -61,6 +62,8 @@ TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
 LOST_MAX: Final = 10_000
 """At most this many sessions are remembered as ones that may come back without writes of this process."""
+BATCH_BYTES: Final = 9
+"""Random bytes in the names of what a request appends to lists."""
 WRITERS_RENEWED: Final = 256
 """A session with this many writers gets a new id, and a record of one writer, when another process writes to it."""
 WRITERS_WRITTEN_MAX: Final = 1_024
@@ -386,6 +389,10 @@ class Engine:
             visit.drawn = self._draw_identity()
         return visit.drawn.key
 
+    def draw_batch(self) -> str:
+        """Random letters that no other request uses for what it appends to the same session."""
+        return b64encode(self._draw(BATCH_BYTES), b"-_").decode()
+
     def _identify(self, visit: Visit) -> Visitor | None:
         """Who asks; None for somebody without a session of ours."""
         if visit.presented is None:
@@ -479,7 +486,7 @@ class Engine:
                     f"{len(current.version)} processes have written to this session, and no more may: rotate or end it"
                 )
         values, increments = changes.values, changes.increments
-        if increments:
+        if increments or current is not session.opened.record:
             values, increments = rebased(current, changes, session.__getitem__)
         above = max([counter for counter, _ in session.visit.visitor.seen], default=0) if session.opened.is_stale else 0
         writer = self._writer or self.writer
@@ -489,7 +496,7 @@ class Engine:
             session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
             return []
         self._keep(session, key, record)
-        return [Step(key, Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
+        return [Step(key, Delta.of(record, key, current, stamp, names=values, counted=increments))]
 
     def _replace(self, session: Session, changes: Changes, now_ms: int) -> list[Step]:
         """End the session that was opened, if any, and start another one if there is anything to keep."""

@@ -211,7 +211,7 @@ class Settings:
                 WRITTEN_FIELDS_MAX,
                 instead="other servers would not take a session with more: keep a few fields with a dict in each",
             ),
-            "The limit on the fields of one session, its tombstones of removed fields included.",
+            "The limit on the fields of one session. Each item of a set or list that merges counts as one.",
         ),
     )
     exclude: tuple[str, ...] = field(

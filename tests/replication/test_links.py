@@ -319,7 +319,7 @@ def test_a_tag_that_is_drawn_between_the_greetings_is_announced() -> None:
     born = Record.create(now_ms=0, idle_ms=1_000, deadline_ms=10_000)
     record, stamp = born.write(77, {"x": b"\x01"}, now_ms=0)
     key = b"k" * 16
-    node.handle(ChangePushed(1, key, Delta.of(record, key, born.heads, stamp, names=["x"], counted=()), "one"), 1)
+    node.handle(ChangePushed(1, key, Delta.of(record, key, born, stamp, names=["x"], counted=()), "one"), 1)
     sent = [decode(effect.frame[LENGTH_BYTES:]) for effect in say(node, hello()) if isinstance(effect, Send)]
     assert sent[0] == Writing(77)
 

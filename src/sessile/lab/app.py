@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["About", "DemoApp"]
 
 DELAY_MS_MAX: Final = 2_000
+KEPT_MAX: Final = 50
+"""At most this many values stay in a list that `/api/append` appends to."""
 PARAMETERS_MAX: Final = 16
 LINGER_S: Final = 0.01
 """So long a handler goes on whose answer left early."""
@@ -189,12 +191,21 @@ async def _increment(session: Session, given: Parameters) -> None:
 
 
 async def _add_to_cart(session: Session, given: Parameters) -> None:
-    """A mutable value, changed in place; nobody says `modified = True`."""
+    """A set that merges: any number of additions at once, on any servers, are all there. `delay_ms` makes them overlap."""
     item = _wanted(given, "item")
-    cart = session.setdefault("cart", [])
-    if type(cart) is not list:
-        raise ValueError(f"cart is {type(cart).__name__}, not a list to put something into")
-    cart.append(item)
+    if delay_ms := _delay_ms(given):
+        session.get("cart")
+        await asyncio.sleep(delay_ms / 1000)
+    session.add_to("cart", item)
+
+
+async def _discard_from_cart(session: Session, given: Parameters) -> None:
+    session.discard_from("cart", _wanted(given, "item"))
+
+
+async def _append(session: Session, given: Parameters) -> None:
+    """A list that merges; the last fifty stay."""
+    session.append_to(_wanted(given, "name"), _wanted(given, "value"), keep=KEPT_MAX)
 
 
 async def _remove(session: Session, given: Parameters) -> None:
@@ -217,6 +228,8 @@ CHANGES: Final[dict[str, Change]] = {
     "/api/count": _count,
     "/api/increment": _increment,
     "/api/cart": _add_to_cart,
+    "/api/discard": _discard_from_cart,
+    "/api/append": _append,
     "/api/remove": _remove,
     "/api/login": _login,
     "/api/logout": _logout,

@@ -72,6 +72,7 @@ function labelOf(path) {
     case "session": return "read";
     case "set": return `set ${given.name} to ${given.value}`;
     case "cart": return `add ${given.item}`;
+    case "discard": return `discard ${given.item}`;
     case "login": return `log in as ${given.user}`;
     case "logout": return "log out";
     default: return verb === "remove" ? `remove ${given.name}` : verb;
@@ -115,7 +116,7 @@ function showAnswer(answer) {
   byId("count").textContent = typeof fields.count === "number" ? fields.count.toLocaleString() : "0";
   const cart = Array.isArray(fields.cart) ? fields.cart : [];
   byId("cart").replaceChildren(
-    ...(cart.length ? cart.map((item) => el("li", {}, String(item))) : [el("li", { class: "none" }, "empty")]));
+    ...(cart.length ? cart.map((item) => el("li", { "data-item": String(item), title: "discard it" }, String(item))) : [el("li", { class: "none" }, "empty")]));
   byId("fields").replaceChildren(...fieldRows(fields));
 }
 
@@ -266,6 +267,10 @@ function onForm(id, toPath) {
 
 const query = (data) => new URLSearchParams(data).toString();
 onForm("login", (data) => `/api/login?${query(data)}`);
+byId("cart").addEventListener("click", (event) => {
+  const item = event.target.dataset.item;
+  if (item !== undefined) ask("POST", `/api/discard?${query({ item })}`);
+});
 onForm("add", (data) => `/api/cart?${query(data)}`);
 onForm("set", (data) => `/api/set?${query(data)}`);
 for (const button of document.querySelectorAll("[data-post]")) {
