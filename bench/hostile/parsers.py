@@ -36,8 +36,8 @@ class Place:
     after: bytes
     refusals: tuple[type[Exception], ...] = ()
     """What the parser may raise."""
-    size: int = 3_500
-    """Bytes in the gap, for a start; four times as many are in the longest message, and a head may have 16 384."""
+    size: int = 1_600
+    """Bytes in the gap, for a start; nine times as many are in the longest message, and a head may have 16 384."""
 
 
 def _requests(affinity: tuple[str, bytes] | None, peer: Peer) -> Callable[[], Read]:
@@ -148,7 +148,7 @@ def _body_places() -> list[Place]:
         ("data", b"ffff\r\n", b""),
     ]
     places = [Place(f"chunked body, {shape[0]}", _body, *shape[1:], (BodyError,)) for shape in shapes]
-    places += [replace(place, size=30_000) for place in places]
+    places += [replace(place, size=13_000) for place in places]
     places += [Place(f"dripping body, {shape[0]}", _dripping, *shape[1:], (BodyError,)) for shape in shapes]
     return places
 

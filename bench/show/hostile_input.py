@@ -51,7 +51,7 @@ NOTES: Final = [
     "or in which a strict reader of RFC 9112, h11 and llhttp read different requests from what a server saw",
     "or in which an answer was not its asker's: this is probed after each case on the same, a fresh and an old connection",
     "all of them share one pool of connections to one server; growth is measured after a warm-up with all vectors",
-    "a parser is slow if twice as much, repeated at one place of a message, takes more than three times as long, twice over",
+    f"a parser is slow if {times.STEP} times as much at one place of a message takes over {times.GROWTH_MAX:g} times as long, twice over",
     "a bystander asks on a connection that was open before the attack; HAProxy collects bodies too and has the same limits",
 ]
 
@@ -83,7 +83,7 @@ def _time_figures(sweep: times.Sweep) -> list[Figure]:
         Figure("messages timed as they grow", sweep.cases),
         Figure("of them read in more than linear time", slow, "", "= 0", not slow),
         Figure(
-            "time for twice as much, at most",
+            f"time for {times.STEP} times as much, at most",
             sweep.worst,
             "x",
             f"<= {times.GROWTH_MAX:g}",
