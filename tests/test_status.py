@@ -54,7 +54,7 @@ def test_whether_cookies_are_read_alike_is_told_without_the_secret() -> None:
     def marks(*secrets: str, **more: Any) -> list[str]:
         return fingerprints(Settings.load(secret=list(secrets), **more))
 
-    first, second = "first-secret-that-is-long", "other-secret-that-is-long"
+    first, second = SECRET, SECRET[::-1]
     assert marks(first, second) == list(reversed(marks(second, first)))
     assert marks(first) == marks(first, second)[:1] != marks(first, cookie_name="other")
     assert marks(first) != marks(first, cluster="other")
