@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sessile.token import SessionKey
 
-__all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends", "mark_of"]
+__all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends"]
 
 END_BYTES: Final = 12
 MARGIN_MS: Final = 60_000
@@ -30,8 +30,9 @@ SHARDS: Final = 256
 """Ends are filed under the first byte of their key, so that an insertion moves at most a 256th of all ends."""
 SHARD_MIN: Final = 64
 """A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
+FEW: Final = 16
+"""A part of a shard less than one in so many is inserted one by one; to enter more at once, the shard is built anew."""
 _SECOND_MAX: Final = 2**32 - 1
-_PLACE: Final = Struct(">BQ")
 MARK: Final = Struct(">BQI")
 """An end as it travels: the first byte of its key, the last eight, and for how many seconds it is to be remembered."""
 
@@ -79,17 +80,19 @@ class Ends:
         """
         self._enter(key[0], _mark(key), min(max((until_ms + MARGIN_MS) // 1000 + 1, 0), _SECOND_MAX))
 
-    def _enter(self, shard: int, mark: int, second: int) -> None:
+    def _enter(self, shard: int, mark: int, second: int) -> bool:
+        """Enter one end; returns whether it is new."""
         marks, until_s = self._marks[shard], self._until_s[shard]
         place = bisect_left(marks, mark)
         if place < len(marks) and marks[place] == mark:
             until_s[place] = max(until_s[place], second)
-            return
+            return False
         marks.insert(place, mark)
         until_s.insert(place, second)
         self._count += 1
         if len(marks) > self._shard_max:
             self._thin_out(shard)
+        return True
 
     def until_ms(self, key: SessionKey) -> int | None:
         """Until when this session's end is remembered; None if it is not."""
@@ -99,25 +102,55 @@ class Ends:
 
     def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
         """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
+        if not self._count:
+            return
         now_s = now_ms // 1000
         entries: list[bytes] = []
         for shard in range(SHARDS):
-            for mark, second in zip(self._marks[shard], self._until_s[shard], strict=True):
-                if second > now_s:
-                    entries.append(MARK.pack(shard, mark, second - now_s))
+            both = zip(self._marks[shard], self._until_s[shard], strict=True)
+            entries += [MARK.pack(shard, mark, second - now_s) for mark, second in both if second > now_s]
             while len(entries) >= batch:
                 yield b"".join(entries[:batch])
                 del entries[:batch]
         if entries:
             yield b"".join(entries)
 
-    def take(self, told: bytes, now_ms: int) -> set[bytes]:
-        """Remember what another server does, its times counted from now; returns what `mark_of` gives of each."""
-        taken = set()
+    def take(self, told: bytes, now_ms: int) -> bool:
+        """Remember what another server does, its times counted from now; returns whether any of it is new here."""
+        now_s, is_any_new = now_ms // 1000, False
+        taken: dict[int, dict[int, int]] = {}
         for shard, mark, left_s in MARK.iter_unpack(told):
-            self._enter(shard, mark, min(now_ms // 1000 + left_s, _SECOND_MAX))
-            taken.add(_PLACE.pack(shard, mark))
-        return taken
+            entries = taken.get(shard)
+            if entries is None:
+                entries = taken[shard] = {}
+            entries[mark] = min(now_s + left_s, _SECOND_MAX)
+        for shard, entries in taken.items():
+            is_any_new = self._enter_all(shard, entries) or is_any_new
+        return is_any_new
+
+    def _enter_all(self, shard: int, entries: dict[int, int]) -> bool:
+        """Enter several ends of one shard, each with its second; returns whether any of them is new."""
+        marks, until_s = self._marks[shard], self._until_s[shard]
+        if not marks or min(entries) > marks[-1]:  # as from a server that tells all it has to one that has nothing
+            in_order = sorted(entries)
+            marks.extend(in_order)
+            until_s.extend(map(entries.__getitem__, in_order))
+            new = len(in_order)
+        elif len(entries) * FEW < len(marks):
+            return sum(self._enter(shard, mark, second) for mark, second in entries.items()) > 0
+        else:
+            known = dict(zip(marks, until_s, strict=True))
+            for mark, second in entries.items():
+                if known.get(mark, -1) < second:
+                    known[mark] = second
+            new = len(known) - len(marks)
+            in_order = sorted(known)
+            self._marks[shard] = array("Q", in_order)
+            self._until_s[shard] = array("I", map(known.__getitem__, in_order))
+        self._count += new
+        if len(self._marks[shard]) > self._shard_max:
+            self._thin_out(shard)
+        return new > 0
 
     def sweep(self, now_ms: int) -> None:
         """Drop the ends of one shard whose time has passed."""
@@ -127,10 +160,10 @@ class Ends:
         self._swept = (self._swept + 1) % SHARDS
 
     def _thin_out(self, shard: int) -> None:
-        """Drop the eighth of a shard's ends with the nearest deadlines."""
+        """Drop the eighth of a shard's ends with the nearest deadlines, or as many as are too many."""
         until_s = self._until_s[shard]
         in_order = sorted(range(len(until_s)), key=until_s.__getitem__)
-        gone = len(in_order) // 8
+        gone = max(len(in_order) // 8, len(in_order) - self._shard_max)
         self.forgotten += gone
         self._keep(shard, sorted(in_order[gone:]))
 
@@ -139,11 +172,6 @@ class Ends:
         self._count -= len(marks) - len(places)
         self._marks[shard] = array("Q", [marks[place] for place in places])
         self._until_s[shard] = array("I", [until_s[place] for place in places])
-
-
-def mark_of(key: SessionKey) -> bytes:
-    """What is remembered of a key, as `Ends.take` gives it."""
-    return key[:1] + key[-8:]
 
 
 def _mark(key: SessionKey) -> int:

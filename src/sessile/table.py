@@ -18,12 +18,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sessile.ends import Ends, mark_of
+from sessile.ends import Ends
 from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
 from sessile.record import ENDED, LIVE, ROTATED, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sessile.token import SessionKey
 
@@ -181,16 +181,12 @@ class Table:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
         self.ends.add(key, until_ms)
 
-    def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
-        """End every live session that is held and whose end another server remembers; returns their tombstones.
-
-        Args:
-            marks: what `Ends.take` gave.
-            now_ms: the time.
-        """
+    def end_remembered(self, keys: Iterable[SessionKey], now_ms: int) -> list[tuple[SessionKey, Record]]:
+        """End each of these sessions that is held alive although its end is remembered; returns their tombstones."""
         ended = []
-        for key, packed in list(self._records.items()) if marks else ():
-            if packed[_STATE_AT] == LIVE and mark_of(key) in marks:
+        for key in keys:
+            packed = self._records.get(key)
+            if packed is not None and packed[_STATE_AT] == LIVE and key in self.ends:
                 record = Record.unpack(packed).end(ENDED, now_ms)
                 self.put(key, record)
                 ended.append((key, record))

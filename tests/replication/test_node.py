@@ -419,7 +419,7 @@ def test_what_starting_over_leaves() -> None:
     assert sum(isinstance(effect, DrawWriter) for effect in effects) == 1
     assert sum(isinstance(effect, HangUp) for effect in effects) == 1
     assert cluster.held("a", key) is None and not node.is_trusting and not node.peers
-    assert node._born_ms > born_ms and not node._tombstones.told and node._links.is_fresh
+    assert node._born_ms > born_ms and not node._tombstones._told_ms and node._links.is_fresh
 
 
 def test_what_was_handed_over_a_link_that_broke_is_handed_over_anew() -> None:

@@ -11,7 +11,7 @@ from sessile.delta import Delta
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
 from sessile.replication.events import FramesReceived, SessionTouched
-from sessile.replication.messages import Answered, Pull
+from sessile.replication.messages import Answered, Message, Pull, TombstonesTold, Whole
 from sessile.replication.pulls import CURRENT, NONE, NOT_SURE, RECORD
 from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster, fields_of, key_number
@@ -589,3 +589,27 @@ def test_who_lost_its_link_is_not_waited_for() -> None:
     (other,) = {"a", backup} - {asked}
     cluster.close(proxy, asked)
     assert question.asked == [other]
+
+
+def test_a_newcomer_asks_everybody_until_it_was_told_what_ended() -> None:
+    """The first holder has missed the end behind a partition: what it answers may be over, and others know it."""
+    cluster = Cluster("abc", copies=4)
+    key = cluster.first_key("a", start=1_000)
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.cut("a", "bc")
+    cluster.end("b", key)
+    cluster.run(10)
+
+    def is_lost(source: str, target: str, message: Message) -> bool:
+        del source
+        return target == "d" and isinstance(message, TombstonesTold | Whole)
+
+    cluster.mangle = is_lost
+    cluster.start("d")
+    cluster.run(5)
+    ticket = cluster.pull("d", key)
+    cluster.run(100)
+    answer = cluster.answer("d", ticket)
+    assert isinstance(answer, Pulled) and answer.record is not None
+    assert answer.record.state == ENDED

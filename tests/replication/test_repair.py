@@ -159,6 +159,35 @@ def test_a_node_that_leaves_hands_over_first() -> None:
     assert same(cluster, keys)
 
 
+def test_a_node_that_leaves_does_not_wait_for_a_full_one() -> None:
+    """If another one holds what it hands over, it goes at once; what the full one lacks, repair brings when there is room."""
+    cluster, keys = filled("abc", 30)
+    full = cluster.servers["c"].table
+    for key in keys[:10]:
+        full.drop(key)
+    full._sessions_max = 0
+    ticket, began_ms = cluster.stop("b"), cluster.now_ms
+    while cluster.answer("b", ticket) is None:
+        cluster.run(10)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert cluster.now_ms - began_ms < cluster.servers["b"].node._config.drain_ms // 10
+
+
+def test_a_node_that_leaves_goes_on_trying_where_nobody_has_room() -> None:
+    """What it has would be lost with it."""
+    cluster, _ = filled("ab", 10)
+    for key in cluster.servers["a"].table:
+        cluster.servers["a"].table.drop(key)
+    cluster.servers["a"].table._sessions_max = 0
+    ticket = cluster.stop("b")
+    cluster.run(2_000)
+    assert cluster.answer("b", ticket) is None
+    cluster.servers["a"].table._sessions_max = 10
+    cluster.run(200)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert cluster.servers["a"].table.sessions == 10
+
+
 def test_what_is_sent_at_a_time_is_bounded() -> None:
     """Many sessions go in pieces, as the window allows, and all arrive."""
     cluster, keys = filled("a", 300)
