@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import TracebackType
 
 __all__ = ["Process", "Weight", "balancer", "balancer_config"]
@@ -112,12 +112,12 @@ class Process:
         tree = _tree(self.pid)
         return Weight(sum(map(_descriptors, tree)), sum(map(_resident_bytes, tree)))
 
-    async def let_go_of(self, client_port: int, timeout_s: float) -> None:
-        """Wait until it has ended its side of the connection from this port, or until time is up."""
+    async def let_go_of(self, client_ports: Collection[int], timeout_s: float) -> None:
+        """Wait until it has ended its side of each connection from these ports, or until time is up."""
         deadline = time.monotonic() + timeout_s
-        # What another process does with its sockets sets no event of ours.
-        while _is_held(self.port, client_port) and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+        # What another process does with its sockets sets no event of ours. The kernel takes its time for the table.
+        while await asyncio.to_thread(_is_any_held, self.port, client_ports) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
 
     async def lightest(self, below: int, timeout_s: float) -> Weight:
         """Its weight once it holds at most so many descriptors, or when time is up."""
@@ -138,10 +138,10 @@ def _accepts(port: int) -> bool:
         return False
 
 
-def _is_held(port: int, client_port: int) -> bool:
-    """Whether the server's side of a connection over IPv4 to this host is open, by the kernel's table."""
-    ends = f":{port:04X} 0100007F:{client_port:04X} {_ESTABLISHED:02X} "
-    return any(ends in line for line in Path("/proc/net/tcp").read_text().splitlines())
+def _is_any_held(port: int, client_ports: Collection[int]) -> bool:
+    """Whether the server's side of one of these connections over IPv4 on this host is open, by the kernel's table."""
+    table = Path("/proc/net/tcp").read_text()
+    return any(f":{port:04X} 0100007F:{each:04X} {_ESTABLISHED:02X} " in table for each in client_ports)
 
 
 def _tree(pid: int) -> list[int]:

@@ -107,7 +107,9 @@ async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     kinds = [kind for kind in KINDS for _ in range(each // 6 + 1 if kind is slow_reader else each)]
     talks = [(kind, await Talk.open(port)) for kind in kinds]
     seen.slow = len(talks)
-    hanging = {asyncio.create_task(_hang(kind, talk, seen, process)) for kind, talk in talks}
+    ports = [talk.port for kind, talk in talks if kind is slow_reader]
+    released = asyncio.create_task(process.let_go_of(ports, GIVEN_UP_TIMEOUT_S))
+    hanging = {asyncio.create_task(_hang(kind, talk, seen, released)) for kind, talk in talks}
     await asyncio.sleep(DRIP_S)
     await asyncio.gather(*(_ask(port, number, seen) for number in range(normal)))
     seen.hanging = sum(not task.done() for task in hanging)
@@ -115,16 +117,16 @@ async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-    await asyncio.gather(*done)
+    await asyncio.gather(released, *done)
     await asyncio.gather(*(talk.close() for _, talk in talks))
     return seen
 
 
-async def _hang(kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, process: Process) -> None:
+async def _hang(kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, released: asyncio.Task[None]) -> None:
     await kind(talk)
     before = len(talk.answers().finals) if kind is idle_after_answer else 0
     if kind is slow_reader:  # what it would notice lies behind what it does not read
-        await process.let_go_of(talk.port, GIVEN_UP_TIMEOUT_S)
+        await asyncio.shield(released)
         count = await talk.drain(GIVEN_UP_TIMEOUT_S)
         seen.given_up += talk.is_closed and count < BIG_BYTES
         return

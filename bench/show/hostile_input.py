@@ -166,7 +166,12 @@ async def _run(folder: Path, progress: Progress, seed: int) -> Shown:
         Figure("complaints in the logs", len(logs.lines), "", "= 0", not logs.lines),
     ]
     slow = [str(each) for each in sweep.slow[:GUILTS_TOLD]]
-    return Shown("hostile-input", figures, [*NOTES, f"seed {seed}", *_told(guilts), *slow, *logs.lines[:GUILTS_TOLD]])
+    wrong = [each for crowd in found.crowds for each in crowd.wrong]
+    return Shown(
+        "hostile-input",
+        figures,
+        [*NOTES, f"seed {seed}", *_told(guilts), *slow, *wrong[:GUILTS_TOLD], *logs.lines[:GUILTS_TOLD]],
+    )
 
 
 def _message_figures(found: campaign.AtTheBalancer) -> list[Figure]:
