@@ -6,7 +6,8 @@ from sessile import Session
 from sessile.asgi import SessionMiddleware
 
 service = FastAPI()
-app = SessionMiddleware(service, exclude=["/healthz"])  # SESSILE_SECRET holds the secret, SESSILE_URL where sessions are
+# SESSILE_SECRET holds the secret, SESSILE_URL where sessions are; settings may stand here, too: idle_timeout="15m"
+app = SessionMiddleware(service, exclude=["/healthz"])
 
 
 @service.post("/cart")

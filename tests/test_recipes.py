@@ -70,6 +70,7 @@ def checked(balancer: str, folder: Path, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.needs("nginx")
 def test_nginx_takes_the_recipe(tmp_path: Path) -> None:
     """Without a warning."""
@@ -78,6 +79,7 @@ def test_nginx_takes_the_recipe(tmp_path: Path) -> None:
     assert "[warn]" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.needs("haproxy")
 def test_haproxy_takes_the_recipe(tmp_path: Path) -> None:
     """Without a warning."""
