@@ -160,7 +160,7 @@ def _proxy(folder: Path, name: str, origin: int) -> Process:
     if name == "sessile":
         path = folder / f"{port}.toml"
         path.write_text(
-            f'listen = "127.0.0.1:{port}"\nsecret = "hostile-input-and-nothing-else-0123456789"\n'
+            f'listen = "127.0.0.1:{port}"\nsecret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"\n'
             f'[limits]\nconnections = {LIMIT}\n[servers]\ns1 = "127.0.0.1:{origin}"\n'
         )
         return Process(

@@ -179,7 +179,7 @@ def balancer_config(
     """A balancer's TOML with waits short enough to see them end."""
     lines = [
         'listen = "127.0.0.1:0"',
-        'secret = "hostile-input-and-nothing-else-0123456789"',
+        'secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"',
         f"buffer_requests = {str(buffer_requests).lower()}",
         "[timeouts]",
         f"head_s = {head_s}",

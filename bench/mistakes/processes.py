@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Process", "asked", "free_ports", "gunicorn", "run", "started", "status_of", "uvicorn", "wait_for"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECRET: Final = "a-secret-that-is-long-enough-for-a-show"
+SECRET: Final = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 TOKEN: Final = "a-token-of-the-show"
 START_S: Final = 20.0
 END_S: Final = 10.0
