@@ -6,6 +6,7 @@ other: the world itself is under test as well.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
@@ -97,6 +98,7 @@ def campaign(
         progress: told after each piece.
         found_max: findings in more runs than this say nothing new.
     """
+    logging.getLogger("sessile").addHandler(logging.NullHandler())  # what virtual servers log would stand between the lines
     total = Campaign()
     began = time.monotonic()
     pieces = [(seeds[at : at + PIECE], options) for at in range(0, len(seeds), PIECE)]
