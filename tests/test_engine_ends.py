@@ -134,3 +134,26 @@ def test_what_a_request_does_after_it_met_the_end_is_its_own_affair() -> None:
     with pytest.raises(SessionEnded):
         scene.engine.commit(scene.late, is_late=True)
     assert scene.engine.commit(scene.late, is_late=True) == []
+
+
+def test_a_rotation_without_grace_is_not_undone_by_its_own_end() -> None:
+    """The old id's tombstone may leave the table while holders still confirm it."""
+    clock = FakeClock()
+    backend, engine = make_pair(FakeBackend(), clock=clock, rotation_grace="0s")
+    browser = settled(engine, a=1)
+    push = backend.push
+
+    async def slowly(key: bytes, change: Any, ack: str) -> Any:
+        pushed = await push(key, change, ack)
+        clock.advance(1)
+        while engine.sweep():
+            pass
+        return pushed
+
+    backend.push = slowly  # type: ignore[method-assign]  # time passes meanwhile
+    session = browser.open()
+    assert session["a"] == 1
+    session.rotate()
+    asyncio.run(engine.settle(engine.commit(session)))
+    browser.keep(engine.cookies(session))
+    assert dict(browser.open()) == {"a": 1}

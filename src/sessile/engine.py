@@ -532,15 +532,21 @@ class Engine:
 
         new = session.opened
 
-        def check_old() -> None:
-            """Others may have ended the session before they heard of the rotation."""
-            if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
-                raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
+        grace_until_ms = 0
 
         def end_old() -> Ended:
+            nonlocal grace_until_ms
             with self.lock:
-                check_old()
-                return Ended(old.key, self._end(old, ROTATED, self.clock_ms()))
+                if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
+                    raise SessionEnded("the session was ended before it got a new id: the new id is worth nothing")
+                ended = self._end(old, ROTATED, self.clock_ms())
+                grace_until_ms = self.table.due_ms(ended)
+                return Ended(old.key, ended)
+
+        def check_old() -> None:
+            """Others may have ended the session before they heard of the rotation. After the grace, its own end looks alike."""
+            if self.table.state(old.key) == ENDED and self.clock_ms() < grace_until_ms:
+                raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
 
         def end_new() -> Ended:
             session.discard()

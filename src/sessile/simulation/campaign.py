@@ -98,7 +98,9 @@ def campaign(
         progress: told after each piece.
         found_max: findings in more runs than this say nothing new.
     """
-    logging.getLogger("sessile").addHandler(logging.NullHandler())  # what virtual servers log would stand between the lines
+    logging.getLogger("sessile").addHandler(
+        logging.NullHandler()
+    )  # what virtual servers log would stand between the lines
     total = Campaign()
     began = time.monotonic()
     pieces = [(seeds[at : at + PIECE], options) for at in range(0, len(seeds), PIECE)]
