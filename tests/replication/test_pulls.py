@@ -124,6 +124,24 @@ def test_the_same_question_is_asked_once() -> None:
     assert len({id(cluster.answer(proxy, ticket)) for ticket in tickets}) == 1
 
 
+def test_who_had_nothing_is_asked_again_for_one_who_asks_later() -> None:
+    """One server said that it has nothing, and got a copy while another one's answer is waited for."""
+    cluster, key, *_ = with_session()
+    born = cluster.held("a", key)
+    assert born is not None
+    other = key_number(12_345)
+    cluster.mangle = lambda source, target, message: source == "a" and isinstance(message, Answered)
+    tickets = [cluster.pull("b", other)]
+    cluster.run(100)
+    assert [message.status for message in cluster.messages(Answered)][-1:] == [NONE]
+    cluster.servers["c"].table.put(other, born)
+    tickets.append(cluster.pull("b", other))
+    cluster.run(50)
+    for ticket in tickets:
+        pulled = cluster.answer("b", ticket)
+        assert isinstance(pulled, Pulled) and pulled.status is PullStatus.RECORD
+
+
 def test_an_end_is_an_answer() -> None:
     """Whatever the browser saw: who hears that the session ended asks nobody else."""
     cluster, key, _, proxy = with_session()

@@ -101,7 +101,7 @@ class Pulls:
             return
         number = self._by_key.get(key, {}).get(heads)
         if number is not None:
-            self._questions[number].tickets.append(ticket)
+            self._join(number, ticket)
             return
         if len(self._questions) >= WAITING_MAX:
             context.counts["overflows"] += 1
@@ -115,6 +115,16 @@ class Pulls:
         self._by_key.setdefault(key, {})[heads] = number
         self._allow_time(number)
         self._go_on(number)
+
+    def _join(self, number: int, ticket: int) -> None:
+        """Let one more wait for a question. Who had nothing before this one came may have it now, and is asked once more."""
+        question = self._questions[number]
+        question.tickets.append(ticket)
+        for name in [name for name, status in question.answered.items() if status == NONE]:
+            if name in self._context.peers:
+                del question.answered[name]
+                question.asked.remove(name)
+                self._send(number, question, name)
 
     def _allow_time(self, number: int) -> None:
         """From now on, others have `pull_timeout` to answer."""

@@ -10,6 +10,7 @@ import pytest
 from sessile.replication.touches import Touches
 from sessile.simulation.campaign import campaign
 from sessile.simulation.checkers.scene import record_of
+from sessile.simulation.history import Use
 from tests.simulation.planted import hunt
 from tests.simulation.scenes import calm_world
 
@@ -165,3 +166,19 @@ def test_a_use_in_the_moment_in_which_late_word_comes_is_not_told() -> None:
     world.schedule.run_until(world.now_ms + 310)
     world.quiet.is_quiet()
     assert not world.findings.found
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_use_that_is_not_told_goes_with_the_one_that_was(dies: bool) -> None:  # noqa: FBT001  # as above
+    """Another server serves the session right after one that was used, and that one dies before it could tell anybody."""
+    world, chronicle = with_session(3)
+    first, second, third = world.living()
+    cut = [(first.place, place) for place in (second.place, third.place)]
+    world.network.block(cut)
+    world.traffic.glance(chronicle.header, first)
+    world.schedule.run_until(world.now_ms + 40)
+    untold = Use(world.now_ms, second, (), world.now_ms, is_told=False)
+    chronicle.uses.append(untold)
+    if dies:
+        world.crash(first, is_silent=True)
+    assert (untold in chronicle.uses) is not dies

@@ -62,8 +62,8 @@ class Quiet(Checker):
     def _take_uses(self, process: Process, *, hands_over: bool = False) -> None:
         """Uses that nobody else knows of go with the process: they are not acknowledged.
 
-        Those are its own, if it could not tell of them, and those that it alone was told of by processes that died before:
-        one that leaves in good order hands the latter over.
+        Those are its own, if it could not tell of them, and those that it alone knew of, if they were told by processes that
+        died before, or were not told, since word of a use before them was enough: one that leaves in good order hands these over.
         """
         rest = [other for other in self.scene.living() if other is not process]
         for chronicle in self.scene.history.chronicles.values():
@@ -72,7 +72,8 @@ class Quiet(Checker):
                 if use.process is process:
                     is_lost = not self._was_told(use)
                 else:
-                    is_lost = not hands_over and use.process not in rest and self._knows(process, chronicle, use)
+                    is_told = use.is_told and use.process in rest
+                    is_lost = not hands_over and not is_told and self._knows(process, chronicle, use)
                 if is_lost and not any(self._knows(other, chronicle, use) for other in rest):
                     lost.add(use)
             if lost:
