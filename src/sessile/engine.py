@@ -531,7 +531,6 @@ class Engine:
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
         new = session.opened
-
         grace_until_ms = 0
 
         def end_old() -> Ended:

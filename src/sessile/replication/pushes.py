@@ -172,9 +172,11 @@ class Pushes:
         return context.placement.others(push.key)
 
     def _send_to(self, push: _Push, peer: Peer, message: Sequenced) -> None:
-        held, denied = partial(self._held, push, peer.name), partial(self._denied, push, peer.name)
+        denied = partial(self._denied, push, peer.name)
         if isinstance(message, Whole):  # whatever was written before is in it, also what the queue had no room for
             held = partial(self._held_all, push, tuple(self._open.get(push.key, ())), peer.name)
+        else:
+            held = partial(self._held, push, peer.name)
         if self._context.send_sequenced(peer, message, held, denied, is_end=push.is_end):
             push.sent_to.add(peer.name)
 
