@@ -28,7 +28,7 @@ Model = dict[str, Any]
 Change = Callable[[Model], None]
 
 PAUSE_S: Final = 0.3
-"""What a user does with an answer takes so long on average, and at most twice as long."""
+"""Average pause of a user between two requests, in seconds; at most twice as long."""
 LATE_S: Final = 5.0
 """A change whose request failed shows within so long, or never."""
 OPEN_MAX: Final = 8

@@ -47,7 +47,7 @@ START_S: Final = 40.0
 STOP_S: Final = 30.0
 LOOK_AGAIN_S: Final = 0.05
 PAUSE_S: Final = 0.15
-"""What a user does with an answer takes so long on average, and at most twice as long."""
+"""Average pause of a user between two requests, in seconds; at most twice as long."""
 
 
 def recipe(balancer: str) -> str:
@@ -233,7 +233,7 @@ class Shopper:
     """The items whose POST was acknowledged."""
     asked: list[Asked] = field(default_factory=list)
     visits_more: int = 0
-    """By so much the session's visits exceed the items in its cart."""
+    """By how many the session's visits exceed the items in its cart."""
     sessions_lost: int = 0
     changes_lost: int = 0
     executed_twice: int = 0
@@ -292,7 +292,7 @@ class Shopper:
 
 @contextlib.asynccontextmanager
 async def at_work(port: int, count: int) -> AsyncIterator[list[Shopper]]:
-    """So many users who shop from here on; nothing of theirs is under way in the end, and all have looked once more."""
+    """Users who shop from here on. At the end no request is under way, and each has read its session once more."""
     users = [Shopper(f"u{number}", Browser(port), Random(number)) for number in range(count)]
     is_over = asyncio.Event()
 

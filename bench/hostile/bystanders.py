@@ -58,7 +58,7 @@ def beside_haproxy(folder: Path, kind: str, seconds: float) -> tuple[Seen, Seen]
 
 
 def attack(folder: Path, proxy: str, kind: str, seconds: float) -> Seen:
-    """Attack a proxy for so long, and ask it meanwhile."""
+    """Attack a proxy for the given time, and send it a bystander's requests meanwhile."""
     with ExitStack() as stack:
         origin = stack.enter_context(_server(folder, has_few_threads=kind == "slow-bodies"))
         process = stack.enter_context(_proxy(folder, proxy, origin.port))

@@ -1,4 +1,4 @@
-"""Mistakes that people make when they set up servers, each made on real processes, and what they are told then.
+"""Typical configuration mistakes, each made on real processes, with the log lines and exit statuses that follow.
 
 One entry of `table.MISTAKES` is one mistake: a name, how it is made (`play`), and what a person must be told (`Wanted`). The plays
 stand in files by theme; `processes` runs servers, `judge` compares. A new mistake is a function and an entry.

@@ -37,10 +37,10 @@ def _play(
     Args:
         folder: for logs.
         done: what was done.
-        members: the addresses of nodes; as many servers run as are told.
+        members: the addresses of the nodes; one server runs for each.
         changed: the variables of the last one.
         words: in a line of every log, which is waited for.
-        running: so many servers are started.
+        running: how many servers are started.
     """
     ports = free_ports(running)
     seen = Seen(done)

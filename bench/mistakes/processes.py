@@ -139,7 +139,7 @@ def gunicorn(port: int, app: str = "wsgi", *options: str) -> list[str]:
 
 
 def asked(port: int, count: int, path: str = "/", cookies: dict[str, str] | None = None) -> list[int]:
-    """The status of each of so many requests, one after the other; 0 where nothing answers."""
+    """The status of each request, one after the other; 0 where nothing answers."""
     statuses = []
     for _ in range(count):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=END_S)

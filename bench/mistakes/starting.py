@@ -19,7 +19,7 @@ NOT_MINE: Final = "all-to-all://?members=198.51.100.7,203.0.113.7"
 
 
 def _started(folder: Path, done: str, port: int, command: Sequence[str], *, ends_s: float, **variables: str) -> Seen:
-    """A server that has so much time to end by itself; else it is asked."""
+    """A server that is stopped by a signal unless it ends by itself within the given time."""
     seen = Seen(done)
     with started(folder, "server", command, **variables) as server:
         seen.status = server.ended(ends_s)

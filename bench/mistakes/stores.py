@@ -149,7 +149,7 @@ def last_replica_away(folder: Path) -> Seen:
 
 
 def all_of_redis_down(folder: Path) -> Seen:
-    """The demo: what its page is told, what its dashboard is told, and what `sessile status` says."""
+    """The demo: what its page, its dashboard and `sessile status` show."""
     seen = Seen("a demo on a store, all six processes of Redis killed")
     (first,) = free_ports(1)
     port = next(one for one in range(first % 20_000 + 20_000, 60_000) if _is_free_pair(one))
@@ -179,7 +179,7 @@ def all_of_redis_down(folder: Path) -> Seen:
 
         wait_for(lambda: bool(page().get("alone")))
         if not page().get("alone"):
-            seen.faults.append("the page is told that the session is in the store")
+            seen.faults.append("the page says that the session is in the store")
 
         def remarks_now() -> list[str]:
             return list((_told(f"{control}/api/status") or {}).get("remarks", []))

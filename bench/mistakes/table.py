@@ -62,7 +62,7 @@ MISTAKES: Final = (
         Wanted(_REFUSES, ("me=",), ("set me=",), lines_max=1),
     ),
     Mistake(
-        "D18", "a value that is none", starting.wrong_value,
+        "D18", "a malformed value", starting.wrong_value,
         Wanted(_STOPS, ("SESSILE_IDLE_TIMEOUT", "idle_timeout"), ("give seconds",)),
     ),
     Mistake(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from bench.mistakes import Mistake, Seen
 
-SUMMARY = "Mistakes with settings, clusters and stores: each is told in a line that names the setting and the remedy."
+SUMMARY = (
+    "Mistakes with settings, clusters and stores: each is reported in one line that names the setting and the remedy."
+)
 
 LINES_SHOWN: Final = 8
 CHARS_SHOWN: Final = 400

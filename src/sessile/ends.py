@@ -31,7 +31,7 @@ SHARDS: Final = 256
 SHARD_MIN: Final = 64
 """A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
 FEW: Final = 16
-"""A part of a shard less than one in so many is inserted one by one; to enter more at once, the shard is built anew."""
+"""Less than one new end per this many in a shard is inserted one by one; for more at once, the shard is built anew."""
 _SECOND_MAX: Final = 2**32 - 1
 MARK: Final = Struct(">BQI")
 """An end as it travels: the first byte of its key, the last eight, and for how many seconds it is to be remembered."""

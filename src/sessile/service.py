@@ -26,7 +26,7 @@ T = TypeVar("T")
 CROSSING_S: Final = 5.0
 """What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
 RETRY_S: Final = 1.0
-"""A start that failed is not tried again for so long."""
+"""Pause before a start that failed is tried again, in seconds."""
 
 
 class Service:

@@ -151,17 +151,17 @@ class Settings:
     )
     idle_timeout: float = field(
         default=1_800.0,
-        metadata=_about(kinds.duration("1s", "3650d"), "A session nobody used for so long is gone."),
+        metadata=_about(kinds.duration("1s", "3650d"), "How long an unused session lives."),
     )
     absolute_timeout: float = field(
         default=43_200.0,
-        metadata=_about(kinds.duration("1s", "3650d"), "A session so long after its creation is gone, used or not."),
+        metadata=_about(kinds.duration("1s", "3650d"), "How long a session lives at most, used or not."),
     )
     rotation_grace: float = field(
         default=10.0,
         metadata=_about(
             kinds.duration("0s", "5m"),
-            "For so long after a rotation the old id opens a read-only view of what was there before: requests that "
+            "How long the old id opens a read-only view of the session after a rotation: requests that "
             "were under way end well.",
         ),
     )
@@ -365,7 +365,7 @@ class Settings:
         default=60.0,
         metadata=_about(
             kinds.duration("0s", "1h"),
-            "What was changed in so long is pushed again when another primary of the store takes over.",
+            "Changes of this last period are pushed again when another primary of the store takes over.",
             STORES,
         ),
     )
@@ -380,14 +380,14 @@ class Settings:
     suspect_after: float = field(
         default=0.5,
         metadata=_about(
-            kinds.duration("10ms", "10m"), "A server that was not heard for so long is not waited for.", CLUSTERS
+            kinds.duration("10ms", "10m"), "A server that has been silent for this long is not waited for.", CLUSTERS
         ),
     )
     dead_after: float = field(
         default=1.0,
         metadata=_about(
             kinds.duration("10ms", "1h"),
-            "A server that was not heard for so long is no holder: others take its place.",
+            "A server that has been silent for this long is no holder any more: others take its place.",
             CLUSTERS,
         ),
     )

@@ -22,7 +22,7 @@ def telling_of(cluster: Cluster, name: str = "a") -> Telling:
 
 
 def with_sessions(count: int, **config: Any) -> tuple[Cluster, list[SessionKey]]:
-    """Two servers that hold so many sessions."""
+    """Two servers that hold this number of sessions."""
     cluster = Cluster("ab", strategy="all-to-all", **config)
     keys = [cluster.first_key("a", start=100 * number) for number in range(count)]
     for key in keys:
@@ -32,7 +32,7 @@ def with_sessions(count: int, **config: Any) -> tuple[Cluster, list[SessionKey]]
 
 
 def remember(cluster: Cluster, name: str, count: int) -> list[SessionKey]:
-    """Enter so many ends without tombstones at a server."""
+    """Enter this number of ends without tombstones at a server."""
     keys = [key_number(10_000 + number) for number in range(count)]
     for key in keys:
         cluster.servers[name].table.note_ended(key, cluster.now_ms + 30_000_000)

@@ -209,7 +209,7 @@ def test_there_is_no_pulse_while_beats_are_refused(server: Server) -> None:
             server.ask("ACL", "SETUSER", "mute", "-publish")
 
             async def refused(count: int) -> None:
-                """Wait until so many more beats have been refused."""
+                """Wait until this number of further beats has been refused."""
                 wanted = store.counts["refused_beats"] + count
                 await until(lambda: store.counts["refused_beats"] >= wanted, WITHIN_S)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 AHEAD_BYTES: Final = 16 * 1024
-"""So much of what was read ahead is looked at in one go: a request out of it costs no copy of all that follows."""
+"""At most this much of what was read ahead is parsed at a time: a request out of it costs no copy of all that follows."""
 PIECES_PER_TURN: Final = 4
 """Of a collected body, sent in one turn."""
 

@@ -1,4 +1,4 @@
-"""Which warnings are due: what goes wrong again and again is said once, and then once in a while with how often it was.
+"""Which warnings are due: a fault that repeats is logged once, and then at intervals with its count.
 
 A warning is known by its kind: the sentence without what differs from one request to the next. Bounded, because part of
 a kind may come from outside. Pure: time is an argument.

@@ -34,7 +34,7 @@ class Room:
         self._warn = warn
 
     def file(self, size: int) -> IO[bytes] | None:
-        """A new temporary file for so many bytes; None where that is too much."""
+        """A new temporary file of this size; None if there is no room for it."""
         if self.files <= 0 or self.disk_bytes < size:
             return None
         try:

@@ -134,7 +134,7 @@ class Limits:
         return 2 * self.connections + self.buffered_files + OTHER_DESCRIPTORS
 
     def fitted_to(self, descriptors: int) -> Limits:
-        """The same with fewer connections and files: so many descriptors are enough."""
+        """The same limits, with connections and files lowered to what this number of descriptors allows."""
         files = min(self.buffered_files, descriptors // 8)
         connections = (descriptors - files - OTHER_DESCRIPTORS) // 2
         return replace(self, buffered_files=files, connections=min(self.connections, max(1, connections)))

@@ -249,7 +249,7 @@ class Runtime:
             waiting.append(effect.frame)
 
     def _is_crowded(self, effect: Send) -> bool:
-        """Whether so much waits to be sent on this link that records which its peer can ask for again are dropped."""
+        """Whether too much waits to be sent on this link, so that records which its peer can ask for again are dropped."""
         connection = self._connections.get(effect.link)
         posted = self._spare.get(effect.link, 0) + len(effect.frame)
         if connection is not None and connection.waiting_bytes + posted > SPARE_BYTES_MAX:

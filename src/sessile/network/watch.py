@@ -30,7 +30,7 @@ EVERY_S: Final = 0.5
 ASK_S: Final = 1.0
 KNOWN_MAX: Final = 1_024
 SHOWN_MAX: Final = 3
-"""The reasons of so many members are in the warning; they are alike as a rule."""
+"""At most this many members' reasons are in the warning; they are alike as a rule."""
 
 
 class Served(NamedTuple):

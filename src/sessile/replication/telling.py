@@ -34,7 +34,7 @@ BATCH_MARKS: Final = 5_000
 """Ends without tombstones in one message: 64 KB."""
 PIECE_BYTES: Final = 128 * 2**10
 PAUSE_MS: Final = 20
-"""So much of answers is sent at once, and so long after it comes more: 6 MB a second, to all peers together."""
+"""Pause between two pieces of `PIECE_BYTES`: 6 MB a second, over all peers together."""
 CROWDED_BYTES: Final = 2**20
 """While more waits to be sent on a link, no piece is added: far from where a link is closed (`connection.WAITING_BYTES_MAX`)."""
 RECENT_MAX: Final = 10_000

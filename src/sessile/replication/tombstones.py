@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_MS", "PATIENCE_MS", "Tombstones"]
 
 PATIENCE_MS: Final = 2_000
-"""Who has sent nothing of its answer in so long is not waited for: it is gone, or on the other side of a partition."""
+"""A member that has sent no part of its answer for this long is not waited for: it is gone, or behind a partition."""
 LONGEST_MS: Final = 60_000
 """No answer is waited for any longer, though it still arrives."""
 SLICE: Final = 5_000
-"""So many keys of the table are looked at in one go."""
+"""At most this many keys of the table per step."""
 SLICE_PAUSE_MS: Final = 10
 INTERRUPTED_MS: Final = 1_000
-"""An answer of which nothing came for so long may have been interrupted: the copies are held against what has come of it."""
+"""An answer of which no part came for this long may be interrupted: the copies are compared with the parts that came."""
 _NOW: Final = NEVER_MS
 """A member of which this is said tells this node of every end as it is made."""
 

@@ -63,7 +63,7 @@ STOP_MS: Final = (300, 1_100)
 NAP_MS: Final = (2_500, 4_000)
 """How long it is stopped in runs with `naps`: longer than answers about ended sessions reach back there."""
 AWAKE_MS: Final = 1_500
-"""So long after it nobody else is stopped for long: somebody must be there to tell what has ended."""
+"""Pause before another process is stopped for long: a member must be there that knows what has ended."""
 LAG_MS_MAX: Final = 300
 """After a stop a process's loop continues at most this much later than its threads."""
 NETWORK: Final = frozenset({"delays", "losses", "partitions", "one-way"})

@@ -70,10 +70,10 @@ GLANCE_MS_MAX: Final = 100
 ROOMY: Final = 1_000_000
 """More sessions than there are in any run."""
 NAP_LOGOUTS: Final = 4
-"""So many sessions are ended elsewhere when a process has just been stopped for long."""
+"""How many sessions are ended elsewhere when a process has just been stopped for long."""
 WAKING_MS_MAX: Final = 40
 WAKING_LOOKS: Final = 10
-"""So often, and within so long, every session is looked at where a process has just gone on after it was stopped for long."""
+"""How often, and within which time, every session is read at a process that has just gone on after a long stop."""
 WATCH_MS_MAX: Final = 400
 """A session is looked at within this time after its end was answered."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
