@@ -194,7 +194,7 @@ class Model:
                 del self.records[number]
             else:
                 assert record.state == ROTATED
-                assert Record.unpack(packed) == record.end(ENDED, 0)
+                assert Record.unpack(packed) == record.strip()
                 self.records[number] = Record.unpack(packed)
                 self.changed_ms[number] = self.now_ms
         assert {key(number) for number in self.records} == set(self.table)
@@ -224,4 +224,4 @@ def due_ms(record: Record) -> int:
     """When something becomes of a record by itself, said once more."""
     if record.state == LIVE:
         return min(record.touched_ms + IDLE_MS, record.deadline_ms)
-    return record.ended_ms + {ROTATED: GRACE_MS, ENDED: KEEP_MS}[record.state]
+    return record.ended_ms + (GRACE_MS if record.state == ROTATED and record.fields else KEEP_MS)

@@ -104,7 +104,7 @@ def test_what_is_remembered_is_told_and_taken() -> None:
         assert until_ms == (None if number < 3 else (ends.until_ms(key(number)) or 0) + shift_ms)
 
 
-@pytest.mark.parametrize("until_ms", [0, 1, 999, 1_000, 10**9 + 1, 4 * 10**12])
+@pytest.mark.parametrize("until_ms", [0, 1, 999, 1_000, 10**9 + 1, 2 * 10**12])
 def test_an_end_is_remembered_to_the_second(until_ms: int) -> None:
     """However late the time is, it is kept to the next second and no longer."""
     ends = Ends(bytes_max=1_000_000)
@@ -147,7 +147,25 @@ def test_an_end_whose_second_has_come_is_not_told() -> None:
     until_ms = ends.until_ms(key_) or 0
     assert list(ends.told(until_ms, batch=10)) == []
     (piece,) = ends.told(until_ms - 1, batch=10)
-    assert MARK.unpack(piece)[2] == 1
+    assert MARK.unpack(piece)[2] == 2
     late = Ends(bytes_max=1_000_000)
     late.take(MARK.pack(key_[0], MARK.unpack(piece)[1], 2**32 - 1), 10**12)
-    assert late.until_ms(key_) == (2**32 - 1) * 1_000
+    assert late.until_ms(key_) == (2**31 - 1) * 1_000
+
+
+def test_a_rotation_is_remembered_as_such() -> None:
+    """Whichever server tells of it, in whatever order; another end of the same session changes nothing in that."""
+    ends, late = Ends(bytes_max=1_000_000), Ends(bytes_max=1_000_000)
+    for number in range(4):
+        ends.add(key(number), LATER_MS * (1 + number % 2), is_rotated=number in {1, 2})
+    ends.add(key(1), 3 * LATER_MS)
+    ends.add(key(3), 0, is_rotated=True)
+    for piece in ends.told(1_000, batch=3):
+        late.take(piece, 5_000)
+    for each in (ends, late):
+        assert [each.is_rotated(key(number)) for number in range(5)] == [False, True, True, True, False]
+    assert late.until_ms(key(1)) == (ends.until_ms(key(1)) or 0) + 4_000
+    assert ends.until_ms(key(3)) == 2 * LATER_MS + MARGIN_MS + 1_000
+    sweep_all(ends, LATER_MS + MARGIN_MS + 1_000)
+    assert [ends.is_rotated(key(number)) for number in range(4)] == [False, True, False, True]
+    assert not Ends(bytes_max=1).is_rotated(key(1))

@@ -2,14 +2,18 @@
 
 A handler that raises, or whose changes cannot be kept, must not be answered as if all were well: 409 says that the
 session ended or got a new id meanwhile and the request may be sent again with the cookies of now; 503 that this server
-cannot tell or keep sessions at this moment (RFC 9110 §15.5.10, §15.6.4). Neither touches a cookie.
+cannot tell or keep sessions at this moment (RFC 9110 §15.5.10, §15.6.4). Neither touches an id cookie.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sessile.errors import SessionConflict, SessionError, SessionLimit, SessionUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Answer", "answer_to"]
 
@@ -23,7 +27,8 @@ class Answer:
     body: bytes
     retry_after_s: int = 0
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, cookies: Iterable[bytes] = ()) -> list[tuple[bytes, bytes]]:
+        """The fields of its head, with these values of Set-Cookie."""
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(self.body)),
@@ -32,6 +37,7 @@ class Answer:
         ]
         if self.retry_after_s:
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        headers.extend([(b"set-cookie", cookie) for cookie in cookies])
         return headers
 
 

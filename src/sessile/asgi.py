@@ -172,10 +172,11 @@ class _Exchange:
         if answer is None or self._is_started:
             return False
         self._is_refused = True
+        headers = answer.headers(self._engine.refusal_cookies(self._session))
         if self._is_websocket:
             await self._send({"type": "websocket.close", "code": 1013 if answer.retry_after_s else 1008})
         else:
-            await self._send({"type": "http.response.start", "status": answer.status, "headers": answer.headers()})
+            await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await self._send({"type": "http.response.body", "body": answer.body})
         return True
 

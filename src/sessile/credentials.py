@@ -135,6 +135,18 @@ class Credentials:
         keyring.remember(id_text, identity, version, heads)
         return [self.policy.id_cookie(id_text, is_https=is_https), version_cookie]
 
+    def tell_past(self, presented: Presented | None, visitor: Visitor | None) -> list[bytes]:
+        """The Set-Cookie value that tells a browser that the id it presented was rotated, and leaves its id cookie alone.
+
+        It is a version of the old id that names no write. In a browser that has the new id meanwhile, this is no version of that
+        id: the next request asks the holders, and gets a version again.
+        """
+        if presented is None or visitor is None or visitor.is_past:
+            return []
+        assert self.keyring is not None, "a session is opened with a keyring"
+        version = self.keyring.sign_version(visitor.identity, ())
+        return [self.policy.version_cookie(version, is_https=presented.is_https)]
+
     def revoke(self, presented: Presented | None) -> list[bytes]:
         """The Set-Cookie values that make a browser forget what it presented, if it did."""
         if presented is None or not presented.ids:

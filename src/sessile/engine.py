@@ -36,7 +36,7 @@ from sessile.errors import (
 )
 from sessile.forks import call_after_fork, taken
 from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
-from sessile.session import Limits, Opened, Session
+from sessile.session import WROTE_ROTATED, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
 from sessile.table import Table
@@ -117,7 +117,7 @@ class Engine:
         self._sweeper: Sweeper | None = None
         self._is_unswept = False
         """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
-        self._credentials = Credentials(settings, self.counts, self.table.state, draw)
+        self._credentials = Credentials(settings, self.counts, self._state, draw)
         call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
@@ -247,11 +247,18 @@ class Engine:
             return []
         visit: Visit = session.visit
         opened = session.opened
+        if opened is _PAST:
+            return self._credentials.tell_past(visit.presented, visit.visitor)
         if opened.record is None:
             return self._credentials.revoke(visit.presented) if visit.has_ended else []
         if (visit.is_current or opened.is_read_only) and not session.is_committed:
             return []
         return self._credentials.issue(visit.presented, visit.visitor, opened.record, is_new=visit.is_created)
+
+    def refusal_cookies(self, session: Session) -> list[bytes]:
+        """The Set-Cookie values of an answer that refuses what a request asked for: of an id that was rotated, that it is over."""
+        is_past = session.accessed and session.opened is _PAST
+        return self._credentials.tell_past(session.visit.presented, session.visit.visitor) if is_past else []
 
     # -- the life of the process -------------------------------------------------------------------------------------
 
@@ -318,6 +325,8 @@ class Engine:
             return self._serve(visit, visitor, key, record, len(found[0]))
         if visit.pulled is not None and key not in self.table.ends:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
+        if self.table.ends.is_rotated(key):
+            return _NOTHING if visitor.is_past else _PAST
         self.counts["unknown_here"] += 1
         if self.backend is None:
             self._credentials.warn_unknown(visitor, self._writer)
@@ -329,8 +338,9 @@ class Engine:
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
         if record.state != LIVE:
-            is_in_grace = record.state == ROTATED and min(self.table.due_ms(record), record.expires_ms()) > now_ms
-            return Opened(record, key, is_read_only=True) if is_in_grace else _NOTHING
+            if self.table.is_in_grace(record, now_ms):
+                return Opened(record, key, is_read_only=True)
+            return _PAST if record.state == ROTATED and not visitor.is_past else _NOTHING
         if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
             return _NOTHING
         if record.has_heads(visitor.seen):
@@ -369,6 +379,13 @@ class Engine:
             visit.presented, visit.visitor = self._credentials.read(visit.cookie_headers, is_https=visit.is_https)
         return visit.visitor
 
+    def _state(self, key: SessionKey) -> int | None:
+        """The state of what is held; a rotated session is as good as any other that has ended once its grace is over."""
+        if self.table.state(key) != ROTATED:
+            return self.table.state(key)
+        found = self.table.find(key)
+        return ROTATED if found is not None and self.table.is_in_grace(found[1], self.clock_ms()) else ENDED
+
     def _touch(self, visit: Visit, key: SessionKey, record: Record, now_ms: int) -> Record:
         record = record.touch(now_ms)
         with self.lock:
@@ -401,9 +418,9 @@ class Engine:
         opened = session.opened
         now_ms = self.clock_ms()
         if opened.is_read_only:
-            raise SessionRotated("this request came with the id of before a rotation: what it changed was not stored")
+            raise SessionRotated(WROTE_ROTATED)
         if opened.record is None or changes.ends:
-            if opened.record is not None and self.table.state(opened.key) == ROTATED:
+            if opened.record is not None and self.table.was_rotated(opened.key):
                 raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
@@ -603,3 +620,5 @@ class Engine:
 
 
 _NOTHING: Final = Opened()
+_PAST: Final = Opened(is_read_only=True)
+"""What a request with a rotated id finds after the grace: nothing, and it may not begin anything new."""

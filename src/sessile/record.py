@@ -65,7 +65,8 @@ a record that all servers accept."""
 
 LIVE: Final = 0
 ROTATED: Final = 1
-"""Ended because the session got a new id; the fields stay for a moment, to be looked at."""
+"""Ended because the session got a new id; the fields stay for a moment, to be looked at. The state stays for good: a request
+with the old id never sets an id cookie, since it may be answered after the browser has got the new id."""
 ENDED: Final = 2
 
 REMOVED: Final = b""
@@ -329,6 +330,10 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         state = max(state, self.state)
         fields = {} if state == ENDED else self.fields
         return msgspec.structs.replace(self, state=state, ended_ms=self.ended_ms or now_ms, fields=fields)
+
+    def strip(self) -> Record:
+        """An ended record without its fields. That the session was rotated, and not logged out, stays known."""
+        return msgspec.structs.replace(self, fields={})
 
     def shift(self, by_ms: int) -> Record:
         """The record on a clock that shows `by_ms` more. By minus now, times become durations; by now, times again."""

@@ -29,6 +29,7 @@ __all__ = ["Limits", "Opened", "Opener", "Session"]
 
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
+WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
 ADDITION_BYTES: Final = 12
 """What a counter takes for each of its writers, about."""
 
@@ -50,6 +51,7 @@ class Opened(Struct, frozen=True, gc=False):
     """What the record takes at rest: a little more than its names and values."""
     is_stale: bool = False
     is_read_only: bool = False
+    """Whether the id was rotated: the record is the one of before, and without one there is nothing to look at any more."""
 
 
 class Opener(Protocol):
@@ -189,7 +191,7 @@ class Session(MutableMapping[str, Any]):
     def read_only(self) -> bool:
         """Whether this is the look back that a request with the old id has after a rotation."""
         self.open()
-        return self._opened.is_read_only
+        return self._opened.is_read_only and self._opened.record is not None
 
     @property
     def subject(self) -> str | None:
@@ -353,7 +355,7 @@ class Session(MutableMapping[str, Any]):
         if not self._is_ready:
             self.open()
         if self._opened.is_read_only:
-            raise SessionRotated("this request came with the id of before a rotation: it may read, but not write")
+            raise SessionRotated(WROTE_ROTATED)
         self.may_have_changed = True
 
     def _check_has_id(self, call: str) -> None:

@@ -177,9 +177,19 @@ class Table:
         """Whether the end of the session is known, even if the copy that is held is live."""
         return key in self.ends or self.has_ended(key)
 
-    def note_ended(self, key: SessionKey, until_ms: int) -> None:
+    def was_rotated(self, key: SessionKey) -> bool:
+        """Whether the session is known to have ended because it got a new id."""
+        return self.state(key) == ROTATED or self.ends.is_rotated(key)
+
+    def note_ended(self, key: SessionKey, until_ms: int, *, is_rotated: bool = False) -> None:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
-        self.ends.add(key, until_ms)
+        self.ends.add(key, until_ms, is_rotated=is_rotated)
+
+    def over(self, key: SessionKey, record: Record, now_ms: int) -> Record:
+        """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
+        if self.ends.is_rotated(key):
+            return record.end(ROTATED, now_ms - self._rotation_grace_ms).strip()
+        return record.end(ENDED, now_ms)
 
     def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
         """End every live session that is held and whose end another server remembers; returns their tombstones.
@@ -191,7 +201,7 @@ class Table:
         ended = []
         for key, packed in list(self._records.items()) if marks else ():
             if packed[_STATE_AT] == LIVE and mark_of(key) in marks:
-                record = Record.unpack(packed).end(ENDED, now_ms)
+                record = self.over(key, Record.unpack(packed), now_ms)
                 self.put(key, record)
                 ended.append((key, record))
         return ended
@@ -199,7 +209,7 @@ class Table:
     def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
         """A copy from a peer or a store, as it may be held: ended if the session's end is remembered."""
         if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
-            return record.end(ENDED, now_ms)
+            return self.over(key, record, now_ms)
         return record
 
     def remembered(self, key: SessionKey, now_ms: int) -> Record | None:
@@ -207,7 +217,7 @@ class Table:
         until_ms = self.ends.until_ms(key)
         if until_ms is None:
             return None
-        return Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms).end(ENDED, now_ms)
+        return self.over(key, Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms), now_ms)
 
     def due_ms(self, record: Record) -> int:
         """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
@@ -215,11 +225,18 @@ class Table:
             if not self._idle_slack:
                 return record.expires_ms()
             return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
-        return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
+        if record.state == ROTATED:
+            grace_ms = self._rotation_grace_ms
+            return record.ended_ms + (grace_ms if record.fields else max(grace_ms, self._tombstone_keep_ms))
+        return record.ended_ms + self._tombstone_keep_ms
+
+    def is_in_grace(self, record: Record, now_ms: int) -> bool:
+        """Whether a rotated session may still be looked at."""
+        return record.state == ROTATED and min(record.ended_ms + self._rotation_grace_ms, record.expires_ms()) > now_ms
 
     def is_over(self, record: Record, now_ms: int) -> bool:
-        """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
-        return record.state != ROTATED and self.due_ms(record) <= now_ms
+        """Whether the record leaves at the next sweep: it has expired, or its tombstone has been kept long enough."""
+        return not (record.state == ROTATED and record.fields) and self.due_ms(record) <= now_ms
 
     def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
         """Hold this record instead of the one held for the key, if any.
@@ -240,8 +257,8 @@ class Table:
         packed = record.pack()
         size = len(packed)
         if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # smaller ones travel
-            if record.state == ROTATED:  # its fields are dropped, its end is kept
-                return self.put(key, record.end(ENDED, record.ended_ms))
+            if record.state == ROTATED and record.fields:  # they are dropped, its end is kept
+                return self.put(key, record.strip())
             if not is_touch:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
@@ -297,7 +314,7 @@ class Table:
         if old[_STATE_AT] != LIVE:
             del self._ended[key]
             self._tombstone_bytes -= len(old)
-            self.ends.add(key, Record.unpack(old).deadline_ms)
+            self.ends.add(key, Record.unpack(old).deadline_ms, is_rotated=old[_STATE_AT] == ROTATED)
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
         """Drop what has run out of time, looking at no more than `at_most` records.
@@ -427,9 +444,11 @@ class Table:
         due_ms = self.due_ms(record)
         if due_ms > now_ms:
             self._schedule(key, due_ms)
-        elif record.state == ROTATED:
-            self.put(key, record.end(ENDED, now_ms))
-        elif record.state == ENDED and self._must_keep(key, record, now_ms):
+        elif record.state == ROTATED and record.fields:
+            record = record.strip()
+            self.put(key, record)
+            self._schedule(key, self.due_ms(record))
+        elif record.state != LIVE and self._must_keep(key, record, now_ms):
             self._schedule(key, now_ms + self._tombstone_keep_ms)
         else:
             if record.state == LIVE:

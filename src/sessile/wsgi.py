@@ -142,7 +142,8 @@ class _Exchange:
         answer = answer_to(error)
         if answer is None or self._is_started:
             return None
-        headers = [(name.decode(), value.decode()) for name, value in answer.headers()]
+        cookies = self._engine.refusal_cookies(self._session)
+        headers = [(name.decode(), value.decode()) for name, value in answer.headers(cookies)]
         self._is_started = self._is_refused = True
         self._start_response(f"{answer.status} {answer.reason}", headers)
         return [answer.body]

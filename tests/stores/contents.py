@@ -215,7 +215,7 @@ class ContentConformance:
                 await rig.store.merge(key, record, "one")
             await rig.store.merge(key, record.end(ROTATED, -GRACE_MS - 1_000), "one")
             held = await rig.held(key)
-            assert (held.state, held.fields) == (ENDED, {})
+            assert (held.state, held.fields) == (ROTATED, {})
 
     @in_place
     async def test_the_base_of_a_count_may_be_gone(self, rig: Rig) -> None:

@@ -355,7 +355,7 @@ class Shared(Service):
             packed, remembered = table.get(key), table.remembered(key, now_ms)
         record = remembered if packed is None else Record.unpack(packed)
         if record is not None and record.state == LIVE and remembered is not None:
-            record = record.end(ENDED, now_ms)
+            record = table.over(key, record, now_ms)
         for change in changes:
             if isinstance(change, Delta):
                 continue

@@ -18,6 +18,7 @@ from collections import Counter
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
@@ -324,7 +325,10 @@ class SqlStore:
             is_timed: whether `held` has its times. The statement does without, but a pusher could not be told of it.
         """
         merged = merge(held, record)
-        rest = _rest(shown(merged, self._keep), record)
+        ended = merged
+        if record.state == LIVE:  # a copy that is alive says nothing of when the session ended
+            ended = structs.replace(merged, ended_ms=held.ended_ms)
+        rest = _rest(shown(ended, self._keep), record)
         if rest is not None and not is_timed:
             return None
         more = self._durations(record)
@@ -341,11 +345,13 @@ class SqlStore:
     async def _strip(self, row: Row) -> None:
         """The grace of a rotated session is over. What cannot be read stays as it is, and goes when its time has come."""
         try:
-            ended = row.content().end(ENDED, 0)
+            ended = timeless(row.content().strip())
         except RecordError:
             ended = None
         values = (
-            {"new_state": ENDED, "new_digest": 0, "new_record": row.record} if ended is None else kept(timeless(ended))
+            {"new_state": ENDED, "new_digest": 0, "new_record": row.record}
+            if ended is None
+            else {**kept(ended), "new_state": ENDED}  # the record still says that the session was rotated
         )
         new = _RANDOM.getrandbits(_REVISION_BITS)
         given = {"key": row.session_key, "known_revision": row.revision, "new_revision": new}

@@ -93,7 +93,7 @@ def bare_end(content: Record) -> Record:
 def shown(record: Record, keep: Keep) -> Record:
     """A record for whoever asks, from its durations: of a rotated session the fields only while its grace lasts."""
     if record.state == ROTATED and record.ended_ms + keep.rotation_grace_ms <= 0:
-        return record.end(ENDED, record.ended_ms)
+        return record.strip()
     return record
 
 

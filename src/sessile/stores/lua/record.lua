@@ -199,10 +199,9 @@ end
 
 -- -- keeping ----------------------------------------------------------------------------------------------------------
 
--- A session that was rotated a while ago is ended like any other: there is nothing to look at any more.
-local function aged(it)
-  if it.state == ROTATED and now >= it.ended + grace_ms then it.state = ENDED end
-  return it
+-- Whether there is nothing to look at any more. That a session was rotated, and not logged out, stays known.
+local function is_bare(it)
+  return it.state == ENDED or (it.state == ROTATED and now >= it.ended + grace_ms)
 end
 
 -- Everything but the fields is made anew.
@@ -222,7 +221,7 @@ local function record_bytes(it, fields)
     at = at + 1
     out[at] = integer_bytes(place)
   end
-  out[at + 1] = it.state == ENDED and NO_FIELDS or fields
+  out[at + 1] = is_bare(it) and NO_FIELDS or fields
   return concat(out)
 end
 
@@ -278,6 +277,6 @@ local function held(wanted)
   if type(text) ~= 'string' or sub(text, -16) ~= bare_key then return nil, SPOILT end
   local is_read, it = pcall(record, sub(text, 1, -17))
   if is_read then is_read, it = pcall(fields_of, it, wanted) end
-  if is_read then return aged(it), 0 end
+  if is_read then return it, 0 end
   return nil, SPOILT
 end
