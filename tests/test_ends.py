@@ -157,15 +157,15 @@ def test_a_rotation_is_remembered_as_such() -> None:
     """Whichever server tells of it, in whatever order; another end of the same session changes nothing in that."""
     ends, late = Ends(bytes_max=1_000_000), Ends(bytes_max=1_000_000)
     for number in range(4):
-        ends.add(key(number), LATER_MS * (1 + number % 2), is_rotated=number in {1, 2})
+        ends.add(key(number), LATER_MS * (1 + number % 2), is_replaced=number in {1, 2})
     ends.add(key(1), 3 * LATER_MS)
-    ends.add(key(3), 0, is_rotated=True)
+    ends.add(key(3), 0, is_replaced=True)
     for piece in ends.told(1_000, batch=3):
         late.take(piece, 5_000)
     for each in (ends, late):
-        assert [each.is_rotated(key(number)) for number in range(5)] == [False, True, True, True, False]
+        assert [each.is_replaced(key(number)) for number in range(5)] == [False, True, True, True, False]
     assert late.until_ms(key(1)) == (ends.until_ms(key(1)) or 0) + 4_000
     assert ends.until_ms(key(3)) == 2 * LATER_MS + MARGIN_MS + 1_000
     sweep_all(ends, LATER_MS + MARGIN_MS + 1_000)
-    assert [ends.is_rotated(key(number)) for number in range(4)] == [False, True, False, True]
-    assert not Ends(bytes_max=1).is_rotated(key(1))
+    assert [ends.is_replaced(key(number)) for number in range(4)] == [False, True, False, True]
+    assert not Ends(bytes_max=1).is_replaced(key(1))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessile.errors import SessionConflict, SessionEnded, SessionLimit, SessionRotated
-from sessile.record import ROTATED, Record
+from sessile.record import REPLACED, ROTATED, Record
 from sessile.session import Session
 from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, settled
 
@@ -68,7 +68,7 @@ def test_login_binds_a_user_and_rotation_keeps_them() -> None:
     for verb, subject in (
         (lambda session: session.login("ann"), "ann"),
         (Session.rotate, "ann"),
-        (lambda session: session.login("bob"), "bob"),
+        (lambda session: session.login("ann"), "ann"),
     ):
         change(browser, verb)
         assert browser.open().subject == subject
@@ -242,7 +242,7 @@ def test_rotated_sessions_leave_memory() -> None:
     engine.sweep()
     held = engine.table.get(old_key)
     assert held is not None
-    assert (Record.unpack(held).state, len(Record.unpack(held).fields)) == (ROTATED, 0)
+    assert (Record.unpack(held).state, len(Record.unpack(held).fields)) == (REPLACED, 0)
     assert engine.stats()["tombstones"] == 1
     clock.advance(62)
     engine.sweep()
@@ -454,8 +454,115 @@ def test_of_two_cookies_the_rotated_one_gives_way() -> None:
     old = browser.cookies["sid"]
     other = settled(make_engine(clock=clock, seed=2), b=1)
     change(browser, Session.rotate)
-    for seconds, is_old in ((0, True), (10, False)):
-        clock.advance(seconds)
+    for seconds, is_old in ((0, True), (12, False)):
+        grown_old(engine, clock, seconds)
         session = engine.open((f"sid={other.cookies['sid']}; sid={old}".encode(),), is_https=False)
         assert session.read_only is is_old
     session["c"] = 1
+
+
+# -- another user ------------------------------------------------------------------------------------------------------
+
+
+def logged_in(engine: Any, **fields: Any) -> FakeBrowser:
+    """A browser whose session is Ann's."""
+    browser = settled(engine, **fields)
+    change(browser, lambda session: session.login("ann"))
+    return browser
+
+
+def test_another_users_login_starts_empty() -> None:
+    """Nothing of the session that was there goes over: not what was read, set, counted or changed in place in that request."""
+    engine = make_engine()
+    browser = logged_in(engine, a=1, cart=["book"])
+    old_key = browser.key
+    session = browser.open()
+    session["cart"].append("pen")
+    session["b"] = 2
+    session.increment("n")
+    session.login("bob")
+    assert (dict(session), session.subject) == ({}, "bob")
+    session["c"] = 3
+    assert cookie_names(browser.finish(session)) == BOTH
+    assert (browser.look(), browser.open().subject) == ({"c": 3}, "bob")
+    assert browser.key != old_key and engine.table.state(old_key) == REPLACED
+    assert (engine.stats()["sessions"], engine.stats()["ended"]) == (1, 1)
+
+
+def test_a_login_keeps_what_it_names() -> None:
+    """Of another user's session, with what this request made of it; a name that is not there is no mistake."""
+    browser = logged_in(make_engine(), a=1, cart=["book"], n=3)
+    session = browser.open()
+    session["cart"].append("pen")
+    session.increment("n")
+    session.login("bob", keep=("cart", "n", "nothing"))
+    session["cart"].append("ink")
+    browser.finish(session)
+    assert (browser.look(), browser.open().subject) == ({"cart": ["book", "pen", "ink"], "n": 4}, "bob")
+
+
+def test_a_login_after_a_logout_keeps_what_it_names() -> None:
+    """Also for the same user; what was set since the logout stays as it was set."""
+    for user in ("ann", "bob"):
+        browser = logged_in(make_engine(), a=1, b=2, c=3)
+        session = browser.open()
+        session.logout()
+        session["b"] = "new"
+        session.login(user, keep=["a", "b"])
+        browser.finish(session)
+        assert (browser.look(), browser.open().subject) == ({"a": 1, "b": "new"}, user)
+
+
+@pytest.mark.parametrize("user", ["ann", ""], ids=["the same user", "nobody"])
+def test_a_login_of_the_same_user_or_of_nobody_keeps_everything(user: str) -> None:
+    """A visitor's cart goes with them, and who logs in again loses nothing, whatever `keep` says."""
+    engine = make_engine()
+    browser = logged_in(engine, a=1, b=2) if user else settled(engine, a=1, b=2)
+    change(browser, lambda session: session.login("ann", keep=("a",)))
+    assert (browser.look(), browser.open().subject) == ({"a": 1, "b": 2}, "ann")
+
+
+def test_keep_takes_several_names() -> None:
+    """A str would be taken for its letters."""
+    session = logged_in(make_engine(), a=1).open()
+    with pytest.raises(TypeError, match="'cart',"):
+        session.login("bob", keep="cart")
+    assert (dict(session), session.subject) == ({"a": 1}, "ann")
+
+
+def test_two_logins_in_one_request_leave_the_last() -> None:
+    """The first user's fields do not go over to the second."""
+    browser = FakeBrowser(make_engine())
+    session = browser.open()
+    session.login("ann")
+    session["a"] = 1
+    session.login("bob")
+    session["b"] = 2
+    browser.finish(session)
+    assert (browser.look(), browser.open().subject) == ({"b": 2}, "bob")
+
+
+@AGES
+@pytest.mark.parametrize("verbs", [("login",), ("logout", "login")], ids=" and ".join)
+def test_a_slow_request_does_not_undo_another_users_login(verbs: tuple[str, ...], age_s: int) -> None:
+    """The session of before may not be looked back at, at once; what the slow request writes is refused, however late."""
+    clock = FakeClock()
+    engine = make_engine(clock=clock, rotation_grace=10, tombstone_keep=60, idle_timeout=10_000)
+    browser = logged_in(engine, a=1)
+    at_once, slow, slower = browser.copy(), browser.open(), browser.copy().open()
+    assert slower["a"] == 1
+
+    def switch(session: Session) -> None:
+        for verb in verbs:
+            getattr(session, verb)(*["bob"][: verb == "login"])
+
+    change(browser, switch)
+    assert at_once.look() == {}
+    grown_old(engine, clock, age_s)
+    for session in (slow, slower):
+        with pytest.raises(SessionConflict):  # noqa: PT012  # as above
+            session.logout()
+            session["a"] = 2
+            engine.commit(session)
+        assert "sid" not in cookie_names([*engine.cookies(session), *engine.refusal_cookies(session)])
+    assert browser.open().subject == "bob"

@@ -57,7 +57,7 @@ def check_is_live(current: Record, now_ms: int) -> None:
     """
     if current.state == ROTATED:
         raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
-    if current.state == ENDED or current.expires_ms() <= now_ms:
+    if current.state >= ENDED or current.expires_ms() <= now_ms:
         raise SessionEnded("the session was ended meanwhile: what this request changed was not stored")
 
 

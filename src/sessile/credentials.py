@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sessile.cookies import CookiePolicy, Presented
 from sessile.errors import SettingsError
 from sessile.forks import call_after_fork
-from sessile.record import ENDED, LIVE, ROTATED, Stamp
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Stamp
 from sessile.token import ID_BYTES, Identity, Keyring, Visitor, key_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ DRAWS_MAX: Final = 256
 """So many ids are drawn at the most until one is wanted."""
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost|testserver")
 """Addresses that only this machine reaches; Starlette's test client calls its server `testserver`."""
-_RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3}
+_RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3, REPLACED: 3}
 _INFERRED_HTTPS: Final = (
     "a __Host- cookie arrived over http: TLS ends in front of this server, so cookies are set for https; set "
     "secure=true, or let the proxy say X-Forwarded-Proto to a server that trusts it"

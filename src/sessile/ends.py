@@ -3,7 +3,7 @@
 A tombstone takes about 350 bytes, so a table keeps it only while servers compare copies by it (`tombstone_keep`). A copy
 that contradicts the end can live longer: at a server that was cut off, in a request that is still open, in a backup of a
 store. But no copy is served after its session's deadline. So the end is remembered until then, in 12 bytes: 64 bits of the
-key, the second in which the deadline has passed, and whether the session was rotated.
+key, the second in which the deadline has passed, and whether the browser goes on in another session.
 
 Keys are hashes (`token.py`), so 64 bits of one are as good as random. With ten million ends, one new session in 10^12
 collides with an end, and is refused. Pure: time is an argument.
@@ -34,7 +34,7 @@ _SECOND_MAX: Final = 2**31 - 1
 _PLACE: Final = Struct(">BQ")
 MARK: Final = Struct(">BQI")
 """An end as it travels: the first byte of its key, the last eight, and twice the number of seconds for which it is to be
-remembered, plus one if the session was rotated."""
+remembered, plus one if the browser goes on in another session."""
 
 
 class Ends:
@@ -52,7 +52,7 @@ class Ends:
         self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
         self._count = 0
         # The marks of a shard are sorted. At the same place in the other array is twice the second of each, plus one if the
-        # session was rotated.
+        # browser goes on in another session.
         self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
         self._until: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._swept = 0
@@ -72,19 +72,19 @@ class Ends:
     def held_bytes(self) -> int:
         return self._count * END_BYTES
 
-    def add(self, key: SessionKey, until_ms: int, *, is_rotated: bool = False) -> None:
+    def add(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
         """Remember that a session ended.
 
         Args:
             key: the session's key.
             until_ms: its deadline, on the clock by which `sweep` is called.
-            is_rotated: whether it ended because it got a new id.
+            is_replaced: whether its browser goes on in another one.
         """
-        self._enter(key[0], _mark(key), (until_ms + MARGIN_MS) // 1000 + 1, is_rotated)
+        self._enter(key[0], _mark(key), (until_ms + MARGIN_MS) // 1000 + 1, is_replaced)
 
-    def _enter(self, shard: int, mark: int, second: int, is_rotated: int) -> None:
+    def _enter(self, shard: int, mark: int, second: int, is_replaced: int) -> None:
         marks, until = self._marks[shard], self._until[shard]
-        entry = min(max(second, 0), _SECOND_MAX) << 1 | is_rotated
+        entry = min(max(second, 0), _SECOND_MAX) << 1 | is_replaced
         place = bisect_left(marks, mark)
         if place < len(marks) and marks[place] == mark:
             until[place] = max(until[place] >> 1, entry >> 1) << 1 | (until[place] | entry) & 1
@@ -101,8 +101,8 @@ class Ends:
         place = bisect_left(marks, mark)
         return (self._until[key[0]][place] >> 1) * 1000 if place < len(marks) and marks[place] == mark else None
 
-    def is_rotated(self, key: SessionKey) -> bool:
-        """Whether it is remembered that this session ended because it got a new id."""
+    def is_replaced(self, key: SessionKey) -> bool:
+        """Whether it is remembered that this session ended because its browser goes on in another one."""
         if not self._count:
             return False
         marks, mark = self._marks[key[0]], _mark(key)

@@ -35,7 +35,7 @@ from sessile.errors import (
     SettingsError,
 )
 from sessile.forks import call_after_fork, taken
-from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, WRITER_BITS, Record, merge
 from sessile.session import WROTE_ROTATED, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
@@ -117,7 +117,7 @@ class Engine:
         self._sweeper: Sweeper | None = None
         self._is_unswept = False
         """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
-        self._credentials = Credentials(settings, self.counts, self._state, draw)
+        self._credentials = Credentials(settings, self.counts, self.table.state, draw)
         call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Engine:
             return self._serve(visit, visitor, key, record, len(found[0]))
         if visit.pulled is not None and key not in self.table.ends:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
-        if self.table.ends.is_rotated(key):
+        if self.table.ends.is_replaced(key):
             return _NOTHING if visitor.is_past else _PAST
         self.counts["unknown_here"] += 1
         if self.backend is None:
@@ -340,7 +340,7 @@ class Engine:
         if record.state != LIVE:
             if self.table.is_in_grace(record, now_ms):
                 return Opened(record, key, is_read_only=True)
-            return _PAST if record.state == ROTATED and not visitor.is_past else _NOTHING
+            return _PAST if record.state in {ROTATED, REPLACED} and not visitor.is_past else _NOTHING
         if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
             return _NOTHING
         if record.has_heads(visitor.seen):
@@ -379,13 +379,6 @@ class Engine:
             visit.presented, visit.visitor = self._credentials.read(visit.cookie_headers, is_https=visit.is_https)
         return visit.visitor
 
-    def _state(self, key: SessionKey) -> int | None:
-        """The state of what is held; a rotated session is as good as any other that has ended once its grace is over."""
-        if self.table.state(key) != ROTATED:
-            return self.table.state(key)
-        found = self.table.find(key)
-        return ROTATED if found is not None and self.table.is_in_grace(found[1], self.clock_ms()) else ENDED
-
     def _touch(self, visit: Visit, key: SessionKey, record: Record, now_ms: int) -> Record:
         record = record.touch(now_ms)
         with self.lock:
@@ -420,7 +413,7 @@ class Engine:
         if opened.is_read_only:
             raise SessionRotated(WROTE_ROTATED)
         if opened.record is None or changes.ends:
-            if opened.record is not None and self.table.was_rotated(opened.key):
+            if opened.record is not None and self.table.is_replaced(opened.key):
                 raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
@@ -496,7 +489,7 @@ class Engine:
             steps = self._create(session, values, changes.subject, now_ms + self._absolute_ms, now_ms)
             record = session.opened.record
         if opened.record is not None:
-            ended = self._end(opened, ENDED, now_ms)
+            ended = self._end(opened, ENDED if record is None else REPLACED, now_ms)
             if self.backend is not None:
                 steps.append(Step(opened.key, Ended(opened.key, ended)))
             visit.has_ended = True

@@ -10,6 +10,7 @@ It knows records and values, nothing of cookies, tables, clocks or peers.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, Session
 from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from sessile.token import SessionKey
 
@@ -86,6 +87,8 @@ class Session(MutableMapping[str, Any]):
     _ends = False
     _subject: str | None = None
     """Whom `login` or `end` made it belong to; None while it is the record's."""
+    _ended: Session | None = None
+    """The session as it was when `end` ended it."""
     _drawn_key: SessionKey = b""
     _added_bytes = 0
     """What assignments of this request may add to the record at the most."""
@@ -118,7 +121,7 @@ class Session(MutableMapping[str, Any]):
             self._decoded = {}
             self._handed = {}
         else:
-            self._verb, self._ends, self._subject = Verb.KEEP, False, None
+            self._verb, self._ends, self._subject, self._ended = Verb.KEEP, False, None, None
             self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
         record = self._opened.record
         self._entries = {} if record is None else record.fields
@@ -236,8 +239,15 @@ class Session(MutableMapping[str, Any]):
         self._decoded[name] = present + by
         return present + by
 
-    def login(self, subject: str) -> None:
+    def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
+
+        The fields of a visitor who was nobody yet, or the same user, stay. A session that belonged to another user, or was ended
+        in this request, ends on every server, and the new one starts empty.
+
+        Args:
+            subject: who the user is.
+            keep: the fields that stay nevertheless.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -246,6 +256,12 @@ class Session(MutableMapping[str, Any]):
         self._check_can_renew("session.login")
         if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
             raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
+        if isinstance(keep, str):
+            raise TypeError(f"session.login(..., keep={keep!r:.60}) takes several names: give ({keep!r:.60},)")
+        if self.subject not in {None, subject}:
+            self.end()
+        if self._ended is not None and keep:
+            self._keep(self._ended, keep)
         self._verb = Verb.LOGIN
         self._subject = subject
 
@@ -267,6 +283,7 @@ class Session(MutableMapping[str, Any]):
     def end(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
         self._open_to_write()
+        self._ended = self._ended or copy(self)
         self._ends = True
         self._verb = Verb.KEEP
         self._subject = ""
@@ -357,6 +374,12 @@ class Session(MutableMapping[str, Any]):
         if self._opened.is_read_only:
             raise SessionRotated(WROTE_ROTATED)
         self.may_have_changed = True
+
+    def _keep(self, ended: Session, names: Collection[str]) -> None:
+        """Take fields over from a session that was ended in this request, unless they were set since."""
+        for name in names:
+            if name in ended and name not in self:
+                self[name] = ended[name]
 
     def _check_has_id(self, call: str) -> None:
         """Raise SessionTooLate if the head has left and the browser does not know the session's id."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.ends import Ends, mark_of
 from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -150,7 +150,7 @@ class Table:
         return self._records.get(key)
 
     def state(self, key: SessionKey) -> int | None:
-        """`LIVE`, `ROTATED` or `ENDED`; None where nothing is held."""
+        """`LIVE`, `ROTATED`, `ENDED` or `REPLACED`; None where nothing is held."""
         packed = self._records.get(key)
         return None if packed is None else packed[_STATE_AT]
 
@@ -177,19 +177,17 @@ class Table:
         """Whether the end of the session is known, even if the copy that is held is live."""
         return key in self.ends or self.has_ended(key)
 
-    def was_rotated(self, key: SessionKey) -> bool:
-        """Whether the session is known to have ended because it got a new id."""
-        return self.state(key) == ROTATED or self.ends.is_rotated(key)
+    def is_replaced(self, key: SessionKey) -> bool:
+        """Whether the session is known to have ended because its browser goes on in another one."""
+        return self.state(key) in {ROTATED, REPLACED} or self.ends.is_replaced(key)
 
-    def note_ended(self, key: SessionKey, until_ms: int, *, is_rotated: bool = False) -> None:
+    def note_ended(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
-        self.ends.add(key, until_ms, is_rotated=is_rotated)
+        self.ends.add(key, until_ms, is_replaced=is_replaced)
 
     def over(self, key: SessionKey, record: Record, now_ms: int) -> Record:
         """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
-        if self.ends.is_rotated(key):
-            return record.end(ROTATED, now_ms - self._rotation_grace_ms).strip()
-        return record.end(ENDED, now_ms)
+        return record.end(REPLACED if self.ends.is_replaced(key) else ENDED, now_ms)
 
     def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
         """End every live session that is held and whose end another server remembers; returns their tombstones.
@@ -225,18 +223,15 @@ class Table:
             if not self._idle_slack:
                 return record.expires_ms()
             return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
-        if record.state == ROTATED:
-            grace_ms = self._rotation_grace_ms
-            return record.ended_ms + (grace_ms if record.fields else max(grace_ms, self._tombstone_keep_ms))
-        return record.ended_ms + self._tombstone_keep_ms
+        return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
     def is_in_grace(self, record: Record, now_ms: int) -> bool:
         """Whether a rotated session may still be looked at."""
-        return record.state == ROTATED and min(record.ended_ms + self._rotation_grace_ms, record.expires_ms()) > now_ms
+        return record.state == ROTATED and min(self.due_ms(record), record.expires_ms()) > now_ms
 
     def is_over(self, record: Record, now_ms: int) -> bool:
-        """Whether the record leaves at the next sweep: it has expired, or its tombstone has been kept long enough."""
-        return not (record.state == ROTATED and record.fields) and self.due_ms(record) <= now_ms
+        """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
+        return record.state != ROTATED and self.due_ms(record) <= now_ms
 
     def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
         """Hold this record instead of the one held for the key, if any.
@@ -256,9 +251,9 @@ class Table:
         """
         packed = record.pack()
         size = len(packed)
-        if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # smaller ones travel
-            if record.state == ROTATED and record.fields:  # they are dropped, its end is kept
-                return self.put(key, record.strip())
+        if size > HOT_RECORD_BYTES_MAX and record.state < ENDED and not record.travels(size):  # smaller ones travel
+            if record.state == ROTATED:  # its fields are dropped, its end is kept
+                return self.put(key, record.end(REPLACED, record.ended_ms))
             if not is_touch:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
@@ -314,7 +309,7 @@ class Table:
         if old[_STATE_AT] != LIVE:
             del self._ended[key]
             self._tombstone_bytes -= len(old)
-            self.ends.add(key, Record.unpack(old).deadline_ms, is_rotated=old[_STATE_AT] == ROTATED)
+            self.ends.add(key, Record.unpack(old).deadline_ms, is_replaced=old[_STATE_AT] in {ROTATED, REPLACED})
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
         """Drop what has run out of time, looking at no more than `at_most` records.
@@ -444,10 +439,8 @@ class Table:
         due_ms = self.due_ms(record)
         if due_ms > now_ms:
             self._schedule(key, due_ms)
-        elif record.state == ROTATED and record.fields:
-            record = record.strip()
-            self.put(key, record)
-            self._schedule(key, self.due_ms(record))
+        elif record.state == ROTATED:
+            self.put(key, record.end(REPLACED, now_ms))
         elif record.state != LIVE and self._must_keep(key, record, now_ms):
             self._schedule(key, now_ms + self._tombstone_keep_ms)
         else:

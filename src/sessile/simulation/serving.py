@@ -237,6 +237,8 @@ class Request:
                     del session[name]
                     self._assign(name, GONE)
             case Verb.LOGIN:
+                if session.subject not in {None, op.value}:  # the session of another user ends
+                    self._do(session, op._replace(verb=Verb.LOGOUT))
                 session.login(op.value)
                 self.rotates = True
             case Verb.ROTATE:

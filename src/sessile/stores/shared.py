@@ -289,7 +289,7 @@ class Shared(Service):
         return pushed.is_acknowledged
 
     async def _heard(self, expected: Expected, pushed: Pushed, ended: int) -> None:
-        at_most_s = HEARD_S if ended == ENDED else ROTATED_HEARD_S
+        at_most_s = HEARD_S if ended >= ENDED else ROTATED_HEARD_S
         if not await expected.wait(pushed.lessees, at_most_s):
             self.counts["unconfirmed_ends"] += 1
 
@@ -612,5 +612,5 @@ def _uncertain() -> SessionUnavailable:
 def _is_moot(change: Change | None, found: Record) -> bool:
     """Whether nothing is lost of this where the session was over already: only an end that the other one includes."""
     if isinstance(change, Ended):
-        return change.record.state >= found.state
+        return change.record.state >= ENDED or change.record.state >= found.state
     return change is None

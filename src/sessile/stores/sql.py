@@ -18,14 +18,13 @@ from collections import Counter
 from secrets import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import structs
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StarvedError, StoredRecordError, StoreError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
-from sessile.record import ENDED, LIVE, Record, merge
+from sessile.record import LIVE, REPLACED, Record, merge
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.patience import Starved, within
 from sessile.stores.sql_engine import target_of
@@ -325,10 +324,7 @@ class SqlStore:
             is_timed: whether `held` has its times. The statement does without, but a pusher could not be told of it.
         """
         merged = merge(held, record)
-        ended = merged
-        if record.state == LIVE:  # a copy that is alive says nothing of when the session ended
-            ended = structs.replace(merged, ended_ms=held.ended_ms)
-        rest = _rest(shown(ended, self._keep), record)
+        rest = _rest(shown(merged, self._keep), record)
         if rest is not None and not is_timed:
             return None
         more = self._durations(record)
@@ -345,13 +341,13 @@ class SqlStore:
     async def _strip(self, row: Row) -> None:
         """The grace of a rotated session is over. What cannot be read stays as it is, and goes when its time has come."""
         try:
-            ended = timeless(row.content().strip())
+            ended = row.content().end(REPLACED, 0)
         except RecordError:
             ended = None
         values = (
-            {"new_state": ENDED, "new_digest": 0, "new_record": row.record}
+            {"new_state": REPLACED, "new_digest": 0, "new_record": row.record}
             if ended is None
-            else {**kept(ended), "new_state": ENDED}  # the record still says that the session was rotated
+            else kept(timeless(ended))
         )
         new = _RANDOM.getrandbits(_REVISION_BITS)
         given = {"key": row.session_key, "known_revision": row.revision, "new_revision": new}
