@@ -74,6 +74,8 @@ class FakeOpener:
         self.opened = opened
         self.drawn = drawn
         self.loads = 0
+        self.late: list[str] = []
+        """What was refused since the head had left."""
 
     def load(self, session: Session) -> Opened:
         self.loads += 1
@@ -81,6 +83,9 @@ class FakeOpener:
 
     def draw_key(self, session: Session) -> SessionKey:
         return self.drawn
+
+    def came_too_late(self, call: str) -> None:
+        self.late.append(call)
 
 
 def open_session(record: Record | None = None, *, limits: Limits = LIMITS, **opened: Any) -> Session:

@@ -72,7 +72,7 @@ def hold_usable(record: Record) -> None:
     assert set(record.names()) <= record.fields.keys()
     for by_ms in (10**13, -(10**13)):
         assert Record.parse(record.shift(by_ms).pack()).shift(-by_ms) == record
-    if record.state != ENDED and record.counter < COUNTER_MAX:
+    if record.state < ENDED and record.counter < COUNTER_MAX:
         written, stamp = record.write(A, {"a": b"1"}, {"n": 1}, now_ms=0)
         delta = Delta.of(written, KEY, record.heads, stamp, names=["a"], counted=["n"])
         outcome, applied = apply(record, delta)

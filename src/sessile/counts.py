@@ -21,6 +21,7 @@ COUNTED: Final = {
     "touches": "idle clocks put back by a request that changed nothing",
     "conflicts": "requests whose changes were not stored, since the session had ended or got a new id",
     "late": "commits after the head of the response had left",
+    "too_late": "calls that would need a new id after the head of the response had left; nothing was kept",
     "stale": "requests that had seen more than any holder has",
     "degraded": "changes that too few holders confirmed in time",
     "unavailable": "sessions that could not be told",

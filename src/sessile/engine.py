@@ -373,6 +373,11 @@ class Engine:
             visit.drawn = self._draw_identity()
         return visit.drawn.key
 
+    def came_too_late(self, call: str) -> None:
+        """Count a call that would need a new id after the head of its response, and say so once: its error may be seen by nobody."""
+        self.counts["too_late"] += 1
+        self._credentials.warn_once("too-late", _TOO_LATE.format(call))
+
     def _identify(self, visit: Visit) -> Visitor | None:
         """Who asks; None for somebody without a session of ours."""
         if visit.presented is None:
@@ -539,6 +544,7 @@ class Engine:
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
     ) -> list[Step]:
         if session.is_head_sent:
+            self.came_too_late("what was put into a session")
             raise SessionTooLate(
                 "a session that begins after the head of the response has an id that no cookie can carry"
             )
@@ -613,5 +619,9 @@ class Engine:
 
 
 _NOTHING: Final = Opened()
+_TOO_LATE: Final = (
+    "{} came after the head of its response, in a stream, a background task or an open WebSocket: no cookie can carry a new id any "
+    "more, so nothing was kept. Put something into the session, log in or rotate before the response starts"
+)
 _PAST: Final = Opened(is_read_only=True)
 """What a request with a rotated id finds after the grace: nothing, and it may not begin anything new."""

@@ -64,6 +64,9 @@ class Opener(Protocol):
     def draw_key(self, session: Session) -> SessionKey:
         """The key that a new session will be kept under, if anything is put into it."""
 
+    def came_too_late(self, call: str) -> None:
+        """A handler asked for what needs a new id after the head of its response; it is refused, and nothing is kept."""
+
 
 class Session(MutableMapping[str, Any]):
     """The session of one request.
@@ -385,6 +388,7 @@ class Session(MutableMapping[str, Any]):
         """Raise SessionTooLate if the head has left and the browser does not know the session's id."""
         if self._ends or self._opened.record is None:
             why = "the session was ended, and another one" if self._ends else "the session is new, and"
+            self._opener.came_too_late(call)
             raise SessionTooLate(
                 f"{call} after the head of the response: {why} would need an id that no cookie can carry any more; "
                 "put something into the session before the response starts"
@@ -392,6 +396,7 @@ class Session(MutableMapping[str, Any]):
 
     def _check_can_renew(self, call: str) -> None:
         if self.is_head_sent:
+            self._opener.came_too_late(call)
             raise SessionTooLate(
                 f"{call} after the head of the response: no cookie can carry the new id any more, and the session would "
                 "be lost; call it before the response starts"
