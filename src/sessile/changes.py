@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from sessile import codec
-from sessile.errors import SessionEnded, SessionRotated
+from sessile.errors import DecodeError, SessionEnded, SessionRotated
 from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
         entry = current.fields.get(name)
         if entry is None:
             continue
-        is_none = bool(entry.value) and type(codec.decode(entry.value)) is not int
+        is_none = bool(entry.value) and not _is_int(entry.value)
         if is_none or any(abs(total) + abs(by) > TOTAL_MAX for _, _, total in entry.additions):
             values = {**values, name: codec.encode(seen(name))}
             increments = {other: amount for other, amount in increments.items() if other != name}
@@ -95,9 +95,19 @@ def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) 
     return {name: value for name, value in values.items() if value != REMOVED}
 
 
+def _is_int(data: bytes) -> bool:
+    """Whether this is the encoding of an int; what this server cannot read is none."""
+    try:
+        return type(codec.decode(data)) is int
+    except DecodeError:
+        return False
+
+
 def _folded(entry: Entry) -> bytes:
     """The value of a field as one assignment."""
     if not entry.additions:
         return entry.value
+    if entry.value and not _is_int(entry.value):
+        return entry.value
     base: Any = codec.decode(entry.value) if entry.value else 0
-    return codec.encode(base + entry.added) if type(base) is int else entry.value
+    return codec.encode(base + entry.added)

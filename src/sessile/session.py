@@ -18,7 +18,7 @@ from msgspec import Struct
 from sessile import codec
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
+from sessile.errors import DecodeError, EncodeError, FieldUnreadable, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
@@ -303,11 +303,13 @@ class Session(MutableMapping[str, Any]):
             return self._decoded[name]
         entry = self._entries.get(name)
         if entry is None or name in self._values:
+            if self._values.get(name):  # taken over as bytes, since this server cannot read it
+                return self._read(name, self._values[name])
             raise KeyError(name)
         data = entry.value
         if not data and not entry.additions:
             raise KeyError(name)
-        value: Any = codec.decode(data) if data else 0
+        value: Any = self._read(name, data) if data else 0
         if entry.additions:
             value = value + entry.added if type(value) is int else value
         elif type(value) not in IMMUTABLE and codec.is_mutable(value):
@@ -381,8 +383,25 @@ class Session(MutableMapping[str, Any]):
     def _keep(self, ended: Session, names: Collection[str]) -> None:
         """Take fields over from a session that was ended in this request, unless they were set since."""
         for name in names:
-            if name in ended and name not in self:
+            if name not in ended or name in self:
+                continue
+            try:
                 self[name] = ended[name]
+            except FieldUnreadable:
+                data = ended._entries[name].value
+                self._check_room(name, data)
+                self._note(name, data)
+
+    @staticmethod
+    def _read(name: str, data: bytes) -> Any:
+        try:
+            return codec.decode(data)
+        except DecodeError as error:
+            raise FieldUnreadable(
+                f"session[{name!r:.60}] cannot be read by this server, and stays as it is: {error}; register a new class "
+                "(sessile.classes.register) one deployment before sessions hold objects of it",
+                name,
+            ) from None
 
     def _check_has_id(self, call: str) -> None:
         """Raise SessionTooLate if the head has left and the browser does not know the session's id."""
