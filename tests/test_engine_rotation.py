@@ -9,7 +9,7 @@ import pytest
 from sessile.errors import SessionConflict, SessionEnded, SessionLimit, SessionRotated
 from sessile.record import REPLACED, ROTATED, Record
 from sessile.session import Session
-from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, settled
+from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, make_pair, settled
 
 VERBS = pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")], ids=["rotate", "login"])
 ENDS = pytest.mark.parametrize("verb", [Session.logout, Session.end], ids=["logout", "end"])
@@ -106,15 +106,47 @@ def test_login_begins_a_new_absolute_timeout_and_rotation_does_not() -> None:
         assert browser.open().new
 
 
-def test_a_rotation_that_finds_no_room_changes_nothing() -> None:
-    """At the limit SessionLimit is raised, and the old id is as good as before."""
-    engine = make_engine(sessions_max=1)
-    browser = settled(engine, a=1)
+@pytest.mark.parametrize("is_bytes", [False, True], ids=["sessions", "bytes"])
+@pytest.mark.parametrize("has_others", [False, True], ids=["alone", "with others"])
+def test_what_replaces_a_session_needs_no_room(is_bytes: bool, has_others: bool) -> None:  # noqa: FBT001  # parameters
+    """On a full server who is in may log in, rotate, switch users and begin anew, as often as they like."""
+    room = {"bytes_max": 3_000, "session_bytes_max": 500, "value_bytes_max": 500} if is_bytes else {"sessions_max": 20}
+    backend, engine = make_pair(**room) if has_others else (None, make_engine(**room))
+    browser = FakeBrowser(engine)
+    change(browser, lambda session: session.login("ann"))
+    with pytest.raises(SessionLimit):  # noqa: PT012  # one of these
+        for number in range(99):
+            change(FakeBrowser(engine), lambda session, number=number: session.login(f"user{number}"))
+    count = engine.stats()["sessions"]
+    verbs: list[Any] = [
+        Session.rotate,
+        lambda session: session.login("ann"),
+        lambda session: session.login("bob"),
+        lambda session: (session.logout(), session.update(b=1)),
+    ]
+    for _ in range(10):
+        for verb in verbs:
+            assert cookie_names(change(browser, verb)) == BOTH
+    assert browser.look() == {"b": 1}
+    assert engine.stats()["sessions"] == count
+    assert engine.table.held_bytes - engine.table.live_bytes <= (3_000 if is_bytes else 2**26) * 0.25 + 500
+    assert backend is None or browser.key in backend.records
+
+
+def test_what_replaces_a_session_and_is_larger_needs_room() -> None:
+    """It may grow the table as any write may, and no further: a rotation that finds no room changes nothing."""
+    engine = make_engine(bytes_max=3_000, session_bytes_max=2_000, value_bytes_max=2_000)
+    browser = FakeBrowser(engine)
+    change(browser, lambda session: session.login("ann"))
+    with pytest.raises(SessionLimit):  # noqa: PT012  # one of these
+        for number in range(99):
+            change(FakeBrowser(engine), lambda session, number=number: session.login(f"user{number}"))
     session = browser.open()
+    session["a"] = "x" * 1_900
     session.rotate()
     with pytest.raises(SessionLimit):
         engine.commit(session)
-    assert browser.look() == {"a": 1}
+    assert (browser.look(), browser.open().subject) == ({}, "ann")
     assert engine.stats()["rotated"] == 0
 
 

@@ -18,6 +18,7 @@ COUNTED: Final = {
     "rotated": "sessions that got a new id",
     "renewed": "sessions that got a new id because too many processes had written to them; also counted as rotated",
     "expired": "sessions that ran out of time here",
+    "made_way": "anonymous sessions that were ended to make room for users who logged in",
     "touches": "idle clocks put back by a request that changed nothing",
     "conflicts": "requests whose changes were not stored, since the session had ended or got a new id",
     "late": "commits after the head of the response had left",

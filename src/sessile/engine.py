@@ -28,6 +28,7 @@ from sessile.delta import Delta
 from sessile.errors import (
     SessionConflict,
     SessionEnded,
+    SessionLimit,
     SessionRotated,
     SessionTooLarge,
     SessionTooLate,
@@ -100,6 +101,7 @@ class Engine:
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = whole_ms(settings.idle_timeout)
+        self._anonymous_ms = whole_ms(settings.anonymous_timeout) or self._idle_ms
         self._absolute_ms = whole_ms(settings.absolute_timeout)
         self.clock_ms = clock_ms
         self._draw = draw
@@ -551,18 +553,45 @@ class Engine:
         visit: Visit = session.visit
         identity = visit.drawn or self._draw_identity()
         visit.drawn = None
-        born = Record.create(now_ms=now_ms, idle_ms=self._idle_ms, deadline_ms=deadline_ms, subject=subject)
+        idle_ms = self._idle_ms if subject else self._anonymous_ms
+        born = Record.create(now_ms=now_ms, idle_ms=idle_ms, deadline_ms=deadline_ms, subject=subject)
         record, _ = born.write(self.writer, values, now_ms=now_ms)
-        self._keep(session, identity.key, record)
+        old = session.opened
+        steps: list[Step] = []
+        if old.record is not None:
+            self._keep(session, identity.key, record, replaces=old.key)
+        elif subject:
+            steps = self._keep_user(session, identity.key, record, now_ms)
+        else:
+            self.table.check_share()
+            self._keep(session, identity.key, record)
         visit.visitor = Visitor(identity)
         visit.is_created = True
         self.counts["created"] += 1
-        return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record))]
+        return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record)), *steps]
 
-    def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
+    def _keep_user(self, session: Session, key: SessionKey, record: Record, now_ms: int) -> list[Step]:
+        """Hold a user's new session. Without room for it, anonymous ones are ended until there is."""
+        steps: list[Step] = []
+        candidates = self.table.anonymous()
+        while True:
+            try:
+                self._keep(session, key, record)
+            except SessionLimit:
+                found = next(candidates, None)
+                if found is None:
+                    raise
+                other, ended = found[0], found[1].end(ENDED, now_ms)
+                self.table.put(other, ended)
+                self.counts["made_way"] += 1
+                steps.append(Step(other, Ended(other, ended)))
+            else:
+                return steps
+
+    def _keep(self, session: Session, key: SessionKey, record: Record, *, replaces: SessionKey | None = None) -> None:
         """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
         visit: Visit = session.visit
-        visit.packed = packed = self.table.put(key, record)
+        visit.packed = packed = self.table.put(key, record, replaces=replaces)
         if self.backend is not None:
             visit.given = self._given.setdefault(key, Given())
             visit.given.record = record

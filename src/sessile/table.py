@@ -39,6 +39,8 @@ HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
 EVICTION_LOOKS: Final = 64
 """So many copies are looked at to make room for one; if all are in use, so many once more."""
+USERS_SHARE: Final = 0.1
+"""New anonymous sessions leave this part of `sessions_max` and of `bytes_max` to users who log in."""
 TOMBSTONES_SHARE: Final = 0.25
 """Tombstones take at most this part of `bytes_max`, in addition to sessions. Beyond it the oldest are replaced by their keys."""
 ENDS_SHARE: Final = 0.25
@@ -233,13 +235,16 @@ class Table:
         """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
         return record.state != ROTATED and self.due_ms(record) <= now_ms
 
-    def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
+    def put(
+        self, key: SessionKey, record: Record, *, is_touch: bool = False, replaces: SessionKey | None = None
+    ) -> bytes:
         """Hold this record instead of the one held for the key, if any.
 
         Args:
             key: the session's key.
             record: its record.
             is_touch: nothing but its times changed, so there is always room for it.
+            replaces: the session that ends for this one, which needs no room but what it is larger.
 
         Returns:
             The packed record, the very object that `get` returns from now on.
@@ -258,7 +263,7 @@ class Table:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
         if old is None or old[_STATE_AT] != packed[_STATE_AT]:
-            return self._enter(key, record, packed, old)
+            return self._enter(key, record, packed, old, replaces)
         grown = size - len(old)
         if packed[_STATE_AT] != LIVE:
             self._tombstone_bytes += grown
@@ -277,7 +282,9 @@ class Table:
         with suppress(SessionLimit, SessionEnded, SessionTooLarge):
             self.put(key, record)
 
-    def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None) -> bytes:
+    def _enter(
+        self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, replaces: SessionKey | None
+    ) -> bytes:
         """Hold a record that is new here, or in a new state."""
         old_size, was_tombstone = (0, False) if old is None else (len(old), old[_STATE_AT] != LIVE)
         is_tombstone = packed[_STATE_AT] != LIVE
@@ -287,7 +294,10 @@ class Table:
                 raise SessionEnded("the session has ended: what is left of it was not stored")
             if key in self.ends:
                 raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
-            self._check_room(grown, is_new=True)
+            if replaces is None:
+                self._check_room(grown, is_new=True)
+            elif (more := grown - len(self._records.get(replaces, b""))) > 0:
+                self._check_room(more, is_new=False)
         self._records[key] = packed
         self._record_bytes += grown
         self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone
@@ -298,6 +308,37 @@ class Table:
         if is_tombstone:
             self._bound_tombstones(key)
         return packed
+
+    def check_share(self) -> None:
+        """See that an anonymous session may begin: the last part of the room is kept for users. A cache makes room instead.
+
+        Raises:
+            SessionLimit: it may not.
+        """
+        if self.may_evict is not None:
+            return
+        for name, present, limit in (
+            ("sessions", self.sessions, self._sessions_max),
+            ("bytes", self.live_bytes, self._bytes_max),
+        ):
+            if present >= limit - int(limit * USERS_SHARE):
+                raise SessionLimit(
+                    f"this server holds {present} {name} of sessions; {name}_max is {limit}: raise it, add servers, or shorten "
+                    f"anonymous_timeout (a part of {USERS_SHARE:.0%} is kept for users who log in)"
+                )
+
+    def anonymous(self) -> Iterator[tuple[SessionKey, Record]]:
+        """Some live sessions that belong to no user, first those that were not used lately: they make way for users."""
+        for look in range(2 * EVICTION_LOOKS):
+            key = self._candidate()
+            if key is None:
+                return
+            if key in self._hot and look < EVICTION_LOOKS:
+                self._hot.pop(key)
+            elif self.state(key) == LIVE:
+                record = Record.unpack(self._records[key])
+                if not record.subject:
+                    yield key, record
 
     def drop(self, key: SessionKey) -> None:
         """Stop holding the key's record; the end that a tombstone stands for is still remembered."""
