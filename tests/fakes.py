@@ -24,7 +24,7 @@ from sessile.record import Heads, Record, merge
 from sessile.session import Limits, Opened, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sessile.token import SessionKey
 
@@ -83,6 +83,15 @@ class FakeOpener:
 
     def draw_key(self, session: Session) -> SessionKey:
         return self.drawn
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        raise AssertionError("nobody reloads it")
+
+    def used(self, session: Session) -> None:
+        """It has no clock."""
+
+    async def until_ended(self, session: Session) -> None:
+        """Nor an end."""
 
     def came_too_late(self, call: str) -> None:
         self.late.append(call)

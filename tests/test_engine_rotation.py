@@ -110,7 +110,9 @@ def test_login_begins_a_new_absolute_timeout_and_rotation_does_not() -> None:
 @pytest.mark.parametrize("has_others", [False, True], ids=["alone", "with others"])
 def test_what_replaces_a_session_needs_no_room(is_bytes: bool, has_others: bool) -> None:  # noqa: FBT001  # parameters
     """On a full server who is in may log in, rotate, switch users and begin anew, as often as they like."""
-    room = {"bytes_max": 3_000, "session_bytes_max": 500, "value_bytes_max": 500} if is_bytes else {"sessions_max": 20}
+    room: dict[str, Any] = {"sessions_max": 20}
+    if is_bytes:
+        room = {"bytes_max": 3_000, "session_bytes_max": 500, "value_bytes_max": 500}
     backend, engine = make_pair(**room) if has_others else (None, make_engine(**room))
     browser = FakeBrowser(engine)
     change(browser, lambda session: session.login("ann"))

@@ -39,7 +39,19 @@ NOT_YET: set[str] = set()
 IMPURE_IMPORTS = {"asyncio", "logging", "os", "random", "secrets", "socket", "threading", "time", "uvloop"}
 
 LAYERS = (
-    {"blocking", "clock", "counts", "ends", "errors", "forks", "keywords", "overview", "strategies", "tasks"},
+    {
+        "blocking",
+        "clock",
+        "counts",
+        "ends",
+        "errors",
+        "forks",
+        "keywords",
+        "overview",
+        "strategies",
+        "tasks",
+        "watchers",
+    },
     {
         *{"classes", "codec", "delta", "record", "table", "token"},
         *{"addresses", "kinds", "relations", "settings", "sources", "urls"},

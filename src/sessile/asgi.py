@@ -78,7 +78,14 @@ class SessionMiddleware:
             cookie_headers = () if cookie is None else (cookie,)
         else:  # HTTP/2 allows several Cookie fields (RFC 9113 §8.2.3)
             cookie_headers = tuple([value for name, value in headers if name == b"cookie"])
-        session = engine.open(cookie_headers, is_https=scope.get("scheme") in _HTTPS, server=scope.get("server"))
+        session = engine.open(
+            cookie_headers,
+            is_https=scope.get("scheme") in _HTTPS,
+            server=scope.get("server"),
+            is_lasting=kind == "websocket",
+        )
+        if kind == "websocket":
+            receive = _noted(receive, engine, session)
         scope["session"] = session
         scope["sessile.engine"] = engine
         if backend is not None:
@@ -214,6 +221,18 @@ class _Exchange:
         steps = self._engine.commit(self._session, is_late=True)
         if steps:
             await self._engine.settle(steps)
+
+
+def _noted(receive: Receive, engine: Engine, session: Session) -> Receive:
+    """Receive a WebSocket's messages; each from the browser is a use of the session, if the socket has looked at it."""
+
+    async def noted() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            engine.used(session)
+        return message
+
+    return noted
 
 
 async def _nothing() -> None:

@@ -37,15 +37,17 @@ from sessile.errors import (
 )
 from sessile.forks import call_after_fork, taken
 from sessile.record import ENDED, LIVE, REPLACED, ROTATED, WRITER_BITS, Record, merge
-from sessile.session import WROTE_ROTATED, Limits, Opened, Session
+from sessile.service import running_loop
+from sessile.session import WROTE_ROTATED, LastingSession, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
 from sessile.table import Table
 from sessile.token import HEADS_MAX, Identity, SessionKey, Visitor
 from sessile.visit import Given, Step, Visit
+from sessile.watchers import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
     from sessile.backend import Backend
     from sessile.keywords import Keywords
@@ -58,6 +60,9 @@ IDLE_SLACK: Final = 0.1
 """Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
 TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
+ASK_S: Final = 5.0
+"""Who waits for the end of a session asks its holders or its store this often, where a server may not be told of it."""
+LOOK_S: Final = 0.01
 LOST_MAX: Final = 10_000
 """At most this many sessions are remembered as ones that may come back without writes of this process."""
 WRITERS_RENEWED: Final = 256
@@ -114,6 +119,8 @@ class Engine:
         """Sessions that may come back without some of this process's writes under its present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
+        self._watchers = Watchers()
+        self.table.on_end = self._watchers.ended
         self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
@@ -124,13 +131,16 @@ class Engine:
 
     # -- the life of a request ---------------------------------------------------------------------------------------
 
-    def open(self, cookie_headers: Iterable[bytes], *, is_https: bool, server: Server = None) -> Session:
+    def open(
+        self, cookie_headers: Iterable[bytes], *, is_https: bool, server: Server = None, is_lasting: bool = False
+    ) -> Session:
         """The session of a request. Nothing is looked up before its first touch.
 
         Args:
             cookie_headers: the values of the request's Cookie headers.
             is_https: whether the request came over HTTPS, as far as the server can tell.
             server: the address the request came in at, alone or with its port; needed only where no secret is set.
+            is_lasting: whether the connection stays open, so that each look at the session is a use of it.
 
         Raises:
             SettingsError: no secret is set, and the server is reachable from outside this machine.
@@ -141,7 +151,8 @@ class Engine:
         if self._credentials.keyring is None:
             host = server if server is None or isinstance(server, str) else server[0]
             self._credentials.draw_secret(host, is_alone=self.backend is None)
-        return Session(self, self._limits, Visit(cookie_headers, is_https=is_https))
+        make = LastingSession if is_lasting else Session
+        return make(self, self._limits, Visit(cookie_headers, is_https=is_https))
 
     async def prepare(self, session: Session) -> None:
         """Ask the other holders where this server's copy is missing or older than what the browser has seen.
@@ -379,6 +390,102 @@ class Engine:
         """Count a call that would need a new id after the head of its response, and say so once: its error may be seen by nobody."""
         self.counts["too_late"] += 1
         self._credentials.warn_once("too-late", _TOO_LATE.format(call))
+
+    def used(self, session: Session) -> None:
+        """Keep a session alive that is used over a connection which stays open."""
+        record = session.opened.record if session.accessed else None
+        if record is None or record.state != LIVE:
+            return
+        now_ms, visit = self.clock_ms(), session.visit
+        unused_ms = now_ms - max(record.touched_ms, visit.touched_ms)
+        if unused_ms * TOUCH_FRACTION < record.idle_ms:
+            return
+        visit.touched_ms = now_ms
+        key = session.opened.key
+        with self.lock:
+            packed = self.table.get(key)
+            held = record if packed is None else Record.unpack(packed)
+            if held.state != LIVE or held.expires_ms() <= now_ms or self.table.knows_end(key):
+                return
+            if packed is not None:
+                touched = self.table.put(key, held.touch(now_ms), is_touch=True)
+                visit.packed = touched if visit.packed is packed else visit.packed
+            session.touch(now_ms)
+            self.counts["touches"] += 1
+        if self.backend is not None:
+            self.backend.touched(key, now_ms)
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        """Let the session go on from its newest state: see `Session.reload`."""
+        session.open()
+        key, now_ms = session.opened.key, self.clock_ms()
+        backend = self.backend
+        if not key or backend is None or self.table.knows_end(key):
+            self._reload_from(session, None)
+            return _DONE
+        if self.table.state(key) == LIVE and backend.is_sure(key, now_ms):
+            self._reload_from(session, None)
+            return _DONE
+        asking = self._ask_and_reload(session, key)
+        if running_loop() is not None:
+            return asking
+        run_blocking(asking)
+        return _DONE
+
+    async def _ask_and_reload(self, session: Session, key: SessionKey) -> None:
+        assert self.backend is not None and session.opened.record is not None, "others are asked for what was opened"  # noqa: PT018
+        with self.lock:
+            held = self._held(key)
+        pulled = await self.backend.pull(key, held, session.opened.record.heads)
+        if pulled.status in {PullStatus.UNREACHABLE, PullStatus.STARVED} and not self.table.knows_end(key):
+            raise SessionUnavailable("too few holders of this session answered within pull_timeout")
+        if pulled.status is PullStatus.NONE and not self.table.knows_end(key):
+            raise SessionEnded("the session is over: no server has it any more")
+        self._reload_from(session, None if pulled.record is None else self._merge_in(key, pulled.record))
+
+    def _reload_from(self, session: Session, told: Record | None) -> None:
+        """Go on from what is held here, or was told by others. Raises SessionConflict where the session is over."""
+        opened, visit = session.opened, session.visit
+        if opened.record is None or opened.is_read_only:
+            return
+        key, now_ms = opened.key, self.clock_ms()
+        with self.lock:
+            packed = self.table.get(key)
+            if self.table.is_replaced(key):
+                raise SessionRotated("the session got a new id meanwhile: this request came with the old one")
+            if self.table.knows_end(key):
+                raise SessionEnded("the session was ended meanwhile")
+            record = told if packed is None else Record.unpack(packed)
+            if record is None and self.backend is None:
+                raise SessionEnded("the session ran out of time meanwhile")
+            record = opened.record if record is None else record
+            if not record.covers(opened.record.heads):
+                record, packed = merge(record, opened.record), None
+            check_is_live(record, now_ms)
+            visit.packed = packed
+            session.renew(Opened(record, key, len(packed or record.pack()), opened.is_stale))
+        self.used(session)
+
+    async def until_ended(self, session: Session) -> None:
+        """Return when the session is over. What others hold and nobody tells of is asked for every few seconds."""
+        session.open()
+        key, record = session.opened.key, session.opened.record
+        while key and record is not None:
+            with self.lock:
+                packed = self.table.get(key)
+                is_over = self.table.knows_end(key)
+            if is_over or (packed is None and self.backend is None):
+                return
+            if self.backend is not None and not self.backend.is_sure(key, self.clock_ms()):
+                pulled = await self.backend.pull(key, None if packed is None else Record.unpack(packed), record.heads)
+                if pulled.status is PullStatus.NONE or (pulled.record is not None and pulled.record.state != LIVE):
+                    return
+            record = record if packed is None else Record.unpack(packed)
+            await self._watchers.wait(key, min(ASK_S, max(record.expires_ms() - self.clock_ms(), 0) / 1000 + LOOK_S))
+            if packed is not None and self.table.state(key) == LIVE:
+                held = self._held(key)
+                if held is not None and held.expires_ms() <= self.clock_ms():
+                    return
 
     def _identify(self, visit: Visit) -> Visitor | None:
         """Who asks; None for somebody without a session of ours."""
@@ -647,6 +754,15 @@ class Engine:
         self.is_draining, self._is_unswept = False, bool(len(self.table))
 
 
+class _Done:
+    """What need not be awaited, and may be."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE: Final = _Done()
 _NOTHING: Final = Opened()
 _TOO_LATE: Final = (
     "{} came after the head of its response, in a stream, a background task or an open WebSocket: no cookie can carry a new id any "

@@ -13,20 +13,28 @@ from collections.abc import MutableMapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sessile import codec
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
-from sessile.errors import DecodeError, EncodeError, FieldUnreadable, SessionRotated, SessionTooLarge, SessionTooLate
+from sessile.errors import (
+    DecodeError,
+    EncodeError,
+    FieldUnreadable,
+    SessionConflict,
+    SessionRotated,
+    SessionTooLarge,
+    SessionTooLate,
+)
 from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Awaitable, Collection, Iterator
 
     from sessile.token import SessionKey
 
-__all__ = ["Limits", "Opened", "Opener", "Session"]
+__all__ = ["LastingSession", "Limits", "Opened", "Opener", "Session"]
 
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
@@ -63,6 +71,15 @@ class Opener(Protocol):
 
     def draw_key(self, session: Session) -> SessionKey:
         """The key that a new session will be kept under, if anything is put into it."""
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        """Let the session go on from its newest state; at once where this server can tell, otherwise once awaited."""
+
+    def used(self, session: Session) -> None:
+        """The session is used over a connection that stays open, which keeps it alive."""
+
+    async def until_ended(self, session: Session) -> None:
+        """Return when the session is over."""
 
     def came_too_late(self, call: str) -> None:
         """A handler asked for what needs a new id after the head of its response; it is refused, and nothing is kept."""
@@ -159,6 +176,29 @@ class Session(MutableMapping[str, Any]):
         self.is_committed = True
         self.may_have_changed = bool(self._handed)
         self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
+
+    def renew(self, opened: Opened) -> None:
+        """Go on from a newer state of the same session. What was changed and not committed yet stays."""
+        if self._handed:
+            self._take_mutated()
+        kept = {name: self._decoded[name] for name in (*self._values, *self._increments) if name in self._decoded}
+        self._opened = opened
+        self._entries = {} if opened.record is None else opened.record.fields
+        self._decoded = {name: value for name, value in kept.items() if name not in self._increments}
+        self._handed = {name: data for name, data in self._handed.items() if name in self._decoded}
+        self.may_have_changed = bool(self._handed or self._values or self._increments)
+        for name, by in self._increments.items():
+            present = Session.__getitem__(self, name) if self._has_entry(name) else 0
+            self._decoded[name] = present + by if type(present) is int else kept[name]
+
+    def _has_entry(self, name: str) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and entry.is_present
+
+    def touch(self, now_ms: int) -> None:
+        """Go on from the same state, as of a later use."""
+        if self._opened.record is not None:
+            self._opened = structs.replace(self._opened, record=self._opened.record.touch(now_ms))
 
     def discard(self) -> None:
         """Forget what was changed: the session is over, and whatever the handler does next has nothing to keep."""
@@ -271,6 +311,30 @@ class Session(MutableMapping[str, Any]):
     def logout(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
         self.end()
+
+    def reload(self) -> Awaitable[None]:
+        """See what other requests have changed since this one began; for WebSockets and other requests that last.
+
+        A server that holds the session does so at once, and the result need not be awaited. Elsewhere `await session.reload()`
+        asks one that does; without an event loop the call waits. What this request changed and has not committed stays. It is a
+        use of the session, which keeps it alive.
+
+        Raises:
+            SessionEnded: the session was ended, or ran out of time.
+            SessionRotated: the session has a new id. The request may read what it has, and write nothing.
+        """
+        if self._verb is not Verb.KEEP or self._ends:
+            raise SessionConflict(
+                "session.reload() after login, rotate or logout in the same request: commit comes first"
+            )
+        return self._opener.reload(self)
+
+    async def until_ended(self) -> None:
+        """Wait until the session is over: ended on any server, under a new id, or out of time. Run it beside what serves a socket.
+
+        Returns at once for a session that is not stored.
+        """
+        await self._opener.until_ended(self)
 
     def rotate(self) -> None:
         """Give the session a new id; to be called whenever its rights change.
@@ -501,3 +565,19 @@ class Session(MutableMapping[str, Any]):
                 f"session[{name!r}] would be field {count}, removed ones included; fields_max is "
                 f"{self._limits.fields}: raise it, or keep one field with a dict in it"
             )
+
+
+class LastingSession(Session):
+    """The session of a connection that stays open, a WebSocket: each look at it counts as a use."""
+
+    def __getitem__(self, name: str) -> Any:
+        self._opener.used(self)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self._opener.used(self)
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self._opener.used(self)
+        return super().__contains__(name)

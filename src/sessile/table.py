@@ -88,6 +88,8 @@ class Table:
         self._idle_slack = idle_slack
         self.on_expired: Callable[[SessionKey, Record], None] | None = None
         """Hears of a live session that ran out of time, just before it is dropped."""
+        self.on_end: Callable[[SessionKey], None] | None = None
+        """Called for each session whose end becomes known here, or that ran out of time here."""
         self.may_evict: Callable[[SessionKey], bool] | None = None
         """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
         self.may_forget: Callable[[SessionKey], bool] | None = None
@@ -186,6 +188,8 @@ class Table:
     def note_ended(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
         self.ends.add(key, until_ms, is_replaced=is_replaced)
+        if self.on_end is not None:
+            self.on_end(key)
 
     def over(self, key: SessionKey, record: Record, now_ms: int) -> Record:
         """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
@@ -303,6 +307,8 @@ class Table:
         self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone
         if is_tombstone:
             self._ended[key] = None
+            if self.on_end is not None:
+                self.on_end(key)
         self._keep_hot(key, (packed, record))
         self._schedule(key, self.due_ms(record))
         if is_tombstone:
@@ -489,4 +495,6 @@ class Table:
                 self.expired += 1
                 if self.on_expired is not None:
                     self.on_expired(key, record)
+                if self.on_end is not None:
+                    self.on_end(key)
             self.drop(key)
