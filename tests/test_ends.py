@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.ends import END_BYTES, MARGIN_MS, MARK, SHARDS, Ends, mark_of
+from sessile.ends import END_BYTES, MARGIN_MS, MARK, SHARD_MIN, SHARDS, Ends
 
 LATER_MS = 2 * MARGIN_MS
 
@@ -97,8 +98,9 @@ def test_what_is_remembered_is_told_and_taken() -> None:
     now_ms, shift_ms = 3 * LATER_MS, 10**7
     pieces = list(ends.told(now_ms, batch=4))
     assert max(len(piece) for piece in pieces) == 4 * MARK.size
-    taken = set().union(*(others.take(piece, now_ms + shift_ms) for piece in pieces))
-    assert taken == {mark_of(key(number)) for number in range(3, 10)}
+    assert [others.take(piece, now_ms + shift_ms) for piece in pieces] == [True, True]
+    assert [others.take(piece, now_ms + shift_ms) for piece in pieces] == [False, False], "known by now"
+    assert len(others) == 7
     for number in range(10):
         until_ms = others.until_ms(key(number))
         assert until_ms == (None if number < 3 else (ends.until_ms(key(number)) or 0) + shift_ms)
@@ -131,13 +133,12 @@ def test_what_one_tells_another_one_takes(entries: list[tuple[bytes, int]], batc
     told = list(ends.told(now_ms, batch=batch))
     assert all(len(piece) == MARK.size * batch for piece in told[:-1])
     assert all(0 < len(piece) <= MARK.size * batch for piece in told)
-    marks = set[bytes]().union(*(other.take(piece, now_ms + ahead_ms) for piece in told))
+    assert all(other.take(piece, now_ms + ahead_ms) for piece in told)
     left = {each: (ends.until_ms(each) or 0) for each, _ in entries if (ends.until_ms(each) or 0) > now_ms}
-    assert marks == {mark_of(each) for each in left} and len(other) == len(left)
+    assert len(other) == len(left) and all(each in other for each in left)
     for each, until_ms in left.items():
         taken_ms = other.until_ms(each)
         assert taken_ms is not None and abs(taken_ms - until_ms - ahead_ms) <= 1_000
-    assert all(len(mark_of(each)) == 9 and mark_of(each) == each[:1] + each[8:] for each in left)
 
 
 def test_an_end_whose_second_has_come_is_not_told() -> None:
@@ -153,13 +154,46 @@ def test_an_end_whose_second_has_come_is_not_told() -> None:
     assert late.until_ms(key_) == (2**31 - 1) * 1_000
 
 
-def test_a_rotation_is_remembered_as_such() -> None:
+@pytest.mark.parametrize("held", [0, 1, 40, 3_000])
+@pytest.mark.parametrize("count", [1, 2, 40, 3_000])
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_however_many_are_taken_at_once_they_are_entered_alike(held: int, count: int, *, is_sorted: bool) -> None:
+    """One by one, behind the others or among them: each once, in order, for the longer of two times."""
+    one, other, rng = Ends(bytes_max=10**8), Ends(bytes_max=10**8), Random(held + count)
+    marks = list({rng.getrandbits(64): None for _ in range(held + count)})
+    for mark in marks[:held]:
+        for ends in (one, other):
+            ends.take(MARK.pack(7, mark, 500), 0)
+    entries = [(mark, rng.choice((100, 900))) for mark in marks[held // 2 : held + count]]
+    rng.shuffle(entries)
+    if is_sorted:
+        entries.sort()
+    assert one.take(b"".join(MARK.pack(7, mark, left_s) for mark, left_s in entries), 0)
+    for mark, left_s in entries:
+        other.take(MARK.pack(7, mark, left_s), 0)
+    assert (list(one._marks[7]), list(one._until[7])) == (sorted(marks), list(other._until[7]))
+    assert len(one) == len(other) == held + count
+    assert not one.take(b"".join(MARK.pack(7, mark, 900) for mark, _ in entries), 0)
+    assert set(one._until[7]) <= {500, 900}
+
+
+def test_a_list_that_is_too_long_leaves_those_that_matter_longest() -> None:
+    """A shard holds no more than it may, however many come at once."""
+    ends = Ends(bytes_max=0)
+    assert ends.take(b"".join(MARK.pack(0, mark, mark + 1) for mark in range(10 * SHARD_MIN)), 0)
+    assert len(ends) == len(ends._marks[0]) == SHARD_MIN
+    assert ends.forgotten == 9 * SHARD_MIN
+    assert list(ends._marks[0]) == list(range(9 * SHARD_MIN, 10 * SHARD_MIN))
+
+
+def test_a_replacement_is_remembered_as_such() -> None:
     """Whichever server tells of it, in whatever order; another end of the same session changes nothing in that."""
     ends, late = Ends(bytes_max=1_000_000), Ends(bytes_max=1_000_000)
     for number in range(4):
         ends.add(key(number), LATER_MS * (1 + number % 2), is_replaced=number in {1, 2})
     ends.add(key(1), 3 * LATER_MS)
     ends.add(key(3), 0, is_replaced=True)
+    late.add(key(2), 0)
     for piece in ends.told(1_000, batch=3):
         late.take(piece, 5_000)
     for each in (ends, late):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile import table as table_module
-from sessile.ends import MARGIN_MS, SHARDS, mark_of
+from sessile.ends import MARGIN_MS, SHARDS
 from sessile.errors import SessionEnded, SessionLimit
 from sessile.record import ENDED, LIVE, REPLACED, ROTATED
 from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, TOMBSTONES_SHARE
@@ -459,8 +459,12 @@ def test_what_another_server_remembers_ends_what_is_held() -> None:
     for number in range(4):
         table.put(key(number), live())
     table.put(key(3), live().end(ENDED, 5))
-    assert table.end_marked(set(), 90) == [] and table.sessions == 3
-    ended = table.end_marked({mark_of(key(number)) for number in (1, 3, 9)}, 90)
+    keys = [key(number) for number in range(10)]
+    assert table.end_remembered(keys, 90) == [] and table.sessions == 3
+    for number in (1, 3, 9):
+        table.note_ended(key(number), ABSOLUTE_MS)
+    assert table.end_remembered(keys[2:], 90) == [] and table.state(key(1)) == LIVE, "not asked about"
+    ended = table.end_remembered(keys, 90)
     assert ended == [(key(1), live().end(ENDED, 90))] and held(table, 1) == ended[0][1]
     assert [table.state(key(number)) for number in range(4)] == [LIVE, ENDED, LIVE, ENDED]
     assert held(table, 3).ended_ms == 5

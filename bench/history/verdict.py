@@ -126,6 +126,10 @@ class Outside:
         del place
         return LINKED_MS
 
+    def is_under_way(self) -> bool:
+        """What is on its way cannot be seen from outside; it is waited for before all is taken to be quiet."""
+        return False
+
     def is_small(self, place: int) -> bool:
         """Every server has room for all sessions."""
         del place

@@ -263,7 +263,7 @@ class Campaign:
             for number, mutant in enumerate(mutants, 1):
                 if time.monotonic() > until:
                     return
-                near = [test for test in files if mutant.file in files[test]]
+                near = [test for test in files if mutant.file in files[test] or test.startswith(_mirror(mutant))]
                 near.sort(key=lambda test: (not test.startswith(_mirror(mutant)), seconds[test]))
                 tests: list[str] = []
                 spent = 0.0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="the promise to show; without it, the list of all")
     parser.add_argument("--json", action="store_true", help="print JSON, progress on stderr")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what the promise started ends with it
     try:
         if arguments.name is None:
             return list_promises(as_json=arguments.json)

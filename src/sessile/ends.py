@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sessile.token import SessionKey
 
-__all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends", "mark_of"]
+__all__ = ["END_BYTES", "MARGIN_MS", "MARK", "Ends"]
 
 END_BYTES: Final = 12
 MARGIN_MS: Final = 60_000
@@ -30,8 +30,9 @@ SHARDS: Final = 256
 """Ends are filed under the first byte of their key, so that an insertion moves at most a 256th of all ends."""
 SHARD_MIN: Final = 64
 """A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
+FEW: Final = 16
+"""A part of a shard less than one in so many is inserted one by one; to enter more at once, the shard is built anew."""
 _SECOND_MAX: Final = 2**31 - 1
-_PLACE: Final = Struct(">BQ")
 MARK: Final = Struct(">BQI")
 """An end as it travels: the first byte of its key, the last eight, and twice the number of seconds for which it is to be
 remembered, plus one if the browser goes on in another session."""
@@ -51,8 +52,7 @@ class Ends:
         """Ends that were dropped before their deadline."""
         self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
         self._count = 0
-        # The marks of a shard are sorted. At the same place in the other array is twice the second of each, plus one if the
-        # browser goes on in another session.
+        # The marks of a shard are sorted. At the same place in the other array is what `_entry` makes of the rest.
         self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
         self._until: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._swept = 0
@@ -80,20 +80,21 @@ class Ends:
             until_ms: its deadline, on the clock by which `sweep` is called.
             is_replaced: whether its browser goes on in another one.
         """
-        self._enter(key[0], _mark(key), (until_ms + MARGIN_MS) // 1000 + 1, is_replaced)
+        self._enter(key[0], _mark(key), _entry((until_ms + MARGIN_MS) // 1000 + 1, is_replaced))
 
-    def _enter(self, shard: int, mark: int, second: int, is_replaced: int) -> None:
+    def _enter(self, shard: int, mark: int, entry: int) -> bool:
+        """Enter one end; returns whether it is new."""
         marks, until = self._marks[shard], self._until[shard]
-        entry = min(max(second, 0), _SECOND_MAX) << 1 | is_replaced
         place = bisect_left(marks, mark)
         if place < len(marks) and marks[place] == mark:
-            until[place] = max(until[place] >> 1, entry >> 1) << 1 | (until[place] | entry) & 1
-            return
+            until[place] = _joined(until[place], entry)
+            return False
         marks.insert(place, mark)
         until.insert(place, entry)
         self._count += 1
         if len(marks) > self._shard_max:
             self._thin_out(shard)
+        return True
 
     def until_ms(self, key: SessionKey) -> int | None:
         """Until when this session's end is remembered; None if it is not."""
@@ -111,38 +112,67 @@ class Ends:
 
     def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
         """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
+        if not self._count:
+            return
         now_s = now_ms // 1000
         entries: list[bytes] = []
         for shard in range(SHARDS):
-            for mark, until in zip(self._marks[shard], self._until[shard], strict=True):
-                if until >> 1 > now_s:
-                    entries.append(MARK.pack(shard, mark, until - (now_s << 1)))
+            both = zip(self._marks[shard], self._until[shard], strict=True)
+            entries += [MARK.pack(shard, mark, entry - (now_s << 1)) for mark, entry in both if entry >> 1 > now_s]
             while len(entries) >= batch:
                 yield b"".join(entries[:batch])
                 del entries[:batch]
         if entries:
             yield b"".join(entries)
 
-    def take(self, told: bytes, now_ms: int) -> set[bytes]:
-        """Remember what another server does, its times counted from now; returns what `mark_of` gives of each."""
-        taken = set()
+    def take(self, told: bytes, now_ms: int) -> bool:
+        """Remember what another server does, its times counted from now; returns whether any of it is new here."""
+        now_s, is_any_new = now_ms // 1000, False
+        taken: dict[int, dict[int, int]] = {}
         for shard, mark, left in MARK.iter_unpack(told):
-            self._enter(shard, mark, now_ms // 1000 + (left >> 1), left & 1)
-            taken.add(_PLACE.pack(shard, mark))
-        return taken
+            entries = taken.get(shard)
+            if entries is None:
+                entries = taken[shard] = {}
+            entries[mark] = _entry(now_s + (left >> 1), left & 1)
+        for shard, entries in taken.items():
+            is_any_new = self._enter_all(shard, entries) or is_any_new
+        return is_any_new
+
+    def _enter_all(self, shard: int, entries: dict[int, int]) -> bool:
+        """Enter several ends of one shard, by their marks; returns whether any of them is new."""
+        marks, until = self._marks[shard], self._until[shard]
+        if not marks or min(entries) > marks[-1]:  # as from a server that tells all it has to one that has nothing
+            in_order = sorted(entries)
+            marks.extend(in_order)
+            until.extend(map(entries.__getitem__, in_order))
+            new = len(in_order)
+        elif len(entries) * FEW < len(marks):
+            return sum(self._enter(shard, mark, entry) for mark, entry in entries.items()) > 0
+        else:
+            known = dict(zip(marks, until, strict=True))
+            for mark, entry in entries.items():
+                known[mark] = _joined(known.get(mark, 0), entry)
+            new = len(known) - len(marks)
+            in_order = sorted(known)
+            self._marks[shard] = array("Q", in_order)
+            self._until[shard] = array("I", map(known.__getitem__, in_order))
+        self._count += new
+        if len(self._marks[shard]) > self._shard_max:
+            self._thin_out(shard)
+        return new > 0
 
     def sweep(self, now_ms: int) -> None:
         """Drop the ends of one shard whose time has passed."""
-        every, now_s = self._until[self._swept], now_ms // 1000
-        if every and min(every) >> 1 <= now_s:
-            self._keep(self._swept, [place for place, until in enumerate(every) if until >> 1 > now_s])
+        until, now_s = self._until[self._swept], now_ms // 1000
+        if until and min(until) >> 1 <= now_s:
+            self._keep(self._swept, [place for place, entry in enumerate(until) if entry >> 1 > now_s])
         self._swept = (self._swept + 1) % SHARDS
 
     def _thin_out(self, shard: int) -> None:
-        """Drop the eighth of a shard's ends with the nearest deadlines."""
+        """Drop the eighth of a shard's ends with the nearest deadlines, or as many as are too many."""
         until = self._until[shard]
         in_order = sorted(range(len(until)), key=until.__getitem__)
-        gone = len(in_order) // 8
+        gone = max(len(in_order) // 8, len(in_order) - self._shard_max)
         self.forgotten += gone
         self._keep(shard, sorted(in_order[gone:]))
 
@@ -153,9 +183,14 @@ class Ends:
         self._until[shard] = array("I", [until[place] for place in places])
 
 
-def mark_of(key: SessionKey) -> bytes:
-    """What is remembered of a key, as `Ends.take` gives it."""
-    return key[:1] + key[-8:]
+def _entry(second: int, is_replaced: int) -> int:
+    """Until when an end is remembered, and whether the browser goes on in another session, in 32 bits."""
+    return min(max(second, 0), _SECOND_MAX) << 1 | is_replaced
+
+
+def _joined(one: int, other: int) -> int:
+    """What two servers remember of the same end: the later time, and whatever either knows."""
+    return max(one >> 1, other >> 1) << 1 | (one | other) & 1
 
 
 def _mark(key: SessionKey) -> int:

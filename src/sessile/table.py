@@ -18,12 +18,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from sessile.ends import Ends, mark_of
+from sessile.ends import Ends
 from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
 from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sessile.token import SessionKey
 
@@ -195,16 +195,12 @@ class Table:
         """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
         return record.end(REPLACED if self.ends.is_replaced(key) else ENDED, now_ms)
 
-    def end_marked(self, marks: Collection[bytes], now_ms: int) -> list[tuple[SessionKey, Record]]:
-        """End every live session that is held and whose end another server remembers; returns their tombstones.
-
-        Args:
-            marks: what `Ends.take` gave.
-            now_ms: the time.
-        """
+    def end_remembered(self, keys: Iterable[SessionKey], now_ms: int) -> list[tuple[SessionKey, Record]]:
+        """End each of these sessions that is held alive although its end is remembered; returns their tombstones."""
         ended = []
-        for key, packed in list(self._records.items()) if marks else ():
-            if packed[_STATE_AT] == LIVE and mark_of(key) in marks:
+        for key in keys:
+            packed = self._records.get(key)
+            if packed is not None and packed[_STATE_AT] == LIVE and key in self.ends:
                 record = self.over(key, Record.unpack(packed), now_ms)
                 self.put(key, record)
                 ended.append((key, record))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from random import Random
 
 import pytest
 
 from sessile.backend import Acknowledged
 from sessile.clock import boot_clock_ms
+from sessile.ends import MARK, SHARDS
 from sessile.engine import Engine
+from sessile.network import connection as connection_module
 from sessile.network.connection import Connection
 from sessile.network.runtime import STRANGERS_MAX, Runtime
+from sessile.replication import telling
 from sessile.replication.config import NodeConfig
 from sessile.replication.events import ChangePushed, Note, Send, SessionTouched
 from sessile.replication.member import Timings
@@ -215,5 +219,36 @@ def test_an_earlier_alarm_moves_the_timer() -> None:
         assert runtime._timer is not before and runtime._timer_ms < boot_clock_ms() + 1_000
         await until(lambda: not runtime.node._touches._fresh)
         await runtime.close()
+
+    ran(run())
+
+
+def test_a_list_that_is_longer_than_what_may_wait_on_a_link_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, and no faster than it is taken: the link stays."""
+    monkeypatch.setattr(connection_module, "WAITING_BYTES_MAX", 2**18)
+    monkeypatch.setattr(telling, "CROWDED_BYTES", 2**16)
+    monkeypatch.setattr(telling, "PAUSE_MS", 1)
+    count = 600_000
+
+    async def run() -> None:
+        ports = free_ports(2)
+        members = [f"127.0.0.1:{port}" for port in ports]
+        one, two = (
+            Engine(url="all-to-all://", me=me, secret=SECRET, tls="off", members=members, sweeps=False)
+            for me in members
+        )
+        rng = Random(1)
+        for shard in range(SHARDS):
+            entries = (MARK.pack(shard, rng.getrandbits(64), 36_000) for _ in range(count // SHARDS + 1))
+            one.table.ends.take(b"".join(entries), one.clock_ms())
+        try:
+            await backend_of(one).start()
+            await backend_of(two).start()
+            await until(lambda: len(two.table.ends) >= count)
+            assert runtime_of(two).node.counts["reunions"] == 0 and len(runtime_of(two).node.peers) == 1
+            assert runtime_of(one)._link_numbers <= 2 and runtime_of(two)._link_numbers <= 2
+        finally:
+            await backend_of(one).stop()
+            await backend_of(two).stop()
 
     ran(run())

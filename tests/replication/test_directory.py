@@ -118,3 +118,28 @@ def test_a_session_that_another_node_made_is_listed_by_its_first_holder() -> Non
     cluster.create(backup, key, x=1)
     cluster.run(150)
     assert listed(cluster) == {name: {key} for name in "abc"}
+
+
+def test_what_was_held_by_one_that_is_gone_is_listed_no_longer() -> None:
+    """Nobody else has it."""
+    cluster = Cluster("ab", copies=1, directory=True)
+    key = cluster.first_key("b")
+    cluster.create("b", key, x=1)
+    cluster.run(150)
+    assert key in cluster.servers["a"].node.directory
+    cluster.kill("b")
+    cluster.run(2_500)
+    assert key not in cluster.servers["a"].node.directory
+
+
+def test_a_copy_that_came_unseen_is_listed_by_the_next_pass() -> None:
+    """Passes of repair look at every copy, however it came."""
+    cluster = Cluster("ab", copies=2, directory=True, repair_every_ms=500)
+    key, other = cluster.first_key("a"), cluster.first_key("a", start=500)
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster.servers["a"].table.put(other, record)
+    cluster.run(1_000)
+    assert listed(cluster) == {name: {key, other} for name in "ab"}

@@ -36,3 +36,11 @@ def test_inputs_are_in_the_past_and_effects_are_orders() -> None:
     happened = ("ed", "Found", "LinkUp", "LinkDown", "Woken")
     assert [kind.__name__ for kind in INPUTS if not kind.__name__.endswith(happened)] == []
     assert [kind.__name__ for kind in EFFECTS if kind.__name__.endswith(happened)] == []
+
+
+def test_what_is_left_out_says_the_least() -> None:
+    """Nobody dialled the link, the dial was not refused, one other holder is enough, and the frame matters."""
+    assert events.LinkUp(1).address == ""
+    assert events.DialFailed("b").is_refused is False
+    assert events.ChangePushed(1, bytes(16), None).ack == "one"
+    assert events.Send(1, b"").is_spare is False

@@ -402,3 +402,25 @@ def test_an_address_is_anybody_s_once_its_member_is_forgotten() -> None:
         assert not dialled
         dialled += watch.wait(400).dial
     assert dialled == ["ip-2"] and watch.it.standing("z") is UNKNOWN
+
+
+def test_nothing_is_left_of_a_member_that_is_forgotten() -> None:
+    """Not even how it went to dial it: members come and go for years."""
+    watch = Watch()
+    watch.met("z", 2)
+    watch.it.said_goodbye("z", watch.now_ms)
+    watch.down(2)
+    assert set(watch.it._dials._dials) == {"z"}
+    watch.wait(KEEP_MS)
+    assert not watch.it._dials._dials and len(watch.it.infos()) == 1
+
+
+def test_who_was_known_before_discovery_named_and_dropped_it_is_dialled_no_more() -> None:
+    """As one that discovery named first."""
+    watch = Watch()
+    watch.told(info("z"))
+    assert watch.wait(0).dial == ("z",)
+    watch.failed("z")
+    for named in (["z"], []):
+        watch.it.find(named, watch.now_ms)
+    assert watch.wait(9_000).dial == ()

@@ -419,7 +419,7 @@ def test_what_starting_over_leaves() -> None:
     assert sum(isinstance(effect, DrawWriter) for effect in effects) == 1
     assert sum(isinstance(effect, HangUp) for effect in effects) == 1
     assert cluster.held("a", key) is None and not node.is_trusting and not node.peers
-    assert node._born_ms > born_ms and not node._tombstones.told and node._links.is_fresh
+    assert node._born_ms > born_ms and not node._tombstones._told_ms and node._links.is_fresh
 
 
 def test_what_was_handed_over_a_link_that_broke_is_handed_over_anew() -> None:
@@ -517,3 +517,41 @@ def test_a_server_that_was_just_started_and_holds_nothing_leaves_at_once() -> No
     node = make_node()
     node.handle(StopAsked(1), 0)
     assert Answer(1, Acknowledged.YES) in node.handle(Woken(), DRAIN_PAUSE_MS)
+
+
+def test_a_peer_that_was_sent_too_little_has_caught_up_when_it_has_acknowledged_all() -> None:
+    """Not before: then what it was not sent is looked for."""
+    cluster = Cluster("ab", delay_ms=5, repair_every_ms=1_000_000)
+    node = cluster.servers["a"].node
+    peer, passes = node.peers["b"], node.counts["repair_passes"]
+    for number in range(2):
+        cluster.create("a", key_number(number), x=1)
+        cluster.run(3)
+    peer.is_overflowed = True
+    while len(peer.outstanding) == 2:
+        cluster.run(1)
+    assert peer.outstanding and peer.is_overflowed
+    while peer.outstanding:
+        cluster.run(1)
+    assert not peer.is_overflowed
+    cluster.run(5)
+    assert node.counts["repair_passes"] == passes + 1
+
+
+def test_a_silent_link_is_hung_up() -> None:
+    """Nobody said that it broke."""
+    cluster = Cluster("ab")
+    cluster.cut("a", "b")
+    cluster.run(400)
+    assert set(cluster.servers["a"].node.peers) == {"b"}
+    cluster.run(800)
+    assert not cluster.servers["a"].node.peers and not cluster.servers["a"].links
+
+
+def test_a_greeting_and_what_follows_it_may_come_together() -> None:
+    """The network decides how much arrives at once."""
+    node = make_node()
+    node.handle(LinkUp(1), 0)
+    frames = tuple(encode(message)[LENGTH_BYTES:] for message in (hello(), Goodbye()))
+    node.handle(FramesReceived(1, frames), 1)
+    assert set(node.peers) == {"b"} and node.counts["protocol_errors"] == 0

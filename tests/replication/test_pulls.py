@@ -11,7 +11,7 @@ from sessile.delta import Delta
 from sessile.errors import WireError
 from sessile.record import ENDED, LIVE, Stamp
 from sessile.replication.events import FramesReceived, SessionTouched
-from sessile.replication.messages import Answered, Pull
+from sessile.replication.messages import Answered, Message, Pull, TombstonesTold, Whole
 from sessile.replication.pulls import CURRENT, NONE, NOT_SURE, RECORD
 from sessile.replication.wire import LENGTH_BYTES, encode
 from tests.replication.cluster import Cluster, fields_of, key_number
@@ -527,3 +527,89 @@ def test_what_came_of_questions_is_counted() -> None:
         "pulled_none": 1,
         "pulled_unreachable": 1,
     }
+
+
+def test_of_what_is_kept_the_oldest_makes_room() -> None:
+    """What fits exactly is kept."""
+    cluster, key, _, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    cluster, key, _, proxy = with_session(kept_bytes_max=len(record.pack()))
+    other = next(
+        each
+        for each in map(key_number, range(1_000))
+        if each != key and not cluster.servers[proxy].node.placement.is_holder(each)
+    )
+    cluster.create("a", other, x=1)
+    cluster.run(3_000)
+    pulls = cluster.servers[proxy].node._pulls
+    for each in (key, other):
+        cluster.asked(proxy, each)
+        assert set(pulls._kept) == {each}
+
+
+def test_what_is_over_or_held_is_not_kept_to_ask_with() -> None:
+    """The one would come back after its end was forgotten; of the other there is a newer state here."""
+    cluster, key, _, proxy = with_session()
+    record = cluster.held("a", key)
+    assert record is not None
+    pulls = cluster.servers[proxy].node._pulls
+    pulls._keep(key, record.end(ENDED, cluster.now_ms))
+    assert not pulls._kept
+    cluster.servers[proxy].table.put(key, record)
+    pulls._keep(key, record)
+    assert not pulls._kept
+    cluster.servers[proxy].table.drop(key)
+    pulls._keep(key, record)
+    assert set(pulls._kept) == {key}
+
+
+def test_only_the_first_answer_of_who_was_asked_counts() -> None:
+    """Whoever was not asked says nothing, and nobody says two things."""
+    cluster, key, backup, proxy = with_session()
+    cluster.cut(proxy, "a" + backup)
+    cluster.pull(proxy, key, (Stamp(9, 9),))
+    node = cluster.servers[proxy].node
+    ((number, question),) = node._pulls._questions.items()
+    (asked,) = question.asked
+    (other,) = {"a", backup} - {asked}
+    node._pulls.take_answered(node.peers[other], Answered(number, NONE, 0, b""))
+    assert not question.answered
+    for status in (NOT_SURE, NONE):
+        node._pulls.take_answered(node.peers[asked], Answered(number, status, 0, b""))
+    assert question.answered == {asked: NOT_SURE}
+
+
+def test_who_lost_its_link_is_not_waited_for() -> None:
+    """The next holder is asked at once, however long an answer may take otherwise."""
+    cluster, key, backup, proxy = with_session(hedge_ms=5_000, pull_timeout_ms=5_000)
+    cluster.pull(proxy, key)
+    (question,) = cluster.servers[proxy].node._pulls._questions.values()
+    (asked,) = question.asked
+    (other,) = {"a", backup} - {asked}
+    cluster.close(proxy, asked)
+    assert question.asked == [other]
+
+
+def test_a_newcomer_asks_everybody_until_it_was_told_what_ended() -> None:
+    """The first holder has missed the end behind a partition: what it answers may be over, and others know it."""
+    cluster = Cluster("abc", copies=4)
+    key = cluster.first_key("a", start=1_000)
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    cluster.cut("a", "bc")
+    cluster.end("b", key)
+    cluster.run(10)
+
+    def is_lost(source: str, target: str, message: Message) -> bool:
+        del source
+        return target == "d" and isinstance(message, TombstonesTold | Whole)
+
+    cluster.mangle = is_lost
+    cluster.start("d")
+    cluster.run(5)
+    ticket = cluster.pull("d", key)
+    cluster.run(100)
+    answer = cluster.answer("d", ticket)
+    assert isinstance(answer, Pulled) and answer.record is not None
+    assert answer.record.state == ENDED

@@ -708,3 +708,20 @@ def test_an_end_that_was_refused_is_waited_for(ack: str) -> None:
     pushes._denied(push, "b", REFUSED)
     later = cluster.push("a", key, None)
     assert cluster.answer("a", ticket) is cluster.answer("a", later) is None
+
+
+def test_a_change_that_everybody_refused_is_held_by_who_takes_the_next_one() -> None:
+    """There is room again: the record that is sent now has both."""
+    cluster = Cluster("abc", copies=2)
+    key = cluster.first_key("a")
+    for name in "bc":
+        cluster.servers[name].table._sessions_max = 0
+    first = cluster.create("a", key, x=1)
+    cluster.run(10)
+    for name in "bc":
+        cluster.servers[name].table._sessions_max = 1_000
+    second = cluster.write("a", key, y=2)
+    cluster.run(20)
+    assert (cluster.answer("a", first), cluster.answer("a", second)) == (Acknowledged.NO, Acknowledged.YES)
+    node = cluster.servers["a"].node
+    assert node.is_settled(key) and node.waiting["pushes"] == 0

@@ -159,6 +159,35 @@ def test_a_node_that_leaves_hands_over_first() -> None:
     assert same(cluster, keys)
 
 
+def test_a_node_that_leaves_does_not_wait_for_a_full_one() -> None:
+    """If another one holds what it hands over, it goes at once; what the full one lacks, repair brings when there is room."""
+    cluster, keys = filled("abc", 30)
+    full = cluster.servers["c"].table
+    for key in keys[:10]:
+        full.drop(key)
+    full._sessions_max = 0
+    ticket, began_ms = cluster.stop("b"), cluster.now_ms
+    while cluster.answer("b", ticket) is None:
+        cluster.run(10)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert cluster.now_ms - began_ms < cluster.servers["b"].node._config.drain_ms // 10
+
+
+def test_a_node_that_leaves_goes_on_trying_where_nobody_has_room() -> None:
+    """What it has would be lost with it."""
+    cluster, _ = filled("ab", 10)
+    for key in cluster.servers["a"].table:
+        cluster.servers["a"].table.drop(key)
+    cluster.servers["a"].table._sessions_max = 0
+    ticket = cluster.stop("b")
+    cluster.run(2_000)
+    assert cluster.answer("b", ticket) is None
+    cluster.servers["a"].table._sessions_max = 10
+    cluster.run(200)
+    assert cluster.answer("b", ticket) is Acknowledged.YES
+    assert cluster.servers["a"].table.sessions == 10
+
+
 def test_what_is_sent_at_a_time_is_bounded() -> None:
     """Many sessions go in pieces, as the window allows, and all arrive."""
     cluster, keys = filled("a", 300)
@@ -611,3 +640,27 @@ def test_a_copy_with_a_change_on_its_way_does_not_leave() -> None:
     server.node._repair.start(announces=False)
     cluster.run(100)
     assert cluster.held(proxy, key) is None
+
+
+def test_an_end_that_only_one_knows_of_comes_to_all() -> None:
+    """Nobody else holds anything of the session, holder or not: its copy may still be on its way."""
+    cluster, (key,) = filled("abc", 1, copies=2)
+    held = cluster.held(cluster.servers["a"].node.placement.holders(key)[0], key)
+    assert held is not None
+    for server in cluster.servers.values():
+        server.table.drop(key)
+    cluster.servers["a"].table.put(key, held.end(ENDED, cluster.now_ms))
+    cluster.run(13_000)
+    assert [server.table.state(key) for server in cluster.servers.values()] == [ENDED] * 3
+
+
+def test_a_link_that_came_back_is_a_reason_to_compare() -> None:
+    """What was on its way when it broke may be lost, though everybody is where it was."""
+    cluster, keys = filled("ab", 3, repair_every_ms=1_000_000)
+    cluster.run(3_000)
+    cluster.servers["b"].table.drop(keys[0])
+    cluster.run(1_000)
+    assert cluster.held("b", keys[0]) is None
+    cluster.close("a", "b")
+    cluster.run(500)
+    assert same(cluster, keys)

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from sessile.backend import PullStatus
-from sessile.ends import Ends
 from sessile.errors import WireError
-from sessile.record import ENDED, Record
+from sessile.record import ENDED
 from sessile.replication.events import Woken
 from sessile.replication.messages import TombstonesAsked, TombstonesTold, Whole
 from tests.replication.cluster import Cluster
@@ -87,7 +86,7 @@ def test_only_the_last_absence_is_waited_for() -> None:
 
 def test_many_ends_are_told_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """All arrive; only the last piece says that it is the last."""
-    monkeypatch.setattr("sessile.replication.tombstones.BATCH_BYTES", 100)
+    monkeypatch.setattr("sessile.replication.telling.BATCH_BYTES", 100)
     cluster, _ = pair()
     keys = [cluster.first_key("a", start=100 * n) for n in range(1, 9)]
     cluster.cut("a", "b")
@@ -192,7 +191,7 @@ def test_a_short_absence_costs_as_much_as_ended_meanwhile() -> None:
 
 def test_what_is_not_listed_by_time_any_more_is_told_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """More ended since than the list has room for."""
-    monkeypatch.setattr("sessile.replication.tombstones.RECENT_MAX", 3)
+    monkeypatch.setattr("sessile.replication.telling.RECENT_MAX", 3)
     cluster, _ = pair("ab", strategy="all-to-all")
     old, recent = ended_long_ago_and_now(cluster, 5)
     told = [key for message in cluster.messages(TombstonesTold, "a", "b") for key, _ in message.items]
@@ -210,53 +209,3 @@ def test_what_a_second_absence_asks_reaches_back_to_the_first() -> None:
     cluster.run(5)
     ago_ms = [message.ago_ms for message in cluster.messages(TombstonesAsked, "b", "a")]
     assert len(ago_ms) == 2 and 600 <= ago_ms[0] < 900 and 1_300 <= ago_ms[1] < 1_600
-
-
-def test_what_ended_lately_is_told_also_where_its_tombstone_has_gone() -> None:
-    """Too many ended at once, or the server started over: the end that it remembers is told, and nothing else."""
-    cluster = Cluster("ab", strategy="all-to-all")
-    keys = [cluster.first_key("a", start=100 * number) for number in range(3)]
-    for key in keys:
-        cluster.create("a", key, x=1)
-    cluster.run(20)
-    for key in keys:
-        cluster.end("a", key)
-    cluster.run(20_000)
-    table = cluster.servers["a"].table
-    table.drop(keys[0])
-    table.drop(keys[1])
-    table.ends = Ends(bytes_max=10_000)
-    table.note_ended(keys[0], cluster.now_ms + 1_000_000)
-    told = list(cluster.servers["a"].node._tombstones._learned_since(0))
-    assert sorted(key for key, _ in told) == sorted([keys[0], keys[2]])
-    assert all(Record.unpack(data).state == ENDED for _, data in told)
-
-
-def test_how_far_back_an_absence_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To when an end may have been on its way, to the millisecond; where that is not listed, everything is told."""
-    monkeypatch.setattr("sessile.replication.tombstones.RECENT_MAX", 2)
-    cluster = Cluster("ab", strategy="all-to-all", ack_timeout_ms=20_000)
-    overlap_ms = 2 * cluster.servers["a"].node._context.config.ack_timeout_ms
-    keys = [cluster.first_key("a", start=100 * number) for number in range(3)]
-    for key in keys:
-        cluster.create("a", key, x=1)
-    cluster.run(20)
-    ended_ms = []
-    for key in keys:
-        cluster.run(10)
-        cluster.end("a", key)
-        ended_ms.append(cluster.now_ms)
-    tombstones, context = cluster.servers["a"].node._tombstones, cluster.servers["a"].node._context
-    now_ms = context.now_ms = cluster.now_ms + 100_000
-
-    def told(since_ms: int) -> set[bytes]:
-        return {key for key, _ in tombstones._asked_for(now_ms - overlap_ms - since_ms)[1]}
-
-    assert told(ended_ms[2] + 1) == set()
-    assert told(ended_ms[2]) == {keys[2]}
-    assert told(ended_ms[1]) == told(ended_ms[0] + 1) == set(keys[1:])
-    assert told(ended_ms[0]) == set(keys), "the first one is not listed any more"
-    context.now_ms = ended_ms[2] + overlap_ms
-    for ago_ms, is_all, ends in ((0, False, keys[2:]), (-1, True, keys)):  # below 0 is whoever asks for the first time
-        is_whole, items = tombstones._asked_for(ago_ms)
-        assert (is_whole, {key for key, _ in items}) == (is_all, set(ends))

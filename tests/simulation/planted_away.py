@@ -14,6 +14,8 @@ from sessile.record import Record
 from sessile.replication.node import Node
 from sessile.replication.pushes import Pushes
 from sessile.replication.repair import _Pass
+from sessile.replication.telling import Telling
+from sessile.replication.tombstones import Tombstones
 from sessile.table import Table
 from tests.simulation.planting import edited, planting
 
@@ -58,6 +60,16 @@ def _() -> Iterator[None]:
 def _() -> Iterator[None]:
     """A node that was away notices it soon enough by itself: no thread need compare any times."""
     with edited(Node, "is_sure", "now_ms < self._pulse.sure_until_ms", "self._pulse.is_trusted"):
+        yield
+
+
+@planting("a member asks for what ended since its link was lost")
+def _() -> Iterator[None]:
+    """While a link was up everything came over it. What is read after a stop came over it as well."""
+    with (
+        edited(Tombstones, "link_lost", "min(until_ms, lost_ms)", "context.now_ms"),
+        edited(Telling, "_asked_for", "if peer.told_ms is None:", "if False:"),  # nor does the other side see to it
+    ):
         yield
 
 

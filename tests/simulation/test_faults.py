@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from sessile.simulation.faults import AWAKE_MS, NAP_MS
 from sessile.simulation.options import FAULTS
 from tests.simulation.scenes import calm_world
 
@@ -56,3 +57,20 @@ def test_only_faults_of_the_network_keep_word_from_a_server() -> None:
     world.heal()
     world.schedule.run_until(world.now_ms + 500)
     assert world.linked_for_ms(0) == world.linked_for_ms(1) == 500 and not world.living()[0].is_paused
+
+
+def test_naps_are_long_and_one_at_a_time() -> None:
+    """Sessions end meanwhile. Whoever is awake can tell of them, so nobody else naps until that has been done."""
+    world = calm_world(nodes=3, faults=("pauses",), naps=True)
+    world.faults._pauses(Random(3))
+    (napping,) = [process for process in world.living() if process.is_paused]
+    for _ in range(20):
+        world.faults._pauses(Random(4))
+    world.schedule.run_until(world.now_ms + NAP_MS[0] - 1)
+    assert [process for process in world.living() if process.is_paused] == [napping]
+    world.schedule.run_until(world.now_ms + NAP_MS[1] - NAP_MS[0] + 2)
+    world.faults._pauses(Random(4))
+    assert not any(process.is_paused for process in world.living())
+    world.schedule.run_until(world.now_ms + AWAKE_MS)
+    world.faults._pauses(Random(4))
+    assert sum(process.is_paused for process in world.living()) == 1

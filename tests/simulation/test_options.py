@@ -17,7 +17,7 @@ def test_a_seed_draws_the_same_options_and_seeds_draw_many() -> None:
     assert {options.strategy for options in drawn} == {"all-to-all", "primary-backup"}
     assert {options.ack for options in drawn} == {"none", "one", "all"}
     assert {options.glances for options in drawn} == {options.is_forgetful for options in drawn} == {False, True}
-    for name in ("handshake", "threads", "stops", "watches", "rooms", "queue", "late", "afterlife"):
+    for name in ("handshake", "threads", "stops", "naps", "watches", "rooms", "queue", "late", "afterlife"):
         assert {bool(getattr(options, name)) for options in drawn} == {False, True}, name
     assert {(options.idle > 100_000, options.reads > 50) for options in drawn} == {
         (True, False),

@@ -27,6 +27,10 @@ SHARP = {
     "a long request writes a session back": ("ends", f"{LASTING},late=4000"),
     "a server that was away believes itself": ("ends", f"{STOPPED},threads=true"),
     "the pulse is not looked at": ("ends", f"{STOPPED},threads=true"),
+    "a member asks for what ended since its link was lost": (
+        "ends",
+        "naps=true,faults=pauses,idle=1800000,duration=6000,latency=20,strategy=all-to-all,fault_every=800",
+    ),
     "what a link loses of uses is lost": ("quiet", "idle=2000,reads=95,faults=losses"),
     "only repair goes on with repair": ("bounds", "queue=200,faults=delays+slow+losses,reads=10"),
     "those who have no room are waited for": ("bounds", "rooms=1,nodes=2,faults=,ack=one"),

@@ -206,3 +206,21 @@ def test_leases_go_with_their_copies(held: Held) -> None:
     assert held.is_leased()
     held.leases.thin_out()
     assert len(held.leases) == 1
+
+
+def test_before_there_is_a_channel_nothing_is_leased() -> None:
+    """Nobody would tell of what changes."""
+    held = Held()
+    leases = Leases(
+        held, held.confirmations, lasts_ms=LASTS_MS, failed_over=lambda: None, contradicted=held.contradicted.append
+    )
+    leases.judge(KEY, leases.watch(KEY), held.record)
+    assert KEY not in leases
+
+
+def test_nothing_is_left_of_what_was_watched(held: Held) -> None:
+    """Of several questions for one session as well."""
+    watches = [held.leases.watch(KEY) for _ in range(2)]
+    for watch in watches:
+        held.leases.unwatch(KEY, watch)
+    assert not held.leases._watches

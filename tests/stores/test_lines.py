@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from sessile.stores.lines import AT_ONCE, Lines, each
@@ -120,5 +121,22 @@ def test_each_is_done_a_few_at_a_time() -> None:
         keys = [bytes([number]) for number in range(100)]
         await each(keys, do)
         assert sorted(done) == keys and most == AT_ONCE
+
+    asyncio.run(run())
+
+
+def test_the_strongest_acknowledgement_counts_in_whatever_order() -> None:
+    """Of those that wait for one batch."""
+    acks = ("none", "one", "all")
+
+    async def run() -> None:
+        for one, other in itertools.product(acks, repeat=2):
+            sent = Sent()
+            sent.gate.set()
+            lines = Lines(sent.send)
+            lines.add(KEY, None, one)
+            await lines.add(KEY, None, other)
+            assert [ack for _, _, ack in sent.batches] == [max(one, other, key=acks.index)]
+            await lines.idle()
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ import pytest
 
 from sessile.backend import PullStatus
 from sessile.errors import StoreError
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, ROTATED, Record, Stamp
 from sessile.session import Session
 from sessile.stores.base import Absence, Changed, Fetched, FetchStatus
 from tests.network.clusters import Tab, until
@@ -315,5 +315,117 @@ def test_a_rotated_session_is_shown_for_its_grace_without_the_store() -> None:
             engine.table.drop(tab.key)
             over = pulls.without_store(tab.key, alive, PullStatus.UNREACHABLE).record
             assert over is not None and (over.state, over.fields) == (ENDED, {})
+
+    ran(run())
+
+
+def test_a_failover_is_waited_for_where_what_is_held_will_not_do() -> None:
+    """The other server wrote last: its browser is not shown this server's older copy, but waits for the store."""
+
+    async def run() -> None:
+        async with servers_of(2) as servers:
+            one, other = servers.engines
+            tab = Tab(one)
+            await tab.ask(one, count)
+            await tab.ask(other, count)
+            servers.store.fails = "failing over"
+            asking = asyncio.create_task(tab.ask(one, count))
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            servers.store.fails = ""
+            assert await asking == 3
+            assert one.counts["stale"] == 0
+
+    ran(run())
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_another_server_is_about_to_bring_is_waited_for(comes: bool) -> None:  # noqa: FBT001
+    """The store answers, and lacks what the browser has seen: its writer may bring it at any moment, or never."""
+
+    async def run() -> None:
+        async with servers_of(2, pull_timeout=0.5) as servers:
+            one, other = servers.engines
+            tab = Tab(one)
+            await tab.ask(one, count)
+            before = servers.store.records[tab.key]
+            await tab.ask(other, count)
+            after = servers.store.records[tab.key]
+            servers.store.records[tab.key] = before
+            asking = asyncio.create_task(tab.ask(one, count))
+            await asyncio.sleep(0.1)
+            assert not asking.done()
+            if comes:
+                servers.store.records[tab.key] = after
+            assert await asking == (3 if comes else 2)
+            assert one.counts["stale"] == (0 if comes else 1)
+
+    ran(run())
+
+
+def test_whoever_stops_leaves_no_question_behind() -> None:
+    """It waits for the answers for a moment, and asks nothing any more."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+
+            async def never(_key: SessionKey, _have: Version | None) -> Fetched:
+                await asyncio.Event().wait()
+                raise AssertionError
+
+            servers.store.fetch = never  # type: ignore[assignment, method-assign]
+            pulls = servers.backend(0)._pulls
+            asking = asyncio.create_task(pulls.once(tab.key, None))
+            await until(lambda: bool(pulls._questions._asking))
+            await pulls.end(0.01)
+            assert not pulls._questions._asking
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    ran(run())
+
+
+def test_an_end_is_shown_whatever_the_browser_has_seen() -> None:
+    """Nothing newer can come: it is not waited for."""
+
+    async def run() -> None:
+        async with servers_of(1, pull_timeout=60.0) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            alive = servers.store.records[tab.key]
+            servers.store.records[tab.key] = alive.end(ENDED, servers.clock())
+            async with asyncio.timeout(10):
+                pulled = await servers.backend(0)._pulls.pull(tab.key, None, (Stamp(99, 9),))
+            assert pulled.record is not None and pulled.record.state == ENDED
+
+    ran(run())
+
+
+@pytest.mark.parametrize("answers_with_end", [True, False])
+def test_a_question_during_which_the_session_ends_is_asked_again(*, answers_with_end: bool) -> None:
+    """Unless its answer is the end already; and no more than once."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            key, alive = tab.key, servers.store.records[tab.key]
+            over = alive.end(ENDED, servers.clock())
+            asked: list[SessionKey] = []
+
+            async def fetch(of: SessionKey, _have: Version | None) -> Fetched:
+                asked.append(of)
+                servers.store.tell(Changed(of, over.heads, ENDED))
+                return Fetched(FetchStatus.RECORD, over if answers_with_end else alive)
+
+            servers.store.fetch = fetch  # type: ignore[assignment, method-assign]
+            pulled = await servers.backend(0)._pulls.once(key, None)
+            assert pulled.record is not None and pulled.record.state == ENDED
+            assert len(asked) == (1 if answers_with_end else 2)
 
     ran(run())

@@ -30,6 +30,7 @@ REFUSED = [
     ("redis+cluster://h/1", "a database"),
     ("redis://h?tsl=true", "did you mean tls"),
     ("redis://h?tls=yes", "neither tls=true"),
+    ("redis://h?tls=", "neither tls=true"),
     ("redis://h?&", "store's URL"),
     ("redis://:hunter2@h:x", "a host that is none"),
 ]

@@ -188,3 +188,71 @@ def test_a_write_that_comes_after_the_end_is_a_conflict(way: str) -> None:
                 await two.settle(two.commit(session))
 
     ran(run())
+
+
+def test_an_end_that_is_told_while_a_change_is_on_its_way_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has lost the session, and asks for all of it: it gets the end that this server has heard of meanwhile."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            session = await opened(engine, copied(tab))
+            session["late"] = 1
+            real = servers.store.apply
+
+            async def apply(*args: Any, **keywords: Any) -> Any:
+                del servers.store.records[tab.key]
+                pushed = await real(*args, **keywords)
+                engine.table.note_ended(tab.key, servers.clock() + 1_000_000)
+                return pushed
+
+            monkeypatch.setattr(servers.store, "apply", apply)
+            with pytest.raises(SessionConflict):
+                await engine.settle(engine.commit(session))
+            assert servers.store.records[tab.key].state != LIVE
+
+    ran(run())
+
+
+def test_a_change_behind_one_that_was_lost_goes_with_the_whole_record() -> None:
+    """The store may lack what the change builds on, so it is not asked to apply it."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            (engine,) = servers.engines
+            tab = Tab(engine)
+            await tab.ask(engine, count)
+            servers.backend(0)._lost.add(tab.key, is_end=False)
+            calls = len(servers.store.calls)
+            await copied(tab).ask(engine, count)
+            assert "apply" not in servers.store.calls[calls:]
+            assert await copied(tab).look(engine) == {"n": 2}
+
+    ran(run())
+
+
+def test_a_store_that_came_back_empty_may_evict_again() -> None:
+    """After the comparison with what the store has now, a session that is missing there has ended."""
+
+    async def run() -> None:
+        async with servers_of(1) as servers:
+            servers.store.may_forget_ends = True
+            (engine,) = servers.engines
+            backend = servers.backend(0)
+            tabs = [Tab(engine) for _ in range(2)]
+            for tab in tabs:
+                await tab.ask(engine, count)
+            servers.store.records.clear()
+            servers.store.mark = b"second"
+            backend.leases.drop_all()
+            backend.reconcile_soon()
+            await until(lambda: len(servers.store.records) == 2)
+            await until(lambda: backend.counts["reconciled"] > 0)
+            backend.leases.drop(tabs[0].key)
+            del servers.store.records[tabs[0].key]
+            assert [await copied(tab).look(engine) for tab in tabs] == [{}, {"n": 1}]
+            assert backend.counts["gone"] == 1
+
+    ran(run())

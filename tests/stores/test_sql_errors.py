@@ -36,6 +36,28 @@ def test_what_databases_say_is_understood(judge: object, original: Exception) ->
     assert [it for it in judges if it(told(original))] == [judge]
 
 
+def test_what_mysql_s_numbers_mean() -> None:
+    """These and no others."""
+    meant = {
+        1054: is_missing_table,
+        1062: is_duplicate,
+        1146: is_missing_table,
+        1205: is_clash,
+        1213: is_clash,
+        1290: is_read_only,
+        1792: is_read_only,
+        1836: is_read_only,
+    }
+    judges = (is_missing_table, is_read_only, is_clash, is_duplicate)
+    found = {
+        number: judge
+        for number in range(1_000, 2_000)
+        for judge in judges
+        if judge(told(mysql.OperationalError(number, "x")))
+    }
+    assert found == meant
+
+
 def test_what_is_none_of_these_is_none() -> None:
     """A driver that gives neither state nor number."""
     plain = told(sqlite3.OperationalError("database is locked"))

@@ -108,3 +108,9 @@ def test_a_bare_end_says_whose_session_ended_and_nothing_else() -> None:
     """No times, no versions, no fields."""
     bare = bare_end(born(a=b"1"))
     assert bare == Record(ENDED, 0, 0, 0, 0, born().subject, {}, (), {})
+
+
+def test_digests_are_the_same_in_every_release() -> None:
+    """Servers compare what others wrote: eight bytes, with a sign."""
+    assert digest_of(LIVE, {1: 2}) == -1083959108995280226
+    assert digest_of(ENDED, {7: 1}) == -3691736171146834642

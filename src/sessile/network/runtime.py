@@ -83,7 +83,9 @@ class Runtime:
 
     def __init__(self, owner: Owner, config: NodeConfig, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
         self.loop = asyncio.get_running_loop()
-        self.node = Node(config, owner.table, rng=SystemRandom(), now_ms=owner.clock_ms())
+        self.node = Node(
+            config, owner.table, rng=SystemRandom(), now_ms=owner.clock_ms(), waiting_bytes=self._waiting_bytes
+        )
         self.bytes_sent = 0
         self.bytes_received = 0
         self._owner = owner
@@ -230,6 +232,10 @@ class Runtime:
             return True
         self._spare[effect.link] = posted
         return False
+
+    def _waiting_bytes(self, link: int) -> int:
+        connection = self._connections.get(link)
+        return 0 if connection is None else connection.waiting_bytes
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, {}

@@ -40,6 +40,8 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     second_target_ms: int = 20
     """An acknowledgement that takes so long, and three times as long as usual, is asked of one more member."""
     tombstone_keep_ms: int = 600_000
+    reach_back_ms: int = 30_000
+    """A node that may have missed ends is also told of those from this long before: see `overlap_ms`."""
     negative_keep_ms: int = 10_000
     """So long it is remembered that nobody has a session."""
     repair_every_ms: int = 10_000
@@ -59,6 +61,14 @@ class NodeConfig(Struct, frozen=True, kw_only=True):
     def end_timeout_ms(self) -> int:
         """The shortest time an end waits for confirmations: then a member that just stopped is suspect, and its lease over."""
         return self.timings.suspect_after_ms + 2 * self.timings.beat_ms
+
+    @property
+    def overlap_ms(self) -> int:
+        """How long before an absence the ends of an answer begin.
+
+        One may have been on its way when the absence began, or only at another member, from which two passes of repair bring it.
+        """
+        return max(self.reach_back_ms, 2 * self.ack_timeout_ms)
 
     @property
     def strategy_text(self) -> str:

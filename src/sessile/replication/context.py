@@ -43,6 +43,7 @@ class Context:
         *,
         rng: Random,
         now_ms: int,
+        waiting_bytes: Callable[[int], int] = lambda _: 0,
     ) -> None:
         self.config = config
         self.counts: Counter[str] = Counter()
@@ -51,13 +52,17 @@ class Context:
         self.placement = placement
         self.rng = rng
         self.now_ms = now_ms
+        self.waiting_bytes = waiting_bytes
+        """How much of what was sent on a link has not left this process."""
         self.peers: dict[str, Peer] = {}
         """By name, in the order in which they greeted."""
         self.writer = 0
         """The tag under which this process writes; 0 before its first write."""
         self.is_leaving = False
+        self.has_met_all = False
+        """Whether this node has been linked to every member that it knows of and can reach."""
         self.is_settled_in = False
-        """Whether this node has been linked to every member that it knows of and can reach, and has been sent their ends."""
+        """Whether it has been sent their ends as well."""
         self.handed: dict[SessionKey, bytes | None] = {}
         """What others hold already of a node that leaves: the very objects of its table."""
         self._effects: list[Effect] = []

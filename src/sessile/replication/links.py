@@ -190,7 +190,7 @@ class Links:
             self._owner.peer_restarted(name)
         peer = context.peers[name] = self._peers[link] = Peer(name, link, hello.writer)
         peer.is_fresh = greeting.is_new and hello.is_fresh
-        peer.away_ms = greeting.silent_ms if greeting.is_met else -1
+        peer.is_new = greeting.is_new
         if context.writer != mine.writer:
             context.send(peer, Writing(context.writer))
         if greeting.replaced is not None:  # now that what it carried can go over this one: at no time is nobody there

@@ -72,19 +72,32 @@ class Node:
         table: the sessions held here, shared with the engine.
         rng: chance, for what must not happen everywhere at once.
         now_ms: the time.
+        waiting_bytes: how much of what was sent on a link has not left this process.
     """
 
-    def __init__(self, config: NodeConfig, table: Table, *, rng: Random, now_ms: int) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        table: Table,
+        *,
+        rng: Random,
+        now_ms: int,
+        waiting_bytes: Callable[[int], int] = lambda _: 0,
+    ) -> None:
         me = MemberInfo(config.name, config.host, config.incarnation, serves=config.serves)
         self._config = config
         self._membership = Membership(me, config.timings, rng)
         self._placeable = self._membership.placeable()
         placement = Placement(config.name, self._placeable, config.copies_or_all)
-        self._context = context = Context(config, table, self._membership, placement, rng=rng, now_ms=now_ms)
+        self._context = context = Context(
+            config, table, self._membership, placement, rng=rng, now_ms=now_ms, waiting_bytes=waiting_bytes
+        )
         self.counts: Counter[str] = context.counts
         self.directory = Directory(context)
         self._tombstones = Tombstones(context, self._changed, self._trust)
-        self._pulls = Pulls(context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.learned)
+        self._pulls = Pulls(
+            context, adopt=self._adopt, look=self.directory.look, ended=self._tombstones.telling.learned
+        )
         self._pushes = Pushes(context, self._drop)
         table.may_forget = self._may_forget
         # A member that comes back must be sent the ends.
@@ -192,7 +205,7 @@ class Node:
             case ChangePushed():
                 self._links.is_fresh = False
                 if event.change.__class__ is Ended:
-                    self._tombstones.learned(event.key)
+                    self._tombstones.telling.learned(event.key)
                 self._pushes.push(event.ticket, event.key, event.change, event.ack)
                 self.directory.look(event.key)
                 self._pulls.forget(event.key)
@@ -224,14 +237,18 @@ class Node:
         It may hold copies before it is linked to every member, and a member that it is not linked to may end such a session
         without sending it the end. So it serves no copy without asking, and answers no end, until it is linked to every member
         that it knows of. Of two nodes that do not know each other, one finds the other in the first member list that it gets.
+        Nor does it serve a copy before all that it is linked to have sent it what ended, which may be a long list.
         """
         context = self._context
         if context.is_settled_in:
             return
-        is_met = not self._membership.has_missing(context.now_ms) and self._tombstones.told.issuperset(context.peers)
-        if is_met or context.now_ms - self._born_ms > PATIENCE_MS:
-            context.is_settled_in = True
+        if not context.has_met_all:
+            is_late = context.now_ms - self._born_ms > PATIENCE_MS
+            if not is_late and self._membership.has_missing(context.now_ms):
+                return
+            context.has_met_all = True
             self._pushes.view_changed()
+        context.is_settled_in = self._tombstones.have_told(self._born_ms)
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -273,6 +290,7 @@ class Node:
 
     def peer_went(self, peer: Peer) -> None:
         """What was sent over the link and not acknowledged may not have arrived."""
+        self._tombstones.link_lost(peer)
         self._context.handed.clear()
         self._repair.link_lost(peer.name)
         self._pulls.link_lost(peer.name)
@@ -292,9 +310,11 @@ class Node:
         context = self._context
         context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
-        context.is_settled_in = False  # an open request may write to a session that ended on the other side
+        context.has_met_all = context.is_settled_in = (
+            False  # an open request may write to a session that ended on the other side
+        )
         self._born_ms = context.now_ms
-        self._tombstones.told.clear()
+        self._tombstones.start_over()
         self._pulls.clear()
         context.do(DrawWriter())
         self._links.is_fresh = True
@@ -383,7 +403,7 @@ class Node:
             messages.Differ: self._repair.take_differ,
             messages.Offered: self._repair.take_offered,
             messages.Wanted: self._repair.take_wanted,
-            messages.TombstonesAsked: self._tombstones.take_asked,
+            messages.TombstonesAsked: self._tombstones.telling.take_asked,
             messages.TombstonesTold: self._tombstones.take_told,
             messages.Listed: self.directory.take_listed,
             messages.Rejoin: self._rejoin,
@@ -436,7 +456,7 @@ class Node:
         self._pulls.arrived(key)
         self.directory.look(key)
         if record.state != LIVE:
-            self._tombstones.learned(key)
+            self._tombstones.telling.learned(key)
             self.counts["ends_learned"] += 1
 
     def _adopt(self, key: SessionKey, record: Record) -> None:

@@ -36,8 +36,8 @@ class Peer:
     """A node with which a link is up and greetings are exchanged."""
 
     __slots__ = (
-        "acked", "away_ms", "is_fresh", "is_overflowed", "link", "name", "outstanding", "outstanding_bytes", "received",
-        "received_acked", "repairing", "sent", "usual_ms", "writer",
+        "acked", "is_fresh", "is_new", "is_overflowed", "link", "name", "outstanding", "outstanding_bytes", "received",
+        "received_acked", "repairing", "sent", "told_ms", "usual_ms", "writer",
     )  # fmt: skip
 
     def __init__(self, name: str, link: int, writer: int) -> None:
@@ -45,8 +45,10 @@ class Peer:
         self.link = link
         self.writer = writer
         """The tag in the stamps of what it writes."""
-        self.away_ms = -1
-        """For how long its process had not been heard when it greeted; -1 if it never was."""
+        self.is_new = True
+        """This incarnation of it greets for the first time: nothing is known of it from before."""
+        self.told_ms: int | None = None
+        """When it was sent all of an answer to what it asked of ends over this link; None before."""
         self.is_fresh = False
         """It greeted for the first time, and holds nothing yet."""
         self.sent = self.acked = 0

@@ -146,7 +146,10 @@ class Pulls:
             return
         is_sure = self.is_trusting and held is not None and context.placement.is_holder(question.key)
         has_news = is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values()
-        if has_news and have is not None and have.covers(question.heads) and question.gained:
+        may_have_ended = (
+            not context.is_settled_in
+        )  # somebody may know of an end that it has not told yet: all are asked
+        if has_news and not may_have_ended and have is not None and have.covers(question.heads) and question.gained:
             self._finish(number, self._found(question))
             return
         waiting = [name for name in question.asked if name not in question.answered and name in context.peers]

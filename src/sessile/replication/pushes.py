@@ -268,7 +268,7 @@ class Pushes:
                 return False
             if push.ack != "all":
                 return True
-        elif not self._context.is_settled_in:
+        elif not self._context.has_met_all:
             return False  # a member that this node is not linked to yet may hold a copy
         standing = self._context.membership.standing
         return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))

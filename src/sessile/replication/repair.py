@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sessile.errors import WireError
 from sessile.record import LIVE, Record
+from sessile.replication.intake import NO_ROOM
 from sessile.replication.messages import Differ, Digest, Offered, Wanted, Whole
 from sessile.replication.replica import DIGEST_BYTES, KEY_BYTES, digest_of
 from sessile.replication.seeding import Seeding
@@ -132,8 +134,10 @@ class Repair:
         self._unoffered: dict[str, deque[bytes]] = {}
         """Peer → the entries that are still to be offered to it."""
         self._offer_numbers = 0
-        self._quiet: dict[SessionKey, tuple[int, set[str]]] = {}
-        """What is held here and not this node's to hold: its digest, and the holders that are not known to have it."""
+        self._quiet: dict[SessionKey, tuple[int, set[str], int]] = {}
+        """What is held here and not this node's to hold: its digest, who is not known to have it, and of how many."""
+        self._full: set[str] = set()
+        """The peers that had no room for what this node hands over as it leaves."""
         context.alarm(context.config.repair_every_ms, self._again)
 
     @property
@@ -241,8 +245,9 @@ class Repair:
 
     def _hand_over(self, going: _Pass, key: SessionKey, digest: int, names: Iterable[str]) -> None:
         """Offer what is not this node's to hold any more to these, and remember until all have it."""
-        self._quiet[key] = (digest, set(names))
-        for name in sorted(self._quiet[key][1]):
+        missing = set(names)
+        self._quiet[key] = (digest, missing, len(missing))
+        for name in sorted(missing):
             going.offer(name, key, digest)
 
     def _finish(self, going: _Pass) -> None:
@@ -358,10 +363,15 @@ class Repair:
                 self._took(peer.name, key, packed)
 
         whole = Whole(self._context.now_ms, tuple(items))
-        is_sent = self._context.send_sequenced(peer, whole, held, lambda _: None)
+        is_sent = self._context.send_sequenced(peer, whole, held, partial(self._denied, peer.name))
         if is_sent:
             self._context.counts["repaired"] += len(items)
         return is_sent
+
+    def _denied(self, name: str, why: int) -> None:
+        """A peer has no room: a node that leaves does not wait for it, if another one holds what it hands over."""
+        if why == NO_ROOM and self._context.is_leaving:
+            self._full.add(name)
 
     def link_lost(self, name: str) -> None:
         """Offers over a lost link are void."""
@@ -391,10 +401,12 @@ class Repair:
         quiet = self._quiet.get(key)
         if quiet is None or quiet[0] != digest:
             return
-        quiet[1].discard(name)
+        _, missing, count = quiet
+        missing.discard(name)
         placement = self._context.placement
         is_spare = not placement.is_holder(key) and not self._is_open(key)
-        if not quiet[1] and is_spare and (held.state == LIVE or self._context.is_leaving):
+        is_handed = not missing or (missing <= self._full and len(missing) < count)
+        if is_handed and is_spare and (held.state == LIVE or self._context.is_leaving):
             del self._quiet[key]
             self._drop(key)
 

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
         def join(self) -> None:
             """Start a process with a new name."""
 
+        def naps(self, process: Process) -> None:
+            """A process is stopped for long."""
+
+        def woke(self, process: Process) -> None:
+            """A process goes on after it was stopped for long."""
+
         def log(self, line: str) -> None:
             """Enter something into the trace."""
 
@@ -54,6 +60,10 @@ AFTERMATH_MS: Final = 300
 RESTART_MS_MAX: Final = 500
 STOP_MS: Final = (300, 1_100)
 """How long a process is stopped in runs with `stops`: about as long as its peers take to notice."""
+NAP_MS: Final = (2_500, 4_000)
+"""How long it is stopped in runs with `naps`: longer than answers about ended sessions reach back there."""
+AWAKE_MS: Final = 1_500
+"""So long after it nobody else is stopped for long: somebody must be there to tell what has ended."""
 LAG_MS_MAX: Final = 300
 """After a stop a process's loop continues at most this much later than its threads."""
 NETWORK: Final = frozenset({"delays", "losses", "partitions", "one-way"})
@@ -77,6 +87,7 @@ class Faults:
         self._trouble_ms: dict[int, int] = {}
         self._smooth_ms: dict[int, int] = {}
         self._rough: Counter[int] = Counter()
+        self._napping_until_ms = -AWAKE_MS
         self._cuts: Counter[int] = Counter()
         self._cut_ms: dict[int, int] = {}
 
@@ -236,7 +247,14 @@ class Faults:
             lasts_ms = rng.choice((rng.randrange(20, 400), rng.randrange(400, 3_000)))
             if self._world.options.stops:
                 lasts_ms = rng.randrange(*STOP_MS)
-            resume = process.resume
+            resume: Callable[[], None] = process.resume
+            if self._world.options.naps:
+                if self._world.schedule.now_ms < self._napping_until_ms + AWAKE_MS:
+                    return
+                lasts_ms = rng.randrange(*NAP_MS)
+                self._napping_until_ms = self._world.schedule.now_ms + lasts_ms
+                self._world.naps(process)
+                resume = partial(self._wake, process)
             if process.has_threads:
                 loop_only = rng.random() < 0.5
                 process.pause(loop_only=loop_only)
@@ -245,6 +263,10 @@ class Faults:
             else:
                 process.pause()
             self._begin("pauses", (process.place,), lasts_ms, resume, is_rough=True)
+
+    def _wake(self, process: Process) -> None:
+        process.resume()
+        self._world.woke(process)
 
     def _thaw(self, process: Process, lag_ms: int) -> None:
         """Continue a process that was stopped: its threads at once, its loop a moment later."""

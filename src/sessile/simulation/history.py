@@ -105,6 +105,8 @@ class Use(NamedTuple):
     """The other holders that the process was linked to."""
     told_ms: int
     """A use that was told is no earlier than this; `at_ms`, unless the process took one before for later than it was."""
+    is_told: bool = True
+    """Whether the process sends word of this use itself, rather than count on that of one shortly before."""
 
 
 class Chronicle:

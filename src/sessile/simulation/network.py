@@ -146,6 +146,11 @@ class Network:
         """One side of every connection that is whole."""
         return [side for side in self._sides if not side.is_broken and side.is_open and side.other.is_open]
 
+    def is_under_way(self) -> bool:
+        """Whether something that was sent, and is not lost, has not arrived yet."""
+        ends = (end for side in self._sides for end in (side, side.other))
+        return any(end.pending and not end.is_broken for end in ends)
+
     def break_connection(self, side: Side) -> None:
         """Lose a connection and what is under way on it."""
         for end in (side, side.other):

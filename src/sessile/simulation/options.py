@@ -70,6 +70,9 @@ _THREADS_CHANCE: Final = 0.12
 """How often requests run in threads beside the node's loop, which may then be late alone."""
 _STOPS_CHANCE: Final = 0.1
 """How often processes stop for about as long as their peers take to notice."""
+_NAPS_CHANCE: Final = 0.04
+_NAPS_LONGER_MS: Final = 4_000
+"""How often processes stop for longer than answers reach back, and how much longer such runs go on."""
 _WATCHES_CHANCE: Final = 0.1
 _ROOMS_CHANCE: Final = 0.06
 """How often every second server has room for few sessions only."""
@@ -124,6 +127,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """Whether requests run in threads, so that a process's loop may be late while they are served."""
     stops: bool = False
     """Whether pauses last about as long as the peers take to notice."""
+    naps: bool = False
+    """Whether pauses last longer than answers about ended sessions reach back; whoever wakes up is asked for every session."""
     watches: bool = False
     """Whether every server is asked for each session as soon as its end was answered."""
     rooms: int = 0
@@ -226,7 +231,19 @@ def _hardened(seed: int, drawn: Options) -> Options:
     lasting = rng_of(seed, "lasting")
     if drawn.idle > 100_000 and lasting.random() < _LASTING_CHANCE:
         return _lasting(drawn, lasting)
+    if not drawn.is_forgetful and rng_of(seed, "naps").random() < _NAPS_CHANCE:
+        return _with_naps(drawn)
     return drawn
+
+
+def _with_naps(options: Options) -> Options:
+    """Where sessions end while a process is stopped for long, and nothing else excuses who serves them."""
+    return options.but(
+        naps=True,
+        duration=options.duration + _NAPS_LONGER_MS,
+        requests=options.requests * 2,
+        faults=("pauses",),
+    )
 
 
 def _lasting(options: Options, rng: Random) -> Options:

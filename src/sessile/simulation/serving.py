@@ -129,6 +129,8 @@ class Request:
         """What the handler looked at; None where there was nothing."""
         self.saw: dict[str, Any] = {}
         self.is_stale = self.is_read_only = False
+        self.is_touch = False
+        """Whether opening the session reset its idle clock."""
         self.subject: str | None = None
         self.assigned: dict[str, Any] = {}
         """What its handler assigned since the last commit."""
@@ -188,7 +190,9 @@ class Request:
         visitor = session.visit.visitor
         if visitor is not None:
             self.key, self.presented = visitor.identity.key, visitor.seen
+        touches = self.process.engine.counts["touches"]
         self.saw = dict(session)
+        self.is_touch = self.process.engine.counts["touches"] > touches
         opened = session.opened
         self.record = opened.record
         self.is_stale, self.is_read_only = opened.is_stale, opened.is_read_only
@@ -207,8 +211,13 @@ class Request:
             self._do(session, op)
         before: Version = {}
         if self.rotates and session.opened.record is not None:
-            found = engine.table.find(session.opened.key)
-            before = joined((session.opened.record.version, {} if found is None else found[1].version))
+            found, given = engine.table.find(session.opened.key), session.visit.given
+            known = (
+                session.opened.record,
+                None if found is None else found[1],
+                None if given is None else given.record,
+            )
+            before = joined(record.version for record in known if record is not None)
         steps = engine.commit(session, is_late=is_late)
         self.witness.committed(self, steps, before)
         if steps:

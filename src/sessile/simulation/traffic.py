@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sessile.simulation.options import Options
     from sessile.simulation.process import Process
     from sessile.simulation.schedule import Schedule
-    from sessile.simulation.serving import Witness
+    from sessile.simulation.serving import Op, Witness
 
     class World(Witness, Protocol):
         """What browsers need of the world."""
@@ -85,19 +85,19 @@ class Traffic:
         """No browser begins another request."""
         self._left = 0
 
-    def probe(self, header: bytes, process: Process) -> Request:
-        """One request that only looks, with these cookies, at this server."""
+    def probe(self, header: bytes, process: Process, *ops: Op) -> Request:
+        """One request with these cookies at this server; without operations it only looks."""
         jar = Jar(-1)
-        request = self._make(jar, header, Work())
+        request = self._make(jar, header, Work(ops))
         request.process = process
         self._by_request[request] = (None, TRIES_MAX)
         process.enqueue_request(partial(process.serve, request))
         return request
 
-    def glance(self, header: bytes, process: Process) -> None:
+    def glance(self, header: bytes, process: Process, *ops: Op) -> None:
         """A probe in the midst of everything: the server may be gone, or never answer."""
         if not process.is_dead:
-            request = self.probe(header, process)
+            request = self.probe(header, process, *ops)
             self._world.schedule.after(PATIENCE_MS, partial(self._give_up, request))
 
     # -- tabs --------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from sessile.simulation.network import Network
 from sessile.simulation.options import rng_of
 from sessile.simulation.process import Clock, Process
 from sessile.simulation.schedule import Schedule, Trace
+from sessile.simulation.serving import Op, Verb
 from sessile.simulation.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ GLANCE_MS_MAX: Final = 100
 """So many sessions are looked at when a server comes, and within so long."""
 ROOMY: Final = 1_000_000
 """More sessions than there are in any run."""
+NAP_LOGOUTS: Final = 4
+"""So many sessions are ended elsewhere when a process has just been stopped for long."""
+WAKING_MS_MAX: Final = 40
+WAKING_LOOKS: Final = 10
+"""So often, and within so long, every session is looked at where a process has just gone on after it was stopped for long."""
 WATCH_MS_MAX: Final = 400
 """A session is looked at within this time after its end was answered."""
 CHECKERS: Final = (Writes, Reads, Losses, Ends, Presence, Denials, Bounds)
@@ -109,6 +115,7 @@ class World:
         self._rng = rng_of(seed, "world")
         self._clocks = rng_of(seed, "clocks")
         self._glances = rng_of(seed, "when to glance")
+        self._wakings = rng_of(seed, "when to look at who wakes up")
         self._watches = rng_of(seed, "when to watch")
         self._processes: list[Process] = []
         """By place: whoever stands there, or stood there last."""
@@ -132,6 +139,9 @@ class World:
 
     def linked_for_ms(self, place: int) -> int:
         return self.faults.linked_for_ms(place)
+
+    def is_under_way(self) -> bool:
+        return self.network.is_under_way()
 
     def is_small(self, place: int) -> bool:
         return self.options.rooms > 0 and place % 2 == 1
@@ -163,6 +173,8 @@ class World:
             repair_every_ms=REPAIR_MS,
             tombstone_keep_ms=options.tombstones,
         )
+        if options.naps:
+            config = replace(config, reach_back_ms=0)
         if options.queue:
             config = replace(config, queue_bytes_max=options.queue, repair_window_bytes=options.queue // 2)
         node = self._make_node(config, table, process.rng, process.clock())
@@ -216,6 +228,23 @@ class World:
             for process in self.living():
                 look = partial(self.traffic.glance, chronicle.header, process)
                 self.schedule.after(rng.randrange(1, GLANCE_MS_MAX), look)
+
+    def naps(self, process: Process) -> None:
+        """A process is stopped for long: some users log out at other servers."""
+        rng = self._wakings
+        others = [other for other in self.living() if other is not process]
+        known = [chronicle for chronicle in self.history.chronicles.values() if chronicle.cookies]
+        for chronicle in rng.sample(known, min(len(known), NAP_LOGOUTS)) if others else ():
+            leave = partial(self.traffic.glance, chronicle.header, rng.choice(others), Op(Verb.LOGOUT))
+            self.schedule.after(rng.randrange(1, WATCH_MS_MAX), leave)
+
+    def woke(self, process: Process) -> None:
+        """A process goes on after it was stopped for long: look at all sessions there while it learns what has ended."""
+        known = [chronicle for chronicle in self.history.chronicles.values() if chronicle.cookies]
+        for chronicle in known[-GLANCES_MAX:]:
+            for _ in range(WAKING_LOOKS):
+                look = partial(self.traffic.glance, chronicle.header, process)
+                self.schedule.after(self._wakings.randrange(1, WAKING_MS_MAX), look)
 
     def _watch(self, request: Request) -> None:
         """Look at a session whose end has just been answered, from every server."""

@@ -43,13 +43,13 @@ class RedisAddress:
     scheme: str
     kind: str
     hosts: tuple[tuple[str, int], ...]
-    name: str = ""
+    name: str
     """What the Sentinels call the primary."""
-    db: int = 0
-    username: str = ""
-    password: str = field(default="", repr=False)
-    is_tls: bool = False
-    options: dict[str, str] = field(default_factory=dict, repr=False)
+    db: int
+    username: str
+    password: str = field(repr=False)
+    is_tls: bool
+    options: dict[str, str] = field(repr=False)
     """What the query says beside."""
 
     @classmethod

@@ -54,17 +54,27 @@ class Quiet(Checker):
         self._take_uses(process)
 
     def leaves(self, process: Process, *, is_clean: bool) -> None:
-        del is_clean
-        self._take_uses(process)
+        self._take_uses(process, hands_over=is_clean)
 
     def starts_over(self, process: Process) -> None:
         self._take_uses(process)
 
-    def _take_uses(self, process: Process) -> None:
-        """Uses that nobody else knows of go with the process, if it could not tell of them: they are not acknowledged."""
+    def _take_uses(self, process: Process, *, hands_over: bool = False) -> None:
+        """Uses that nobody else knows of go with the process: they are not acknowledged.
+
+        Those are its own, if it could not tell of them, and those that it alone was told of by processes that died before:
+        one that leaves in good order hands the latter over.
+        """
+        rest = [other for other in self.scene.living() if other is not process]
         for chronicle in self.scene.history.chronicles.values():
-            mine = [use for use in chronicle.uses if use.process is process]
-            lost = [use for use in mine if not (self._was_told(use) or self._is_known(chronicle, use))]
+            lost = set()
+            for use in chronicle.uses:
+                if use.process is process:
+                    is_lost = not self._was_told(use)
+                else:
+                    is_lost = not hands_over and use.process not in rest and self._knows(process, chronicle, use)
+                if is_lost and not any(self._knows(other, chronicle, use) for other in rest):
+                    lost.add(use)
             if lost:
                 chronicle.uses = [use for use in chronicle.uses if use not in lost]
 
@@ -79,10 +89,9 @@ class Quiet(Checker):
         names = {peer.name for peer in use.peers if linked.get(peer.name) is peer}
         return any(other.name in names and other is not process for other in scene.living())
 
-    def _is_known(self, chronicle: Chronicle, use: Use) -> bool:
-        """Whether another process counts from that use, but for what need not be told."""
-        others = [other for other in self.scene.living() if other is not use.process]
-        return any(self._unused_ms(other, chronicle) <= self._allowed_ms(use.told_ms) for other in others)
+    def _knows(self, process: Process, chronicle: Chronicle, use: Use) -> bool:
+        """Whether a process counts from that use, but for what need not be told."""
+        return self._unused_ms(process, chronicle) <= self._allowed_ms(use.told_ms)
 
     def _allowed_ms(self, used_ms: int) -> int:
         """For how long a holder may take a session for unused that was used then."""
@@ -97,17 +106,25 @@ class Quiet(Checker):
     def _look_at_use(self, chronicle: Chronicle) -> None:
         """Check that every holder knows when a session was last used, but for uses that are too frequent to be sent."""
         scene = self.scene
-        unused_ms = scene.now_ms - chronicle.used_ms
-        if chronicle.ends or may_have_expired(scene, chronicle) or unused_ms < TOLD_MS:
+        if chronicle.ends or may_have_expired(scene, chronicle):
             return
-        allowed_ms = self._allowed_ms(max((use.told_ms for use in chronicle.uses), default=chronicle.born_ms))
+        uses = [use for use in chronicle.uses if self._has_arrived(use)]
+        allowed_ms = self._allowed_ms(max((use.told_ms for use in uses), default=chronicle.born_ms))
         for process in scene.living():
             if not process.node.placement.is_holder(chronicle.key):
                 continue  # it is about to drop its copy, and asks a holder before it serves it
             found_ms = self._unused_ms(process, chronicle)
             if allowed_ms < found_ms < math.inf:
+                unused_ms = scene.now_ms - chronicle.used_ms
                 self.find(f"{process} holds {chronicle} as unused for {found_ms} ms; it was used {unused_ms} ms ago")
                 return
+
+    def _has_arrived(self, use: Use) -> bool:
+        """Whether word of a use is not on its way any more; one that was sent during delays may take long."""
+        scene = self.scene
+        ago_ms = scene.now_ms - use.at_ms
+        is_delayed = any(scene.linked_for_ms(process.place) <= ago_ms for process in scene.living())
+        return ago_ms >= TOLD_MS and not (is_delayed and scene.is_under_way())
 
     def opened(self, request: Request) -> None:
         chronicle = None if request.key is None else self.scene.history.chronicles.get(request.key)
@@ -115,12 +132,22 @@ class Quiet(Checker):
             return
         if may_have_expired(self.scene, chronicle):  # what others dropped by then is not lost
             return
+        if self._is_kept_by_others(chronicle):
+            return
         for write in chronicle.writes.values():
             if self.scene.now_ms - write.made_ms < TOLD_MS:
                 continue  # a long request goes on when all is quiet
             if not write.is_lost and not is_within(write.closure, request.record.version) and write.copies:
                 self.find(f"{request} sees {request.record.version}, without {write}, when all is quiet")
                 return
+
+    def _is_kept_by_others(self, chronicle: Chronicle) -> bool:
+        """Whether no holder has room for the session: those that keep it instead do not tell each other of it."""
+        if not self.scene.options.rooms:
+            return False
+        living = self.scene.living()
+        holders = [process for process in living if process.node.placement.is_holder(chronicle.key)]
+        return all(record_of(process, chronicle.key) is None for process in holders)
 
 
 def disquiet(scene: Scene) -> str:
@@ -153,11 +180,14 @@ def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
     """How copies of one session differ from each other, or lie where they should not.
 
     A server may have no room for a session; then another one may keep the copy. There is always room for an end.
+    Such other ones offer what they keep to the holders alone: while no holder has a copy, theirs are not made alike.
     """
     held = {process.name: (process, record_of(process, key)) for process in living}
     records = [record for _, record in held.values() if record is not None]
     is_ended = any(record.state != LIVE for record in records)
     holders = list(held) if is_ended else living[0].node.placement.holders(key)
+    kept = [name for name, (_, record) in held.items() if record is not None]
+    is_apart = not any(name in holders for name in kept)
     first: Record | None = None
     is_short = not is_ended and any(scene.is_small(process.place) for process, _ in held.values())
     for name, (process, record) in held.items():
@@ -168,7 +198,7 @@ def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
             return f"{process} keeps a copy of {key.hex()[:8]}, which is for {holders}"
         elif first is None:
             first = record
-        elif not record.same_state(first):
+        elif not is_apart and not record.same_state(first):
             return f"copies of {key.hex()[:8]} differ: {process} holds {record}, another {first}"
     return ""
 

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
         def linked_for_ms(self, place: int) -> int:
             """How long ago the last fault of the network at this place was over; 0 during one."""
 
+        def is_under_way(self) -> bool:
+            """Whether something that was sent has not arrived yet."""
+
         def is_small(self, place: int) -> bool:
             """Whether the process at this place may have no room for a session."""
 

@@ -75,14 +75,14 @@ class Writes(Checker):
         node = process.node
         peers = [node.peers[name] for name in node.placement.others(chronicle.key) if name in node.peers]
         at_ms = told_ms = request.opened_ms
-        believed_ms = scene.now_ms - (process.clock() - record.touched_ms)
-        if believed_ms < at_ms:
-            before_ms = max(
-                (use.at_ms for use in chronicle.uses if use.at_ms <= believed_ms), default=chronicle.born_ms
-            )
+        is_told = request.is_touch or record is not request.record  # a change tells of its use as well
+        if not is_told:
+            believed_ms = scene.now_ms - (process.clock() - record.touched_ms)
+            told = [use.at_ms for use in chronicle.uses if use.is_told and use.at_ms <= believed_ms]
+            before_ms = max(told, default=chronicle.born_ms)
             if any(scene.calm_for_ms(each.place) < scene.now_ms - before_ms for each in scene.living()):
                 told_ms -= max(0, believed_ms - before_ms)
-        chronicle.uses.append(Use(at_ms, process, tuple(peers), told_ms))
+        chronicle.uses.append(Use(at_ms, process, tuple(peers), told_ms, is_told))
 
     def _note_shown(self, text: str, shown: Shown) -> None:
         known = self.scene.history.shown.setdefault(text, shown)
