@@ -10,6 +10,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+from sessile.forks import call_after_fork
+
 if TYPE_CHECKING:
     from sessile.token import SessionKey
 
@@ -22,6 +24,7 @@ class Watchers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[SessionKey, set[asyncio.Future[None]]] = {}
+        call_after_fork(self._after_fork)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -52,6 +55,10 @@ class Watchers:
         for waiter in waiters:
             with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+    def _after_fork(self) -> None:
+        """Those who wait do so in the parent, one of whose threads may have held the lock."""
+        self._lock, self._waiting = threading.Lock(), {}
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
