@@ -373,7 +373,10 @@ class Session(MutableMapping[str, Any]):
         data = entry.value
         if not data and not entry.additions:
             raise KeyError(name)
-        value: Any = self._read(name, data) if data else 0
+        try:  # here and not in `_read`, which would be a call more for each value
+            value: Any = codec.decode(data) if data else 0
+        except DecodeError as error:
+            raise _unreadable(name, error) from None
         if entry.additions:
             value = value + entry.added if type(value) is int else value
         elif type(value) not in IMMUTABLE and codec.is_mutable(value):
@@ -461,11 +464,7 @@ class Session(MutableMapping[str, Any]):
         try:
             return codec.decode(data)
         except DecodeError as error:
-            raise FieldUnreadable(
-                f"session[{name!r:.60}] cannot be read by this server, and stays as it is: {error}; register a new class "
-                "(sessile.classes.register) one deployment before sessions hold objects of it",
-                name,
-            ) from None
+            raise _unreadable(name, error) from None
 
     def _check_has_id(self, call: str) -> None:
         """Raise SessionTooLate if the head has left and the browser does not know the session's id."""
@@ -581,3 +580,11 @@ class LastingSession(Session):
     def __contains__(self, name: object) -> bool:
         self._opener.used(self)
         return super().__contains__(name)
+
+
+def _unreadable(name: str, why: DecodeError) -> FieldUnreadable:
+    return FieldUnreadable(
+        f"session[{name!r:.60}] cannot be read by this server, and stays as it is: {why}; register a new class "
+        "(sessile.classes.register) one deployment before sessions hold objects of it",
+        name,
+    )
