@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @planting("an end is forgotten with its tombstone")
 def _() -> Iterator[None]:
     """What ended ten minutes ago is over everywhere by now."""
-    with patch.object(Ends, "add", lambda self, key, until_ms: None):
+    with patch.object(Ends, "add", lambda self, key, until_ms, **_: None):
         yield
 
 
