@@ -124,6 +124,8 @@ class Request:
         self.session: Session | None = None
         self.key: SessionKey | None = None
         """Of the session that its cookies name."""
+        self.is_past = False
+        """Whether its browser was told that this session was replaced by another one."""
         self.presented: Heads = ()
         self.record: Record | None = None
         """What the handler looked at; None where there was nothing."""
@@ -190,6 +192,7 @@ class Request:
         visitor = session.visit.visitor
         if visitor is not None:
             self.key, self.presented = visitor.identity.key, visitor.seen
+            self.is_past = visitor.is_past
         touches = self.process.engine.counts["touches"]
         self.saw = dict(session)
         self.is_touch = self.process.engine.counts["touches"] > touches
