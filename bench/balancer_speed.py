@@ -161,7 +161,7 @@ def sessile(port: int, servers: list[int], folder: Path, package: Path | None = 
     """Ours, from the tree or from the folder of a package."""
     del folder
     named = [f"--server=s{index}=127.0.0.1:{server}" for index, server in enumerate(servers)]
-    listen = ["--listen", f"127.0.0.1:{port}", "--secret", "a secret for this measurement only"]
+    listen = ["--listen", f"127.0.0.1:{port}", "--secret", "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"]
     first = ["env", f"PYTHONPATH={package}"] if package else []
     return [*first, sys.executable, "-m", "sessile", "balance", *listen, *named]
 
@@ -331,13 +331,13 @@ class Origin(asyncio.Protocol):
             self._write(self._answer * heads)
 
 
-async def serve_origin(ports: list[int]) -> None:
+async def serve_origin(ports: list[int], origin: Callable[[bytes], Origin] = Origin) -> None:
     """Answer on all ports, each with a body of its own."""
     loop = asyncio.get_running_loop()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: origin\r\nContent-Length: %d\r\n\r\n" % ANSWER_BYTES
     for index, port in enumerate(ports):
         answer = head + b"server %d " % index + b"." * (ANSWER_BYTES - 9)
-        await loop.create_server(lambda answer=answer: Origin(answer), "127.0.0.1", port, backlog=4096)  # type: ignore[misc]
+        await loop.create_server(lambda answer=answer: origin(answer), "127.0.0.1", port, backlog=4096)  # type: ignore[misc]
     await asyncio.Event().wait()
 
 

@@ -9,7 +9,7 @@ from sessile.settings import Settings
 
 __all__ = ["BOUNDS", "Bound", "is_taken", "refusal"]
 
-SECRET: Final = "correct horse battery staple"
+SECRET: Final = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 CLUSTER = {"url": "all-to-all://?members=a,b", "secret": SECRET}
 COPIES = {"url": "primary-backup://?members=a,b", "secret": SECRET}
 STORE = {"url": "redis://h", "secret": SECRET}
@@ -40,7 +40,8 @@ def _file(name: str) -> Bound:
 BOUNDS: Final[dict[str, Bound]] = {
     "url": Bound(("sticky://",), ("", "sticky:", "redis://" + 4_096 * "h")),
     "secret": Bound(
-        (16 * "s", 4_096 * "s", [16 * chr(97 + n) for n in range(8)]), (15 * "s", 4_097 * "s", 9 * [SECRET])
+        (SECRET[:16], SECRET + (4_096 - len(SECRET)) * "s", [f"{SECRET}{n}" for n in range(8)]),
+        (SECRET[:15], SECRET + (4_097 - len(SECRET)) * "s", 9 * [SECRET], 16 * "s", "correct horse battery staple"),
     ),
     "cluster": Bound(("a", 64 * "a"), ("", 65 * "a", "a\n")),
     "cookie_name": Bound(("a", 64 * "a"), ("", 65 * "a", "a;")),
@@ -58,7 +59,7 @@ BOUNDS: Final[dict[str, Bound]] = {
     "sessions_max": Bound((1, 10**9), (0, 10**9 + 1, 1.5)),
     "bytes_max": Bound((1, 2**40), (0, 2**40 + 1), SMALL),
     "session_bytes_max": Bound((1, "2MiB"), (0, 2 * 2**20 + 1, "64MiB"), {"value_bytes_max": 1}),
-    "value_bytes_max": Bound((1, "1MiB"), (0, 2**20 + 1), ROOMY),
+    "value_bytes_max": Bound((1, "1984KiB"), (0, 1984 * 2**10 + 1, "2MiB"), ROOMY),
     "fields_max": Bound((1, 4_096), (0, 4_097, 65_535)),
     "exclude": Bound(((), ["/x"] * 256, ["/" + 1_023 * "x"]), (["/x"] * 257, ["/" + 1_024 * "x"], ["x"])),
     "ack": Bound(("none", "one", "all"), ("two",)),

@@ -31,12 +31,15 @@ class Browser:
         """By name; browsers that share them are tabs of one."""
         self.given: dict[bytes, bytes] = {}
         """Those that the last answer set; empty for one that was to be forgotten."""
+        self.was_answered = False
+        """Whether the head of the last answer came. A request that was left without one is what browsers send again."""
         self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._idle_since_s = 0.0
 
     async def ask(self, method: str, path: str, *headers: str) -> tuple[int, Any]:
         """The status and the JSON of the answer; status 0 when the connection broke or nothing came in time."""
         self.given = {}
+        self.was_answered = False
         cookies = b"; ".join(b"%b=%b" % pair for pair in self.cookies.items())
         lines = [f"{method} {path} HTTP/1.1", f"Host: {HOST}:{self.port}", "Content-Length: 0", *headers]
         head = "\r\n".join(lines).encode() + (b"\r\nCookie: " + cookies if cookies else b"") + b"\r\n\r\n"
@@ -65,6 +68,7 @@ class Browser:
         reader, writer = self._link
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
+        self.was_answered = True
         body = await _body(reader, head)
         for name, value, attributes in _COOKIE.findall(head):
             is_expired = _EXPIRED.search(attributes) is not None

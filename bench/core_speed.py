@@ -111,7 +111,7 @@ class Pair:
         held = Record.unpack(packed)
         record, stamp = held.write(WRITER, values(number), now_ms=self.now_ms)
         table.put(key, record)
-        return Delta.of(record, key, held.heads, stamp, names=["note"], counted=())
+        return Delta.of(record, key, held, stamp, names=["note"], counted=())
 
     def push_delta(self, key: SessionKey, number: int, *, deliver: bool) -> list[Effect]:
         effects = self.push(key, self.delta(key, number))
@@ -174,7 +174,7 @@ def reads(node: Node, now_ms: int, count: int) -> float:
     def clock_ms() -> int:
         return min(boot_clock_ms(), now_ms)
 
-    engine = Engine(secret="a secret for this measurement", backend=_Holder(node), sweeps=False, clock_ms=clock_ms)
+    engine = Engine(secret="k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja", backend=_Holder(node), sweeps=False, clock_ms=clock_ms)
     headers = []
     for number in range(100):
         session = engine.open((), is_https=False)

@@ -121,8 +121,9 @@ def _hash_of(packed: bytes) -> str:
     fields: list[tuple[object, ...]] = []
     for name in sorted(record.fields):
         entry = record.fields[name]
-        additions = sorted((writers[place], counter, total) for place, counter, total in entry.additions)
-        fields.append((name, record.stamp_of(entry), entry.value, additions))
+        for each in entry.assignments():
+            additions = sorted((writers[place], counter, total) for place, counter, total in each.additions)
+            fields.append((name, each.counter, writers[each.writer], each.value, additions))
     said = repr((record.state, record.subject, sorted(record.version.items()), record.heads, fields))
     return blake2b(said.encode(), digest_size=8).hexdigest()
 

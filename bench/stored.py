@@ -22,7 +22,7 @@ from bench.browser import HOST, Browser
 from bench.crowd import Crowd, User
 from bench.show import CannotShow, Figure
 from bench.unharmed import all_asked, exactly, longest, sessions_unharmed
-from sessile.codec import decode
+from sessile.changes import shown
 from sessile.lab import vitals
 from sessile.lab.child import Child, run_module
 from sessile.lab.probe import ask
@@ -33,7 +33,6 @@ from sessile.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    from sessile.record import Record
 
 __all__ = [
     "ANSWER_S_MAX",
@@ -42,7 +41,6 @@ __all__ = [
     "Plain",
     "Servers",
     "at_home",
-    "fields_of",
     "in_store",
     "judge_served",
     "judge_store",
@@ -232,16 +230,6 @@ class Adder:
 # -- what the store holds ----------------------------------------------------------------------------------------------
 
 
-def fields_of(record: Record) -> dict[str, Any]:
-    """What a session that was stored like this shows."""
-    shown = {}
-    for name, entry in record.fields.items():
-        if entry.is_present:
-            value: Any = decode(entry.value) if entry.value else 0
-            shown[name] = value + entry.added if entry.additions else value
-    return shown
-
-
 async def in_store(url: str, keys: Iterable[str]) -> dict[str, dict[str, Any] | None]:
     """Key → what the store's own client reads there; None for what it has not, or what is over."""
     from sessile.connect import store_of  # needs a driver that not everybody has
@@ -253,7 +241,7 @@ async def in_store(url: str, keys: Iterable[str]) -> dict[str, dict[str, Any] | 
     async def read() -> None:
         for key in coming:
             record = (await store.fetch(bytes.fromhex(key), None)).record
-            found[key] = fields_of(record) if record is not None and record.state == LIVE else None
+            found[key] = shown(record) if record is not None and record.state == LIVE else None
 
     try:
         await asyncio.gather(*(read() for _ in range(READ_AT_ONCE)))

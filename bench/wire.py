@@ -64,7 +64,7 @@ def examples() -> dict[str, Message]:
         "Denied": messages.Denied(70_000, KEY, 0),
         "Pull": messages.Pull(300, KEY, heads, {WRITER: 300}),
         "Pull: nothing held": messages.Pull(300, KEY, heads),
-        "Answered: current": messages.Answered(300, 0, 1_000, record.since({WRITER: 1}).pack()),
+        "Answered: current": messages.Answered(300, 0, 1_000, record.times().pack()),
         "Answered: nothing here": messages.Answered(300, 2, 1_000, b""),
         "Touched": messages.Touched(((KEY, 300),)),
         "Writing": messages.Writing(WRITER),

@@ -8,9 +8,11 @@ from sessile.wsgi import SessionMiddleware
 
 def service(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Count the visits of each browser."""
-    visits = environ["sessile.session"].increment("visits")
+    session = environ["sessile.session"]
+    visits = session.increment("visits")
+    session.append_to("paths", environ.get("PATH_INFO", "/"), keep=10)  # the last ten, in the order of the requests
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"visit {visits}\n".encode()]
 
 
-app = SessionMiddleware(service, url="sticky://", idle_timeout="30m")  # SESSILE_SECRET holds the secret
+app = SessionMiddleware(service)  # SESSILE_SECRET holds the secret, SESSILE_URL where sessions are

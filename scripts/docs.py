@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sessile.strategies import STRATEGIES
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- strategies: written by `make docs` -->\n", "<!-- end -->")
+SHOWN_FILE = re.compile(r"<!-- (?P<path>[\w/-]+\.[\w]+): written by `make docs` -->\n.*?<!-- end -->", re.DOTALL)
+LANGUAGES = {".py": "python", ".conf": "nginx", ".cfg": "haproxy", ".yaml": "yaml"}
 
 SETTINGS_HEAD = """# Settings
 
@@ -56,7 +59,7 @@ def strategies_table() -> str:
 def settings_page() -> str:
     """The page of all settings."""
     rows = (
-        f"| `{it.name}` | {it.type.replace('|', 'or')} | {f'`{it.default}`' if it.default else ''} | "
+        f"| `{it.name}` | {it.type.replace('|', 'or')}{f', {it.bounds}' if it.bounds else ''} | {f'`{it.default}`' if it.default else ''} | "
         f"`{it.environment}` | {it.description} |\n"
         for it in Settings.describe()
     )
@@ -68,15 +71,27 @@ def settings_page() -> str:
     )
 
 
+def with_files(page: str) -> str:
+    """The page with each file that it shows as that file is; the paths are those of this tree."""
+
+    def shown(mark: re.Match[str]) -> str:
+        path = ROOT / mark["path"]
+        first, _, _ = mark[0].partition("\n")
+        return f"{first}\n```{LANGUAGES[path.suffix]}\n{path.read_text()}```\n<!-- end -->"
+
+    return SHOWN_FILE.sub(shown, page)
+
+
 def pages() -> dict[Path, str]:
     """Path → what the page must be."""
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    return {
+    written = {
         readme: before + MARKS[0] + strategies_table() + MARKS[1] + after,
         ROOT / "docs" / "SETTINGS.md": settings_page(),
     }
+    return {path: with_files(written.get(path, path.read_text())) for path in [readme, *(ROOT / "docs").rglob("*.md")]}
 
 
 def main(arguments: list[str]) -> int:

@@ -73,7 +73,7 @@ class FakeOpener:
     def __init__(self, opened: Opened, drawn: SessionKey = b"\x02" * 16) -> None:
         self.opened = opened
         self.drawn = drawn
-        self.loads = 0
+        self.loads = self.batches = 0
         self.late: list[str] = []
         """What was refused since the head had left."""
 
@@ -83,6 +83,10 @@ class FakeOpener:
 
     def draw_key(self, session: Session) -> SessionKey:
         return self.drawn
+
+    def draw_batch(self) -> str:
+        self.batches += 1
+        return f"batch{self.batches}"
 
     def reload(self, session: Session) -> Awaitable[None]:
         raise AssertionError("nobody reloads it")

@@ -12,7 +12,7 @@ from sessile.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET = "correct horse battery staple"
+SECRET = "Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe"
 ALL_TO_ALL = "all-to-all://?members=a,b"
 PRIMARY_BACKUP = "primary-backup://?members=a,b"
 

@@ -1,8 +1,9 @@
 """A dumb model of a session's record: every write is kept as it was made, and each answer is computed from all of them.
 
 A write carries its whole causal past as a set of stamps. Nothing is folded, superseded or thrown away, so that each rule
-is one line: a field's value is the assignment with the greatest stamp, a counter the sum of all increments that were made
-under that assignment, the heads are the writes in nobody's past. It shares no code with `sessile.record`.
+is one line: a field has the assignments that are in the past of no other assignment or removal of its name, a counter is the
+sum of all increments that were made under one, the heads are the writes in nobody's past. It shares no code with
+`sessile.record`.
 
 `Network` drives some replicas of one session, each with its real record and its model, and lets messages between them
 be late, repeated, lost and out of order. Every record goes through bytes after every step.
@@ -20,7 +21,6 @@ from sessile.record import ENDED, LIVE, REMOVED, ROTATED, Record, merge
 
 Mark = tuple[int, int]
 """A write's counter and writer."""
-NOBODY: Mark = (0, 0)
 NAMES = ("a", "b", "c")
 IDLE_MS, DEADLINE_MS = 60_000, 1_000_000
 A, B, C = 11, 22, 33
@@ -45,7 +45,7 @@ class Op(NamedTuple):
     past: frozenset[Mark]
     assigned: dict[str, bytes]
     added: dict[str, tuple[Mark, int]]
-    """Name → the assignment that was in force, and the amount."""
+    """Name → the assignment that it counts from, the write itself where it began a counter, and the amount."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class Network:
         assigned = {name: b"%d" % len(self.ops) for name in step.assigned}
         assigned |= dict.fromkeys(step.removed - step.assigned, REMOVED)
         added = {name: amount for name, amount in step.added.items() if name not in assigned}
-        # Whoever removes what nobody wrote to does nothing.
-        told = {name: value for name, value in assigned.items() if value or mentions(known, name)}
+        # Whoever removes what is not there does nothing.
+        told = {name: value for name, value in assigned.items() if value or standing(known, name)}
         counter = 1 + max([step.above, *(op.mark[0] for op in known)])
         past = frozenset(op.mark for op in known)
         self.ops.append(
@@ -179,13 +179,16 @@ class Network:
                 mark=(counter, replica.writer),
                 past=past,
                 assigned=told,
-                added={name: (in_force(known, name), amount) for name, amount in added.items()},
+                added={
+                    name: (counted_from(known, name, (counter, replica.writer)), amount)
+                    for name, amount in added.items()
+                },
             )
         )
         here_ms = self.now_ms + replica.ahead_ms
         written, stamp = record.write(replica.writer, assigned, added, now_ms=here_ms, above=step.above)
         assert stamp == (counter, replica.writer)
-        delta = Delta.of(written, b"k" * 16, record.heads, stamp, names=assigned, counted=added)
+        delta = Delta.of(written, b"k" * 16, record, stamp, names=assigned, counted=added)
         self.posts.append(
             Post(len(self.ops) - 1, delta.pack(), self.replicas.index(replica)),
         )
@@ -274,41 +277,58 @@ class Network:
             assert record.covers([op.mark]) == (op.mark in marks)  # type: ignore[list-item]  # a plain pair is enough
         assert record.state == model.state
         assert said(record) == ({} if model.state == ENDED else expected(known))
-        assert set(record.names()) == {name for name, entry in record.fields.items() if entry.is_present}
+        assert list(record.names()) == list(record.fields), "what is removed leaves nothing"
+        assert all(record.fields[name].read() == read(told) for name, told in said(record).items())
         ahead_ms = replica.ahead_ms
         assert record.touched_ms - ahead_ms == model.touched_ms
         assert record.expires_ms() - ahead_ms == min(model.touched_ms + IDLE_MS, DEADLINE_MS)
         assert record.ended_ms == (model.ended_ms + ahead_ms if model.state else 0)
 
 
-def mentions(ops: list[Op], name: str) -> bool:
-    return any(name in op.assigned or name in op.added for op in ops)
+def standing(ops: list[Op], name: str) -> list[Op]:
+    """The assignments of the name that none of these writes replaces, and where counters began; the highest first."""
+    made = [op for op in ops if op.assigned.get(name) or (name in op.added and op.added[name][0] == op.mark)]
+    stand = [op for op in made if not any(name in other.assigned and op.mark in other.past for other in ops)]
+    return sorted(stand, key=lambda op: op.mark, reverse=True)
 
 
-def in_force(ops: list[Op], name: str) -> Mark:
-    """The assignment or removal of the name that counts."""
-    return max((op.mark for op in ops if name in op.assigned), default=NOBODY)
+def counted_from(ops: list[Op], name: str, mark: Mark) -> Mark:
+    """What an increment counts from: what is read, or where a counter began; where there is nothing, from itself."""
+    stand = standing(ops, name)
+    return next((op.mark for op in [*(op for op in stand if op.assigned.get(name)), *stand]), mark)
 
 
-def expected(ops: list[Op]) -> dict[str, tuple[Mark, bytes, int, bool]]:
-    """Name → the assignment in force, its value, what was added to it, and whether anybody added anything."""
-    by_mark = {op.mark: op for op in ops}
-    told = {}
+Told = tuple[Mark, bytes, int, bool]
+"""An assignment, its value, what was added to it, and whether anybody added anything."""
+
+
+def expected(ops: list[Op]) -> dict[str, list[Told]]:
+    """Name → its assignments, the highest first."""
+    told: dict[str, list[Told]] = {}
     for name in NAMES:
-        if mentions(ops, name):
-            mark = in_force(ops, name)
-            value = by_mark[mark].assigned[name] if mark != NOBODY else REMOVED
-            amounts = [op.added[name][1] for op in ops if name in op.added and op.added[name][0] == mark]
-            told[name] = (mark, value, sum(amounts), bool(amounts))
+        for op in standing(ops, name):
+            amounts = [each.added[name][1] for each in ops if name in each.added and each.added[name][0] == op.mark]
+            value = op.assigned.get(name, REMOVED)
+            told.setdefault(name, []).append((op.mark, value, sum(amounts), bool(amounts)))
     return told
 
 
-def said(record: Record) -> dict[str, tuple[Mark, bytes, int, bool]]:
+def said(record: Record) -> dict[str, list[Told]]:
     """The same as `expected`, as the record tells it."""
+    tags = list(record.version)
     return {
-        name: (record.stamp_of(entry), entry.value, entry.added, bool(entry.additions))
+        name: [
+            ((each.counter, tags[each.writer]), each.value, sum(t for _, _, t in each.additions), bool(each.additions))
+            for each in entry.assignments()
+        ]
         for name, entry in record.fields.items()
     }
+
+
+def read(told: list[Told]) -> tuple[bytes, int]:
+    """What is read of a field with these assignments."""
+    with_value = [each for each in told if each[1]]
+    return with_value[0][1:3] if with_value else (REMOVED, sum(amount for _, _, amount, _ in told))
 
 
 _places = st.integers(0, 4)

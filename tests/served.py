@@ -32,6 +32,7 @@ def told(engine: Engine, session: Any) -> bytes:
         "fields": dict(session),
         "writer": engine.writer,
         "stats": engine.stats(),
+        "linked": 0 if engine.backend is None else engine.backend.status().get("linked"),
     }
     return json.dumps(said).encode()
 

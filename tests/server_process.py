@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ServerProcess", "served"]
+__all__ = ["ServerProcess", "ended", "served"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE_S = 30.0
@@ -40,11 +40,12 @@ class ServerProcess:
     def cookie_header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
-    def ask(self) -> dict[str, Any]:
-        """One request, over a connection of its own."""
+    def ask(self, **fields: str) -> dict[str, Any]:
+        """One request, over a connection of its own, with these fields beside its cookies."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
-            connection.request("GET", "/", headers={"Cookie": self.cookie_header} if self.cookies else {})
+            cookies = {"Cookie": self.cookie_header} if self.cookies else {}
+            connection.request("GET", "/", headers=cookies | fields)
             response = connection.getresponse()
             assert response.status == 200, self.log
             for set_cookie in response.headers.get_all("Set-Cookie") or ():
@@ -67,15 +68,36 @@ class ServerProcess:
                 return
 
 
+def ended(arguments: list[str], **variables: str) -> tuple[int, str]:
+    """The exit status of a server that stops by itself, and all it has said."""
+    process = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=DEADLINE_S,
+        check=False,
+        text=True,
+    )
+    return process.returncode, process.stdout
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "SESSILE_SECRET": "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja", "PYTHONUNBUFFERED": "1", **variables}
+
+
 @contextmanager
 def served(arguments: list[str], port: int, folder: Path, **variables: str) -> Iterator[ServerProcess]:
     """`python -m` with these arguments and variables, ready, and ended by a signal at the end."""
     log = folder / f"server-{port}.log"
-    secret = {"SESSILE_SECRET": "a-secret-of-the-tests", "PYTHONUNBUFFERED": "1"}
-    environment = {**os.environ, **secret, **variables}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments], cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=environment(**variables),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
         )
     server = ServerProcess(process, port, log)
     try:

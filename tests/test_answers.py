@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessile.answers import Answer, answer_to
+from sessile.answers import LOGGED_MAX, Answer, _logged, answer_to
 from sessile.errors import (
     FieldUnreadable,
     SessionConflict,
@@ -15,6 +15,7 @@ from sessile.errors import (
     SessionTooLarge,
     SessionTooLate,
     SessionUnavailable,
+    SettingsError,
 )
 
 
@@ -36,6 +37,19 @@ def test_the_answer_to_each_error(kind: type[SessionError], status: int | None) 
     """What another try may mend is answered; a mistake of the application is left to its framework."""
     answer = answer_to(kind("the details stay in the log"))
     assert (None if answer is None else answer.status) == status
+
+
+def test_a_mistake_in_the_settings_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """503 without a time to come back: it does not pass by itself. Another mistake is another line, up to a limit."""
+    _logged.clear()
+    answers = [answer_to(SettingsError(f"idle_timeout={number}")) for number in (1, 1, 2, 1)]
+    assert [(answer.status, answer.retry_after_s) for answer in answers if answer] == [(503, 0)] * 4
+    assert caplog.messages == ["idle_timeout=1", "idle_timeout=2"]
+    assert all(answer and b"idle_timeout" not in answer.body for answer in answers)
+    for number in range(LOGGED_MAX * 2):
+        answer_to(SettingsError(f"me={number}"))
+    assert len(caplog.messages) == LOGGED_MAX
+    _logged.clear()
 
 
 def test_every_session_error_is_decided_on() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from sessile import codec
+from sessile.answers import _logged
 from sessile.asgi import SessionMiddleware
 from sessile.errors import SettingsError
 from sessile.record import Record
 from sessile.session import Session
 from tests.asgi_client import AsgiBrowser, answer, engine_of, fields, put, sends, wrapped
-from tests.fakes import SECRET, cookie_names, make_engine, make_pair
+from tests.fakes import SECRET, FakeBackend, cookie_names, make_engine, make_pair
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sessile.engine import Engine
     from tests.asgi_client import Receive, Send
 
@@ -82,13 +85,114 @@ def test_a_server_on_this_machine_needs_no_secret(server: Any) -> None:
     assert (got.raised, got.status) == (None, 200)
 
 
-def test_a_server_in_any_other_place_needs_a_secret() -> None:
-    """Without one the request fails, with the remedy in the message; with one it is served."""
+def test_a_server_in_any_other_place_needs_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Without one every answer is 503, and the log has the remedy once; with one it is served."""
     server = ("10.1.2.3", 80)
     assert AsgiBrowser(SessionMiddleware(sends(put(a=1)), engine=make_engine())).ask(server=server).status == 200
-    refused = AsgiBrowser(SessionMiddleware(sends(put(a=1)))).ask(server=server)
-    assert isinstance(refused.raised, SettingsError)
-    assert refused.messages == []
+    browser = AsgiBrowser(SessionMiddleware(sends(put(a=1))))
+    refused = [browser.ask(server=server) for _ in range(3)]
+    assert [(got.raised, got.status) for got in refused] == [(None, 503)] * 3
+    assert refused[0].header(b"retry-after") == [], "it does not pass by itself"
+    (line,) = caplog.messages
+    assert "10.1.2.3" in line and "sessile keygen" in line
+
+
+MISTAKE: Any = {"url": "sticki://"}
+
+
+def built_late(caller: Callable[[SessionMiddleware], Any]) -> Any:
+    """What comes of a middleware with a mistake that is built on the loop, as Starlette does at the first call."""
+
+    async def run() -> Any:
+        return await caller(SessionMiddleware(sends(put(a=1)), secret=SECRET, **MISTAKE))
+
+    return asyncio.run(run())
+
+
+def test_a_mistake_that_is_found_late_does_not_let_the_server_start() -> None:
+    """The lifespan fails with the line that names the setting, instead of raising: servers would go on without it."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    built_late(lambda middleware: middleware({"type": "lifespan"}, receive, send))
+    (message,) = sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert message["message"] == "url has an unknown scheme; did you mean sticky://?"
+
+
+def test_where_a_lifespan_cannot_every_answer_is_503(caplog: pytest.LogCaptureFixture) -> None:
+    """A mounted app, or `--lifespan off`: each request is refused without a traceback, and the log has one line."""
+
+    async def calls(middleware: SessionMiddleware) -> list[Any]:
+        browser = AsgiBrowser(middleware)
+        with pytest.raises(SettingsError, match="unknown scheme"):
+            _ = middleware.engine
+        return [
+            *[await browser.call() for _ in range(3)],
+            await browser.call({"type": "websocket.connect"}, kind="websocket"),
+        ]
+
+    _logged.clear()
+    *answers, socket = built_late(calls)
+    assert [(got.raised, got.status) for got in answers] == [(None, 503)] * 3
+    assert (socket.raised, socket.messages) == (None, [{"type": "websocket.close", "code": 1013}])
+    assert caplog.messages == ["url has an unknown scheme; did you mean sticky://?"]
+
+
+def test_a_server_that_cannot_join_answers_503_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where no lifespan starts it, the first request finds out; an excluded one is answered, and finds out, too."""
+
+    class Refusing(FakeBackend):
+        is_running: ClassVar[bool] = False
+
+        async def start(self) -> None:
+            raise SettingsError("me=127.0.0.1:1: the node's port cannot be had")
+
+    engine = make_engine(backend=Refusing(), exclude=("/healthz",))
+    browser = AsgiBrowser(SessionMiddleware(sends(put(a=1)), engine=engine))
+    assert [browser.ask().status for _ in range(3)] == [503] * 3
+    assert caplog.messages == ["me=127.0.0.1:1: the node's port cannot be had"]
+    assert not engine.is_ready
+
+
+def test_a_health_check_lets_a_server_join_and_does_not_wait_for_it() -> None:
+    """An excluded path is answered at once; `engine.is_ready` becomes true by it, without another request."""
+
+    async def run() -> list[bool]:
+        gate = asyncio.Event()
+
+        class Joining(FakeBackend):
+            is_running: ClassVar[bool] = False
+
+            async def start(self) -> None:
+                await gate.wait()
+                Joining.is_running = True
+                gate.clear()
+
+        async def app(scope: Any, receive: Receive, send: Send) -> None:
+            ready.append(engine.is_ready)
+            await answer(send)
+
+        ready: list[bool] = []
+        engine = make_engine(backend=Joining(), exclude=("/healthz",))
+        browser = AsgiBrowser(SessionMiddleware(app, engine=engine))
+        for _ in range(2):
+            await browser.call(path="/healthz")
+        gate.set()
+        async with asyncio.timeout(20):
+            while not engine.is_ready:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        await browser.call(path="/healthz")
+        engine.is_draining = True
+        await browser.call(path="/healthz")
+        return ready
+
+    assert asyncio.run(run()) == [False, False, True, False]
 
 
 def test_the_cookie_may_come_in_several_headers() -> None:

@@ -328,3 +328,11 @@ def test_threads_of_the_framework_lose_nothing() -> None:
     for thread in threads:
         thread.join()
     assert first.get("/read").json() == {"n": 41}
+
+
+def test_apps_that_are_mounted_in_one_site_are_one_table() -> None:
+    """Each has a middleware with the same settings, and neither loses the other's sessions."""
+    layer = Middleware(SessionMiddleware, secret=SECRET, fields_max=11)
+    shop, forum = (Starlette(routes=[Route("/count", count)], middleware=[layer]) for _ in range(2))
+    client = TestClient(Starlette(routes=[Mount("/shop", shop), Mount("/forum", forum)]))
+    assert [client.get(path).text for path in ("/shop/count", "/forum/count", "/shop/count")] == ["1", "2", "3"]

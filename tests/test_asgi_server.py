@@ -35,3 +35,23 @@ def test_uvicorn_serves_sessions(lifespan: str, free_port: Callable[[], int], tm
     assert last["stats"]["foreign"] == last["stats"]["unknown_here"] == 0
     assert "Traceback" not in server.log
     assert "Error" not in server.log
+
+
+PROXIED = {"X-Forwarded-Proto": "https"}
+
+
+def test_a_proxy_that_uvicorn_does_not_trust_is_noticed_once(free_port: Callable[[], int], tmp_path: Path) -> None:
+    """Cookies lose Secure without a word of the server, so we say it, and what to set; with trust nothing is lost."""
+    port = free_port()
+    arguments = ["uvicorn", "tests.served:asgi", "--port", str(port), "--forwarded-allow-ips"]
+    with served([*arguments, "192.0.2.1"], port, tmp_path) as server:
+        server.ask()
+        assert "SESSILE_SECURE" not in server.log
+        for _ in range(3):
+            server.ask(**PROXIED)
+        assert set(server.cookies) == {"sid", "sid_v"}
+    assert server.log.count("SESSILE_SECURE=true") == server.log.count("--forwarded-allow-ips") == 1
+    with served([*arguments, "127.0.0.1"], port, tmp_path) as server:
+        server.ask(**PROXIED)
+        assert set(server.cookies) == {"__Host-sid", "__Host-sid_v"}
+    assert "SESSILE_SECURE" not in server.log

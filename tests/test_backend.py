@@ -82,7 +82,7 @@ def test_a_plain_class_is_a_backend() -> None:
     other: Backend = OneOther()
     born = Record.create(now_ms=0, idle_ms=10, deadline_ms=100)
     written, stamp = born.write(1, {"a": b"1"}, now_ms=0)
-    delta = Delta.of(written, KEY, born.heads, stamp, names=["a"], counted=())
+    delta = Delta.of(written, KEY, born, stamp, names=["a"], counted=())
 
     async def talk() -> None:
         assert await other.pull(KEY, None, ()) == (PullStatus.NONE, None)

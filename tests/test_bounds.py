@@ -112,7 +112,7 @@ def test_what_several_servers_fill_at_the_same_time_travels_as_one(servers: int,
     encode(Whole(10**12, (*others, (bytes(16), packed))))
     encode(Answered(2**53, 1, 10**12, packed))
     written, stamp = merged.write(99, dict.fromkeys(merged.fields, b"\x01"), now_ms=2)
-    delta = Delta.of(written, bytes(16), merged.heads, stamp, names=written.fields, counted=())
+    delta = Delta.of(written, bytes(16), merged, stamp, names=written.fields, counted=())
     encode(message_of(delta, 1))
     assert Delta.parse(delta.pack()) == delta
 
@@ -160,7 +160,9 @@ def fill(session: Session, names: Iterable[str], value: Any) -> None:
         session.update(dict.fromkeys(names, value))
 
 
-@pytest.mark.parametrize("limits", [{}, {"session_bytes_max": "2MiB", "value_bytes_max": "1MiB", "fields_max": 4_096}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"session_bytes_max": "2MiB", "value_bytes_max": "1984KiB", "fields_max": 4_096}]
+)
 def test_a_session_at_the_limits_of_its_settings_is_stored(limits: dict[str, Any]) -> None:
     """Filled by its handler until it is refused, with names of the greatest length: what is stored travels."""
     engine = make_engine(**limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import signal
 import socket
 import time
@@ -70,22 +69,6 @@ def test_two_servers_are_one(kind: str, tmp_path: Path) -> None:
         assert stats["stale"] == stats["unavailable"] == 0
         for server in pair.servers:
             assert "Traceback" not in server.log and "ERROR" not in server.log, server.log
-
-
-def test_a_second_worker_is_told_what_to_do(tmp_path: Path) -> None:
-    """Two workers cannot both be the member at one port: the log says so, and how to go on."""
-    (port, node) = free_ports(2)
-    arguments = ["gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{port}", "tests.served:wsgi"]
-    url = f"all-to-all://?members=127.0.0.1:{node}&me=127.0.0.1:{node}"
-    with served(arguments, port, tmp_path, SESSILE_URL=url) as server:
-        statuses = []
-        for _ in range(40):  # some come to the other worker
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            connection.request("GET", "/")
-            statuses.append(connection.getresponse().status)
-            connection.close()
-        assert set(statuses) <= {200, 500} and 200 in statuses
-        assert (500 in statuses) == ("run one worker for each server (--workers 1)" in server.log)
 
 
 def test_a_draining_server_goes_on_serving_until_its_time_has_come(tmp_path: Path) -> None:

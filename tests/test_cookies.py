@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.cookies import CANDIDATES_MAX, CookiePolicy, add_headers
+from sessile.cookies import CANDIDATES_MAX, CookiePolicy, add_headers, says_https
 from sessile.settings import Settings
+from tests.fakes import SECRET
 
 Headers = list[tuple[bytes, bytes]]
 SECURE: Final = (True, False, "auto")
 
 
 def policy(**settings: Any) -> CookiePolicy:
-    return CookiePolicy(Settings.load(secret="s" * 32, environ={}, **settings))
+    return CookiePolicy(Settings.load(secret=SECRET, environ={}, **settings))
 
 
 def read(*headers: bytes, is_https: bool = False, **settings: Any) -> tuple[list[bytes], list[bytes]]:
@@ -299,3 +300,24 @@ def test_an_answer_that_sets_a_cookie_is_stored_nowhere() -> None:
     plain: Headers = []
     add_headers(plain, [b"one=1"])
     assert plain == [(b"vary", b"Cookie"), (b"cache-control", b"no-store"), (b"set-cookie", b"one=1")]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_https"),
+    [
+        (b"https", True),
+        (b" HTTPS", True),
+        (b"https, http", True),
+        (b"wss", True),
+        (b"for=1.2.3.4; Proto=https;by=x", True),
+        (b'proto="https"', True),
+        (b"http", False),
+        (b"http, https", False),
+        (b"for=https", False),
+        (b"", False),
+        (b"x" * 300 + b"proto=https", False),
+    ],
+)
+def test_what_a_proxy_says_of_the_browser(*, value: bytes, is_https: bool) -> None:
+    """X-Forwarded-Proto begins with the browser's side; Forwarded names it. No more than its beginning is read."""
+    assert says_https(value) is is_https

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessile.credentials import DRAWS_MAX, Credentials
+from sessile.credentials import DRAWS_MAX, FOREIGN_TOLD, Credentials
 from sessile.errors import SettingsError
 from sessile.record import ENDED, LIVE, ROTATED, Stamp
 from sessile.settings import Settings
@@ -79,6 +79,16 @@ def test_what_is_foreign_is_counted_each_time() -> None:
         visitor = bench.read(*pairs)
         assert visitor is None or visitor.seen == ()
         assert bench.counts["foreign"] == number
+
+
+def test_many_foreign_cookies_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """One, with the remedy and without the secret: another server's secret differs, or another app uses the name."""
+    bench = Bench()
+    for number in range(3 * FOREIGN_TOLD):
+        assert len(caplog.records) == (number >= FOREIGN_TOLD)
+        bench.read(f"sid=guess{number}")
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert all(word in told for word in ("sid", "SESSILE_SECRET", "cookie_name=")) and SECRET not in told
 
 
 @pytest.mark.parametrize("states", [(LIVE, ROTATED), (LIVE, None), (LIVE, ENDED), (ROTATED, None), (None, ENDED)])

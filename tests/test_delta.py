@@ -61,8 +61,8 @@ def test_a_delta_is_applied_once() -> None:
     """Who covers its base applies a delta; who has its stamp, or a later one of its writer, knows it."""
     base = born(a=b"1")
     after, stamp = base.write(B, {"a": b"2"}, {"n": 1}, now_ms=0)
-    delta = Delta.of(after, KEY, base.heads, stamp, names=["a"], counted=["n"])
-    assert (delta.base, delta.values, delta.additions) == (base.heads, {"a": b"2"}, {"n": Addition(0, 0, 1)})
+    delta = Delta.of(after, KEY, base, stamp, names=["a"], counted=["n"])
+    assert (delta.base, delta.values, delta.additions) == (base.heads, {"a": b"2"}, {"n": Addition(*stamp, 1)})
     outcome, applied = apply(base, delta)
     assert outcome is Outcome.APPLIED and applied is not None and applied.same_state(after)
     assert apply(applied, delta) == (Outcome.KNOWN, applied)
@@ -73,7 +73,7 @@ def test_a_delta_without_its_base_changes_nothing() -> None:
     base = born(a=b"1")
     missed = wrote(base, C, a=b"2")
     after, stamp = missed.write(B, {"b": b"3"}, now_ms=0)
-    delta = Delta.of(after, KEY, missed.heads, stamp, names=["b"], counted=())
+    delta = Delta.of(after, KEY, missed, stamp, names=["b"], counted=())
     assert apply(base, delta) == (Outcome.NEED, base)
     assert apply(None, delta) == (Outcome.NEED, None)
     assert merge(base, after).same_state(after)
@@ -84,7 +84,7 @@ def test_a_delta_from_before_a_later_assignment_does_not_take_it_back() -> None:
     base = born(a=b"1")
     early, stamp = base.write(B, {"a": b"early", "b": b"new"}, now_ms=0)
     late = wrote(wrote(base, C, a=b"2"), C, a=b"3")
-    outcome, after = apply(late, Delta.of(early, KEY, base.heads, stamp, names=["a", "b"], counted=()))
+    outcome, after = apply(late, Delta.of(early, KEY, base, stamp, names=["a", "b"], counted=()))
     assert outcome is Outcome.APPLIED and after is not None
     assert (after.fields["a"].value, after.fields["b"].value) == (b"3", b"new")
     assert after.heads == (Stamp(2, B), Stamp(3, C))
@@ -97,22 +97,48 @@ def test_increments_count_only_under_the_assignment_they_were_made_on(writer: in
     ours, theirs = wrote(base, B, n=b"\x05"), wrote(base, writer, n=b"\x64")
     assert ours.fields["n"].counter == theirs.fields["n"].counter
     counted, stamp = ours.write(B, {}, {"n": 1}, now_ms=0)
-    delta = Delta.of(counted, KEY, ours.heads, stamp, names=(), counted=["n"])
+    delta = Delta.of(counted, KEY, ours, stamp, names=(), counted=["n"])
     both = merge(ours, theirs)
     outcome, after = apply(both, delta)
     assert outcome is Outcome.APPLIED and after is not None
-    assert after.fields["n"] == (counted.fields["n"] if writer == A else both.fields["n"])
+    assert after.fields["n"].read() == ((b"\x05", 1) if writer == A else (b"\x64", 0))
     assert after.same_state(merge(both, counted))
 
 
-def test_a_first_increment_stands_under_no_assignment() -> None:
+def test_a_first_increment_stands_under_itself() -> None:
     """To the byte: a store's scripts write the same."""
     base = born(a=b"1")
     counted, stamp = base.write(B, {}, {"n": 1}, now_ms=0)
-    _, after = apply(base, Delta.of(counted, KEY, base.heads, stamp, names=(), counted=["n"]))
+    _, after = apply(base, Delta.of(counted, KEY, base, stamp, names=(), counted=["n"]))
     assert after is not None
-    assert after.fields["n"] == Entry(0, 0, REMOVED, ((1, stamp.counter, 1),))
+    assert after.fields["n"] == Entry(1, stamp.counter, REMOVED, ((1, stamp.counter, 1),))
     assert after.pack() == counted.pack()
+
+
+def test_a_write_replaces_only_what_its_writer_knew() -> None:
+    """A parallel assignment, which came first, stays beside it, and beside a removal."""
+    base = born(a=b"1")
+    for value in (b"2", REMOVED):
+        after, stamp = base.write(B, {"a": value}, now_ms=0)
+        delta = Delta.of(after, KEY, base, stamp, names=["a"], counted=())
+        parallel = wrote(base, C, a=b"3")
+        outcome, both = apply(parallel, delta)
+        assert outcome is Outcome.APPLIED and both is not None and both.same_state(merge(parallel, after))
+        assert both.fields["a"].read() == (b"3", 0)
+
+
+def test_a_delta_names_the_writers_of_what_it_replaces() -> None:
+    """The last write of each of them joins the heads, as it has no head; 12 bytes, and nothing if it is the writer's own."""
+    base = wrote(born(a=b"1"), C, b=b"1")
+    assert base.heads == (Stamp(2, C),)
+    for writer, names, stamps in ((B, "a", (Stamp(1, A), Stamp(2, C))), (A, "a", base.heads), (B, "b", base.heads)):
+        after, stamp = base.write(writer, {names: b"2"}, now_ms=0)
+        delta = Delta.of(after, KEY, base, stamp, names=[names], counted=())
+        assert delta.base == stamps
+        assert Delta.parse(delta.pack()) == delta
+        outcome, applied = apply(base, delta)
+        assert outcome is Outcome.APPLIED and applied is not None and applied.same_state(after)
+        assert applied.heads == after.heads == (stamp,)
 
 
 def test_without_a_time_a_write_is_a_touch_at_zero() -> None:
@@ -120,7 +146,7 @@ def test_without_a_time_a_write_is_a_touch_at_zero() -> None:
     base = born(a=b"1")
     early = base.shift(-base.touched_ms - 10)
     after, stamp = early.write(B, {"a": b"2"}, now_ms=-10)
-    _, applied = apply(early, Delta.of(after, KEY, early.heads, stamp, names=["a"], counted=()))
+    _, applied = apply(early, Delta.of(after, KEY, early, stamp, names=["a"], counted=()))
     assert applied is not None and applied.touched_ms == 0
 
 
@@ -161,6 +187,7 @@ def forged(**changes: Any) -> Delta:
         (forged(base=(Stamp(6, A),)), "above"),
         (forged(base=(Stamp(7, A),)), "above"),
         (forged(additions={"n": Addition(6, A, 1)}), "'n'"),
+        (forged(additions={"n": Addition(7, B, 1)}), "'n'"),
         (forged(additions={"n": Addition(-1, A, 1)}), "'n'"),
         (forged(additions={"n": Addition(0, A, 1)}), "'n'"),
         (forged(additions={"n": Addition(5, -1, 1)}), "'n'"),
@@ -207,7 +234,7 @@ def test_damaged_deltas_are_refused_or_applied(one: list[Record], mutations: lis
     if record.state == ENDED:
         return
     written, stamp = record.write(C, {"a": b"1", "b": b"2"}, {"n": 1}, now_ms=0)
-    data = Delta.of(written, KEY, record.heads, stamp, names=["a", "b"], counted=["n"]).pack()
+    data = Delta.of(written, KEY, record, stamp, names=["a", "b"], counted=["n"]).pack()
     try:
         delta = Delta.parse(mutated(data, mutations))
     except RecordError:

@@ -16,7 +16,7 @@ from sessile.testing import engine_of, session_cookies
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-SECRET = "a secret for the examples, and only for them"
+SECRET = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 
 
 def generated() -> dict[Path, str]:
@@ -66,6 +66,7 @@ def test_the_fastapi_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     app = example("fastapi_app.py", monkeypatch)
     client = TestClient(app)
     assert client.post("/cart", params={"item": "book"}).json() == {"cart": ["book"], "visits": 1}
+    assert client.delete("/cart", params={"item": "none"}).json() == {"cart": ["book"]}
     assert client.post("/login", params={"user": "ann"}).json() == {"user": "ann"}
     assert client.post("/cart", params={"item": "pen"}).json() == {"cart": ["book", "pen"], "visits": 2}
     engine_of(app).close()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessile.engine import Engine
+from sessile.engine import Engine, engine_of
 from sessile.errors import SessionUnavailable, SettingsError
 from sessile.record import Record
 from sessile.session import Session
@@ -270,6 +270,25 @@ def test_a_session_of_another_process_is_counted_with_one_warning(caplog: pytest
     assert here.stats()["unknown_here"] == 3
 
 
+def test_middlewares_with_equal_settings_share_an_engine() -> None:
+    """An app and one that is mounted in it know the same sessions; other settings are another table."""
+    first = engine_of(secret=SECRET, idle_timeout="7m")
+    assert engine_of(secret=SECRET, idle_timeout=420) is first
+    assert engine_of(secret=SECRET, idle_timeout="8m") is not first
+    assert Engine(secret=SECRET, idle_timeout="7m") is not first
+
+
+def test_a_session_of_another_engine_of_this_process_is_told_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning names the settings that differ, and `engine=`: no other process is blamed."""
+    first = engine_of(secret=SECRET, idle_timeout="7m", fields_max=9)
+    second = engine_of(secret=SECRET, idle_timeout="8m", fields_max=9)
+    for _ in range(2):
+        assert settled(first, a=1).open(second).new
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "another engine of this process wrote it, with other settings (idle_timeout)" in line and "engine=" in line
+    first.close()
+
+
 def test_a_session_that_ran_out_of_time_here_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     """What this process wrote itself and dropped is counted, but no sign of a missing strategy."""
     clock = FakeClock()
@@ -283,6 +302,20 @@ def test_a_session_that_ran_out_of_time_here_is_no_warning(caplog: pytest.LogCap
 
 
 # -- the rest ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", ["auto", True, False])
+def test_a_proxy_s_word_for_https_is_noticed_once(secure: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Only where the scheme decides, and only a word for https."""
+    engine = make_engine(secure=secure)
+    assert engine.doubts_http is (secure == "auto")
+    engine.hear_of_proxy(b"http")
+    assert not caplog.records
+    if secure == "auto":
+        engine.hear_of_proxy(b"https")
+        engine.hear_of_proxy(b"https")
+        assert len(caplog.records) == 1 and not engine.doubts_http
+        assert all(word in caplog.text for word in ("secure=true", "SESSILE_SECURE", "Secure", "samesite=none"))
 
 
 def test_a_host_cookie_over_http_means_that_tls_ended_in_front(caplog: pytest.LogCaptureFixture) -> None:

@@ -31,7 +31,9 @@ def test_secrets_rotate() -> None:
     assert engine.stats()["foreign"] == 1
 
 
-@pytest.mark.parametrize("other", [{"cluster": "other"}, {"cookie_name": "other"}, {"secret": "x" * 32}])
+@pytest.mark.parametrize(
+    "other", [{"cluster": "other"}, {"cookie_name": "other"}, {"secret": "some other secret, and long enough too"}]
+)
 def test_services_do_not_take_each_others_cookies(other: dict[str, Any]) -> None:
     """Another cluster, another cookie name or another secret has other keys: its ids are foreign."""
     one, two = make_engine(), make_engine(**other)

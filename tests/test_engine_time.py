@@ -148,8 +148,8 @@ def test_an_engine_that_nobody_holds_is_gone() -> None:
 
 
 @pytest.mark.parametrize("limit", ["sessions_max", "bytes_max"])
-def test_a_full_server_refuses_new_sessions(limit: str) -> None:
-    """SessionLimit names the setting; nothing is stored, no cookie set, and those who are in stay in."""
+def test_a_full_server_refuses_new_sessions(limit: str, caplog: pytest.LogCaptureFixture) -> None:
+    """SessionLimit names the setting, and so does one line in the log; nothing is stored, and those who are in stay in."""
     probe = make_engine()
     for number in range(3):
         settled(probe, a=number)
@@ -160,9 +160,13 @@ def test_a_full_server_refuses_new_sessions(limit: str) -> None:
     browser = FakeBrowser(engine)
     session = browser.open()
     session["a"] = 1
-    with pytest.raises(SessionLimit, match=f"{limit} is .*: raise it"):
-        engine.commit(session)
-    assert engine.cookies(session) == []
+    for _ in range(2):
+        with pytest.raises(SessionLimit, match=f"{limit} is .*: raise it"):
+            engine.commit(session)
+        assert engine.cookies(session) == []
+        session = browser.open()
+        session["a"] = 1
+    assert [f"{limit} is " in record.getMessage() for record in caplog.records] == [True]
     assert engine.stats() == before
     for browser in inside:
         with browser.request() as session:

@@ -38,10 +38,11 @@ def test_the_backend_answers_by_what_it_holds() -> None:
     backend.records[KEY] = record
     assert asyncio.run(backend.pull(KEY, None, record.heads)).record == record
     assert pull_status(backend, record) is PullStatus.CURRENT
-    assert pull_status(backend, make_record({})) is PullStatus.RECORD
+    older = Record.create(now_ms=0, idle_ms=1_000, deadline_ms=10_000)
+    assert pull_status(backend, older) is PullStatus.RECORD
     backend.is_reachable = False
     assert pull_status(backend, record) is PullStatus.UNREACHABLE
-    assert [have for _, have, _ in backend.pulls] == [None, None, record, make_record({}), record]
+    assert [have for _, have, _ in backend.pulls] == [None, None, record, older, record]
 
 
 def test_the_backend_applies_what_it_is_told_by_the_rules_of_a_holder() -> None:
@@ -49,7 +50,7 @@ def test_the_backend_applies_what_it_is_told_by_the_rules_of_a_holder() -> None:
     backend = FakeBackend()
     record = make_record({"a": 1})
     after, stamp = record.write(HERE, encoded(b=2), now_ms=1)
-    delta = Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=())
+    delta = Delta.of(after, KEY, record, stamp, names=["b"], counted=())
     assert push(backend, delta) is Acknowledged.NO
     assert push(backend, Whole(KEY, record)) is Acknowledged.YES
     assert push(backend, delta, "all") is Acknowledged.YES

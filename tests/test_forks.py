@@ -210,7 +210,7 @@ def test_a_child_that_closes_a_tls_connection_does_not_end_it(is_cut: bool) -> N
     """Not even by the alert that TLS says goodbye with; without cutting off, this is what ends it."""
 
     async def run() -> bytes:
-        contexts = tls.contexts([b"a secret of the tests"], "x", "y")
+        contexts = tls.contexts([b"k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"], "x", "y")
         came: asyncio.Queue[bytes] = asyncio.Queue()
         served: list[asyncio.StreamWriter] = []
 

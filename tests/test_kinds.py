@@ -21,6 +21,8 @@ TRI = kinds.choice("auto", True, False)
 WORD = kinds.choice("lax", "strict", "none")
 FLAG = kinds.choice(True, False)
 FEW = kinds.number(16, at_least=2)
+DRAWN, OTHER = "Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe", "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
+BYTES = bytes.fromhex("f3e19a07c45b82d6ee10937fb8a4c25d")
 
 
 READ: list[tuple[Kind, Any, Any]] = [
@@ -45,10 +47,12 @@ READ: list[tuple[Kind, Any, Any]] = [
     (kinds.PREFIXES, "/static/", ("/static/",)),
     (kinds.PREFIXES, ["/a", "/b,c"], ("/a", "/b,c")),
     (kinds.PREFIXES, (), ()),
-    (kinds.SECRETS, "s" * 16, (b"s" * 16,)),
-    (kinds.SECRETS, ["s" * 16, b"t" * 99], (b"s" * 16, b"t" * 99)),
-    (kinds.SECRETS, "é" * 8, (("é" * 8).encode(),)),
-    (kinds.SECRETS, "\udcff" * 16, (b"\xff" * 16,)),
+    (kinds.SECRETS, DRAWN, (DRAWN.encode(),)),
+    (kinds.SECRETS, f"{DRAWN}, and more\n", (f"{DRAWN}, and more".encode(),)),
+    (kinds.SECRETS, [f"{DRAWN}\n", f"{OTHER}\r\n".encode()], (DRAWN.encode(), OTHER.encode())),
+    (kinds.SECRETS, f"{DRAWN},x".encode(), (f"{DRAWN},x".encode(),)),
+    (kinds.SECRETS, "éèüößäñç", ("éèüößäñç".encode(),)),
+    (kinds.SECRETS, BYTES.decode(errors="surrogateescape"), (BYTES,)),
     (kinds.SECRETS, (), ()),
     (FEW, "2", 2),
     (FEW, 16, 16),
@@ -84,8 +88,12 @@ REFUSED: list[tuple[Kind, list[Any]]] = [
     (kinds.COOKIE_NAME, ["", "a b", "a=b", "a;b", "ä", "x" * 65, None, b"sid", "a\n", '"a"']),
     (kinds.COOKIE_NAME, ["__Host-sid", "__secure-sid", "__HTTP-x", "__Host-Http-x"]),
     (kinds.PREFIXES, ["static", "", None, 5, ["/a", "b"], ["/a", 5], {"/a"}, b"/a"]),
-    (kinds.SECRETS, ["hush", "", b"x" * 15, ["s" * 16, "hush"], 5, None, ["s" * 16] * 9, {"s" * 16}]),
-    (kinds.SECRETS, [[5], [["s" * 16]], "\ud800" * 16]),
+    (kinds.SECRETS, ["hush", "", b"Qm2xV9tL4rYw7sK", [DRAWN, "hush"], 5, None, [DRAWN] * 9, {DRAWN}]),
+    (kinds.SECRETS, [[5], [[DRAWN]], "\ud800" * 16, f"{DRAWN},{OTHER}", [OTHER, f"{DRAWN} , {OTHER}\n"]]),
+    (
+        kinds.SECRETS,
+        ["s" * 32, "password" * 4, [DRAWN, "please-change-this-secret-key"], b"correct horse battery staple"],
+    ),
     (FEW, [1, 17, "1", 2.5, None]),
     (kinds.FILE, ["a\nb", "a\0", 5, b"a", ["a"]]),
     (kinds.MEMBERS, [None, 5, b"a", {"a"}, [5], ["a", ""], "a,", "a b"]),
@@ -124,7 +132,7 @@ def test_what_cannot_be_meant_is_refused(kind: Kind, given: Any) -> None:
         *((TRI, value, shown) for value, shown in (("auto", "auto"), (True, "true"), (False, "false"))),
         (NUMBER, 7, "7"),
         (kinds.PREFIXES, ("/a", "/b"), "/a,/b"),
-        (kinds.SECRETS, (b"s" * 16,), ""),
+        (kinds.SECRETS, (DRAWN.encode(),), ""),
         (kinds.FILE, Path("/etc/a.pem"), "/etc/a.pem"),
         (kinds.FILE, None, ""),
         (kinds.MEMBERS, (Address("a", 1), Address("::1", 2), DnsName("b", 3)), "a:1,[::1]:2,dns:b:3"),

@@ -172,6 +172,53 @@ def test_without_grace_nothing_is_changed(stops: list[float]) -> None:
     assert signal.getsignal(signal.SIGTERM) is own and not engine.is_draining
 
 
+@pytest.mark.parametrize("also", [signal.SIGUSR2, None])
+def test_a_handler_of_the_loop_is_reached_no_sooner(also: signal.Signals | None) -> None:
+    """Servers that use `add_signal_handler` drain as others do; other signals of the loop pass meanwhile."""
+
+    async def run() -> tuple[list[tuple[int, bool]], float]:
+        engine, loop = with_grace(0.2), asyncio.get_running_loop()
+        reached: list[tuple[int, bool]] = []
+
+        def reach(number: signal.Signals) -> None:
+            reached.append((number, engine.is_draining))
+
+        for handled in (signal.SIGTERM, signal.SIGUSR2):
+            loop.add_signal_handler(handled, reach, handled)
+        drain_on_sigterm(engine)
+        began = loop.time()
+        for number in (signal.SIGTERM, also):
+            if number is not None:
+                os.kill(os.getpid(), number)
+        async with asyncio.timeout(20):
+            while not any(number == signal.SIGTERM for number, _ in reached):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        took_s = loop.time() - began
+        for handled in (signal.SIGTERM, signal.SIGUSR2):
+            assert loop.remove_signal_handler(handled)
+        return reached, took_s
+
+    reached, took_s = asyncio.run(run())
+    assert reached == [(number, True) for number in (also, signal.SIGTERM) if number is not None]
+    assert took_s >= 0.19
+
+
+def test_a_server_that_cannot_drain_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """Where nothing hears SIGTERM, one line names the setting and the remedy; without grace there is nothing to say."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        for grace in (0.0, 2.0):
+
+            async def run(grace: float = grace) -> None:
+                drain_on_sigterm(with_grace(grace))
+
+            asyncio.run(run())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = caplog.messages
+    assert line.startswith("drain_grace=2s has no effect") and "--workers 0" in line
+
+
 def test_while_it_drains_every_answer_closes_its_connection() -> None:
     """Keep-alive connections of balancers end with an answer and not in the middle of a request."""
     engine = make_engine(backend=FakeBackend())

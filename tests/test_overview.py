@@ -78,3 +78,31 @@ def test_nobody_holds_nothing() -> None:
     """No server, or none that answers."""
     assert (totals([])["sessions"], totals([])["lag_ms"]) == (0, None)
     assert totals([server("s1", "aa", "paused", sessions=2)])["sessions"] == 2
+
+
+def test_what_servers_tell_of_each_other_is_compared() -> None:
+    """Who was never met, and by whom; who is no member to another; whose cookies are read nowhere else."""
+    one, two = server("s1", "a"), server("s2", "a")
+    one["cluster"]["unmet"] = {"host:s3": "no answer", "host:s9": "no answer"}
+    assert remarks([one, two]) == [
+        "host:s3 was never met by s1: no answer",
+        "host:s9 was never met by s1: no answer",
+    ]
+    del two["cluster"]["members"]["host:s1"]
+    assert "s1 is no member to s2: see members= and me=" in remarks([server("s1", "a"), two])
+    first, second = {**server("s1", "a"), "secrets": ["x", "y"]}, {**server("s2", "a"), "secrets": ["y", "x"]}
+    assert remarks([first, second]) == []
+    (sentence,) = remarks([first, {**second, "secrets": ["y"]}])
+    assert sentence.startswith("s1 signs cookies that s2 cannot read: ") and "SESSILE_SECRET" in sentence
+
+
+def test_who_serves_without_its_store_or_not_at_all_is_told() -> None:
+    """Those with one reason together."""
+    away = [{**server(f"s{at}"), "cluster": {"state": "away", "reason": "refused"}} for at in (1, 2)]
+    assert remarks(away) == ["the store is not reached by s1 and s2: refused"]
+    unheard = {**server("s1"), "cluster": {"state": "ready", "channel": "down"}}
+    assert remarks([unheard]) == ["the store's channel is not heard by s1, so each request asks: see the log"]
+    for channel in ("up", "none"):
+        assert remarks([{**unheard, "cluster": {"state": "ready", "channel": channel}}]) == []
+    assert remarks([server("s1"), server("s2", state="dead")]) == ["s2 is dead"]
+    assert remarks([server("s1"), server("s2", state="draining")]) == []

@@ -95,7 +95,7 @@ def test_ended_never_unends(two: list[Record], state: int) -> None:
     if other.state != LIVE:
         return
     written, stamp = other.write(C, {"a": b"late"}, now_ms=0)
-    outcome, after_delta = apply(ended, Delta.of(written, KEY, other.heads, stamp, names=["a"], counted=()))
+    outcome, after_delta = apply(ended, Delta.of(written, KEY, other, stamp, names=["a"], counted=()))
     assert after_delta is not None
     assert after_delta.state == ended.state
     if outcome is Outcome.APPLIED:
@@ -153,21 +153,60 @@ def test_the_greater_stamp_wins_a_field() -> None:
     assert value_of(later, "a") == (b"later", 0)
 
 
-def test_a_removal_is_an_assignment_like_any_other() -> None:
-    """A removed field stays away against writes its remover had seen, and comes back by a later one."""
+def test_a_removal_removes_what_its_writer_knew_and_leaves_nothing() -> None:
+    """No tombstone: against writes its remover had seen the field stays away, and a parallel or later write stays."""
     base = born(a=b"1", b=b"1")
     removed = wrote(base, B, a=REMOVED)
-    assert list(removed.names()) == ["b"]
-    assert list(merge(removed, base).names()) == ["b"]
-    assert list(merge(base, wrote(removed, A, a=b"2")).names()) == ["a", "b"]
+    assert list(removed.fields) == list(merge(removed, base).fields) == list(merge(base, removed).fields) == ["b"]
+    assert sorted(merge(base, wrote(removed, A, a=b"2")).names()) == ["a", "b"]
+    parallel = wrote(base, C, a=b"2")
+    for joined in (merge(removed, parallel), merge(parallel, removed)):
+        assert joined.fields["a"].read() == (b"2", 0)
+        assert list(wrote(joined, A, a=REMOVED).fields) == ["b"]
+
+
+def test_a_lower_assignment_stays_until_it_is_seen() -> None:
+    """The case for which a removed field once kept its stamp: all orders of merging end the same.
+
+    X and Z assign at once, X the higher; Y sees X alone and removes it. Z's assignment, which Y never saw, stays.
+    """
+    base = born(a=b"1")
+    high, low = wrote(base, C, a=b"X"), wrote(base, B, a=b"Z")
+    removed = wrote(high, A, a=REMOVED)
+    orders = [merge(merge(high, low), removed), merge(high, merge(removed, low)), merge(merge(high, removed), low)]
+    assert all(each.same_state(orders[0]) and each.fields["a"].read() == (b"Z", 0) for each in orders)
+    both = merge(high, low)
+    assert both.fields["a"].read() == (b"X", 0) and len(both.fields["a"].assignments()) == 2
+    assert merge(wrote(both, A, a=REMOVED), both).fields == {}
+    assert len(merge(wrote(both, A, a=b"2"), both).fields["a"].assignments()) == 1, (
+        "a later write replaces all it has seen"
+    )
+
+
+def test_both_copies_may_have_removed_what_the_other_has() -> None:
+    """Of two parallel assignments each copy knows one, and removed the other."""
+    base = born(a=b"1")
+    one, other = wrote(base, B, a=b"2"), wrote(base, C, a=b"3")
+    joined = merge(merge(one, wrote(other, C, a=REMOVED)), merge(other, wrote(one, B, a=REMOVED)))
+    assert joined.fields == {}
 
 
 def test_removing_what_nobody_wrote_leaves_nothing() -> None:
-    """No tombstone for a name that was never there, neither here nor at who gets the delta."""
+    """Neither here nor at who gets the delta."""
     base = born(a=b"1")
     record, stamp = base.write(B, {"x": REMOVED, "a": b"2"}, now_ms=0)
     assert list(record.fields) == ["a"]
-    assert Delta.of(record, KEY, base.heads, stamp, names=["x", "a"], counted=()).values == {"a": b"2"}
+    assert Delta.of(record, KEY, base, stamp, names=["x", "a"], counted=()).values == {"a": b"2"}
+
+
+def test_many_names_that_come_and_go_leave_no_more_than_one() -> None:
+    """A record stays as small as what it holds, however many names were in it."""
+    record = born(a=b"1")
+    size = len(record.pack())
+    for number in range(300):
+        for value in (b"1", REMOVED):
+            record, _ = record.write(A, {f"name {number}": value}, now_ms=0)
+    assert list(record.fields) == ["a"] and len(record.pack()) <= size + 2
 
 
 def test_parallel_increments_all_count() -> None:
@@ -177,7 +216,8 @@ def test_parallel_increments_all_count() -> None:
     joined = merge(merge(copies_[0], copies_[1]), copies_[2])
     assert value_of(joined, "n") == (b"\x05", 3)
     assert value_of(joined, "fresh") == (REMOVED, 30)
-    assert joined.fields["fresh"].is_present and joined.stamp_of(joined.fields["fresh"]) == (0, 0)
+    assert joined.fields["fresh"].is_present and len(joined.fields["fresh"].assignments()) == 3
+    assert value_of(wrote(joined, B, {"fresh": 1}), "fresh") == (REMOVED, 31)
 
 
 def test_an_assignment_and_a_removal_reset_a_counter() -> None:
@@ -188,7 +228,7 @@ def test_an_assignment_and_a_removal_reset_a_counter() -> None:
     assert value_of(assigned, "n") == (b"\x09", 0)
     assert value_of(wrote(assigned, B, {"n": 4}), "n") == (b"\x09", 4)
     removed = wrote(counted, C, n=REMOVED)
-    assert not removed.fields["n"].is_present
+    assert "n" not in removed.fields
     assert value_of(wrote(removed, B, {"n": 4}), "n") == (REMOVED, 4)
 
 
@@ -198,7 +238,7 @@ def test_an_increment_under_a_lost_assignment_is_lost_with_it() -> None:
     added, stamp = base.write(B, {}, {"n": 7}, now_ms=0)
     assigned = wrote(base, C, n=b"\x01")
     assert value_of(merge(added, assigned), "n") == (b"\x01", 0)
-    _, by_delta = apply(assigned, Delta.of(added, KEY, base.heads, stamp, names=(), counted=["n"]))
+    _, by_delta = apply(assigned, Delta.of(added, KEY, base, stamp, names=(), counted=["n"]))
     assert by_delta is not None and by_delta.same_state(merge(added, assigned))
 
 
@@ -279,7 +319,7 @@ def test_increments_under_equal_counters_of_two_writers_are_not_mixed() -> None:
     grown, stamp = stays.write(A + 1, {}, {"n": 7}, now_ms=0)
     for joined in (merge(lost, grown), merge(grown, lost)):
         assert value_of(joined, "n") == (b"\x02", 7)
-    delta = Delta.of(lost, KEY, base.heads, Stamp(lost.version[A], A), names=(), counted=["n"])
+    delta = Delta.of(lost, KEY, base, Stamp(lost.version[A], A), names=(), counted=["n"])
     assert (delta.additions["n"].counter, delta.additions["n"].writer) == (lost.fields["n"].counter, low)
     outcome, by_delta = apply(merge(wrote(base, low, n=b"\x01"), grown), delta)
     assert outcome is Outcome.APPLIED and by_delta is not None and value_of(by_delta, "n") == (b"\x02", 7)
@@ -297,21 +337,46 @@ def test_of_two_additions_of_one_writer_the_later_counts_and_of_equal_ones_the_g
         assert clashes == (["n"] if second is other else [])
 
 
+@given(copies(3))
+def test_what_is_left_out_since_a_version_is_what_its_holder_has(three: list[Record]) -> None:
+    """Whoever has that version, or meanwhile a later one, lacks nothing by it; with no version it is the whole record."""
+    one, other, third = three
+    clashes: list[str] = []
+    for later in (other, merge(other, third)):
+        told = Record.parse(one.since(other.version).pack())
+        assert merge(later, told, clashes).same_state(merge(later, one))
+    assert not clashes and one.since({}) == one
+    assert not any(each.value for each in one.since(one.version).fields.values())
+
+
 @given(copies(2))
-def test_what_is_left_out_since_a_version_is_what_its_holder_has(two: list[Record]) -> None:
-    """Whoever has that version lacks nothing by it; with the version of now nothing is left, with none everything."""
+def test_times_alone_change_nothing_else(two: list[Record]) -> None:
+    """They are the answer to somebody who lacks nothing of a live session."""
     one, other = two
-    assert merge(other, one.since(other.version)).same_state(merge(other, one))
-    assert one.since(one.version).fields == {} and one.since({}) == one
+    if other.state == LIVE:
+        joined = merge(one, Record.parse(other.times().pack()))
+        assert joined.same_state(one) and times(joined) == times(merge(one, other))
 
 
-def test_a_name_that_was_only_counted_names_no_writer() -> None:
-    """Its place is 0 in whatever copy it comes to, so equal copies are equal bytes."""
-    counted = wrote(born(), A, {"n": 2})
-    assert counted.fields["n"].writer == 0
-    assert merge(born(), counted) == counted
-    later = merge(wrote(born(), B, m=b"1"), counted)
-    assert later.fields["n"].writer == 0
+def test_a_counter_that_began_twice_is_the_sum() -> None:
+    """Two servers that each count a name first begin two counters; an assignment that is beside them is read instead."""
+    base = born(a=b"1")
+    one, other = wrote(base, B, {"n": 2}), wrote(base, C, {"n": 40})
+    joined = merge(one, other)
+    assert joined.fields["n"].read() == (REMOVED, 42)
+    assert merge(joined, wrote(base, A, n=b"\x07")).fields["n"].read() == (b"\x07", 0)
+    assert wrote(merge(joined, wrote(base, A, n=b"\x07")), B, {"n": 1}).fields["n"].read() == (b"\x07", 1)
+    removed = merge(joined, wrote(one, A, n=REMOVED))
+    assert removed.fields["n"].read() == (REMOVED, 40), "what B began was removed, what C began in parallel stays"
+
+
+def test_a_name_counted_in_an_early_version_can_be_counted_on() -> None:
+    """It stands under no assignment, and every version covers that: whoever has it not has removed it."""
+    early = msgspec.structs.replace(born(a=b"1"), fields={"n": Entry(0, 0, REMOVED, ((0, 1, 5),))})
+    assert Record.parse(early.pack()) == early
+    counted = wrote(early, B, {"n": 2})
+    assert counted.fields["n"].read() == (REMOVED, 7)
+    assert merge(early, counted).same_state(counted) and merge(early, wrote(early, B, n=REMOVED)).fields == {}
 
 
 def test_of_sums_of_one_writer_the_first_may_be_negative() -> None:

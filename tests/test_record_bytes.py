@@ -74,7 +74,7 @@ def hold_usable(record: Record) -> None:
         assert Record.parse(record.shift(by_ms).pack()).shift(-by_ms) == record
     if record.state < ENDED and record.counter < COUNTER_MAX:
         written, stamp = record.write(A, {"a": b"1"}, {"n": 1}, now_ms=0)
-        delta = Delta.of(written, KEY, record.heads, stamp, names=["a"], counted=["n"])
+        delta = Delta.of(written, KEY, record, stamp, names=["a"], counted=["n"])
         outcome, applied = apply(record, delta)
         assert outcome is Outcome.APPLIED and applied is not None and applied.same_state(written)
         assert merge(record, written).same_state(written)
@@ -205,6 +205,14 @@ def broken(**changes: Any) -> Record:
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 2, 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 0, 1),))}), "'a'"),
         (broken(fields={"a": Entry(0, 1, b"1", ((0, 1, 1), (0, 1, 2)))}), "'a'"),
+        (broken(fields={"a": Entry(1, 2, b"1", ((2, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(0, 1, b"1", ((1, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((2, 2, b"2"),))}), "'a' are not in order"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((1, 3, b"2"),))}), "'a' are not covered"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((1, 0, b"2"),))}), "'a' are not covered"),
+        (broken(fields={"a": Entry(0, 0, b"", ((1, 2, b"2"),))}), "'a' has a value that nobody"),
+        (broken(fields={"a": Entry(1, 0, b"", ((1, 2, 2),))}), "'a' has a value that nobody"),
+        (broken(fields={"a": Entry(2, 2, b"1", ((0, 1, b"2"), (1, 2, 1), (1, 2, 2)))}), "'a' counts a writer twice"),
     ],
 )
 def test_every_broken_invariant_is_named(record: Record, says: str) -> None:
@@ -239,6 +247,6 @@ def test_what_is_held_travels_on_any_clock_and_as_one_delta() -> None:
     assert len(record.pack()) == HELD_BYTES_MAX
     assert record.travels(HELD_BYTES_MAX) and not record.travels(HELD_BYTES_MAX + 1)
     assert Record.parse(record.shift(10**13).pack()).shift(-(10**13)) == record
-    assert Delta.parse(Delta.of(record, KEY, (), stamp, names=["a"], counted=()).pack()).values == {
+    assert Delta.parse(Delta.of(record, KEY, born(), stamp, names=["a"], counted=()).pack()).values == {
         "a": record.fields["a"].value
     }

@@ -24,8 +24,10 @@ class Counted(Service):
         super().__init__()
         self.error = error
         self.steps: list[str] = []
+        self.begins = 0
 
     async def begin(self) -> None:
+        self.begins += 1
         await asyncio.sleep(0.01)
         if self.error:
             raise SettingsError(self.error)
@@ -65,8 +67,8 @@ def test_whoever_starts_it_meanwhile_waits_for_the_same_start() -> None:
     assert asyncio.run(run()) == ["began", "ended"]
 
 
-def test_one_that_cannot_start_says_so_each_time() -> None:
-    """To everybody who asked, and to the next; once it can, it does."""
+def test_one_that_cannot_start_says_so_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To everybody who asked, and to the next, without another attempt for a while; once it can, it does."""
 
     async def run() -> None:
         service = Counted(error="no port")
@@ -74,8 +76,11 @@ def test_one_that_cannot_start_says_so_each_time() -> None:
         assert [str(each) for each in told] == ["no port"] * 3
         with pytest.raises(SettingsError, match="no port"):
             await service.start()
+        assert service.begins == 1
         service.error = ""
+        monkeypatch.setattr("sessile.service.RETRY_S", 0.0)
         await service.start()
+        assert service.begins == 2
         assert service.is_running
         await service.stop()
 

@@ -40,6 +40,24 @@ def test_a_mutable_value_that_became_unkeepable_is_refused_at_the_commit() -> No
         session.take()
 
 
+def test_a_value_beyond_any_limit_names_the_setting() -> None:
+    """Whether it is a byte over what is set or more than could be set at all."""
+    session = open_session(make_record({"x": 1}), limits=Limits(8, 1_000, 4_000))
+    for size in (1_001, 3 << 20):
+        with pytest.raises(SessionTooLarge, match="value_bytes_max is 1000: raise it, or keep the value elsewhere"):
+            session["x"] = "x" * size
+
+
+def test_a_value_may_be_larger_than_a_mebibyte() -> None:
+    """Where the settings say so, what is stored is read again."""
+    engine = make_engine(value_bytes_max="1900KiB", session_bytes_max="2MiB")
+    browser = FakeBrowser(engine)
+    session = browser.open()
+    session["x"] = "x" * 1_900_000
+    browser.finish(session)
+    assert len(browser.open()["x"]) == 1_900_000
+
+
 @pytest.mark.parametrize("name", ["", "a\nb", "nul\0", "x" * (NAME_BYTES_MAX + 1), "é" * 128])
 def test_a_bad_name_is_refused(name: str) -> None:
     """Names are 1 to 255 printable bytes; a refused one leaves no trace, by whatever way it came."""
@@ -115,17 +133,38 @@ def test_a_mutation_over_a_limit_is_refused_at_the_commit() -> None:
 
 
 def test_the_number_of_fields_is_limited() -> None:
-    """Removed fields count, since their tombstones live as long as the session; existing ones may change."""
+    """Removed fields leave room for others; existing ones may change."""
     session = open_session(make_record({f"f{n}": n for n in range(7)}))
     del session["f0"]
     session["last"] = 1
+    session["new"] = 1
     before = snapshot(session)
-    for attempt in (lambda: session.update(over=1), lambda: session.increment("over")):
+    for attempt in (lambda: session.update(over=1), lambda: session.increment("over"), lambda: session.update(f0=1)):
         with pytest.raises(SessionTooLarge, match="fields_max is 8"):
             attempt()
         assert snapshot(session) == before
     session["f1"] = "changed"
+    del session["f1"]
     session["f0"] = "back"
+    assert len(session) == 8
+
+
+def test_names_that_come_and_go_never_fill_a_session() -> None:
+    """Hundreds of different names, one after the other, within one request and over many."""
+    session = open_session(make_record({"a": 1}))
+    for number in range(300):
+        session[f"name {number}"] = number
+        del session[f"name {number}"]
+    assert (dict(session), session.take().values) == ({"a": 1}, {})
+    browser = FakeBrowser(make_engine())
+    for number in range(300):
+        with browser.request() as request:
+            request[f"name {number}"] = 1
+        with browser.request() as request:
+            del request[f"name {number}"]
+    with browser.request() as request:
+        request["a"] = 1
+    assert browser.look() == {"a": 1}
 
 
 # -- increments --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -254,18 +255,19 @@ def test_members_that_are_many_do_not_fill_an_error(scheme: str) -> None:
 
 
 def test_one_secret_or_several(tmp_path: Path) -> None:
-    """Text is one secret, a list several; commas separate only in the environment."""
-    both = (SECRET.encode(), b"second secret, whole")
-    assert load(secret=SECRET).secrets == (SECRET.encode(),)
+    """Text is one secret, a list several; commas separate them in the environment, and elsewhere are refused where they would."""
+    other = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
+    both = (SECRET.encode(), other.encode())
+    for text in (SECRET, f" {SECRET}\r\n"):
+        assert load(secret=text).secrets == both[:1]
+        assert load(environ={"SESSILE_SECRET": text}).secrets == both[:1]
+        assert load(config=toml(tmp_path, f"secret = {json.dumps(text)}")).secrets == both[:1]
+    assert load(environ={"SESSILE_SECRET": f" {SECRET} ,{other}\n"}).secrets == both
     assert load(secret="one, two: a single passphrase").secrets == (b"one, two: a single passphrase",)
-    assert load(secret=SECRET.encode()).secrets == (SECRET.encode(),)
-    assert load(secret=[SECRET, b"second secret, whole"]).secrets == both
-    assert load(config=toml(tmp_path, f"secret = '{SECRET}'")).secrets == both[:1]
-    assert load(config=toml(tmp_path, f"secret = ['{SECRET}', 'second secret, whole']")).secrets == both
-    assert load(environ={"SESSILE_SECRET": f"{SECRET} ,second-secret-whole\n"}).secrets == (
-        both[0],
-        b"second-secret-whole",
-    )
+    assert "give a list" in refusal(secret=f"{SECRET},{other}")
+    assert load(secret=f"{SECRET},{other}\n".encode()).secrets == (f"{SECRET},{other}".encode(),)
+    assert load(secret=[SECRET, other.encode()]).secrets == both
+    assert load(config=toml(tmp_path, f"secret = ['{SECRET}', '{other}']")).secrets == both
     assert load(secret=None, environ={"SESSILE_SECRET": SECRET}).secrets == both[:1]
 
 
@@ -320,7 +322,7 @@ def test_a_secret_shows_nowhere() -> None:
         ({"path": "/a\r\nSet-Cookie: x"}, "path='/a\\r\\nSet-Cookie: x' is no cookie path"),
         ({"cluster": ""}, "cluster='' is no name"),
         ({"sessions_max": 0}, "sessions_max=0 is no whole number from 1 to 1000000000"),
-        ({"value_bytes_max": "2MiB"}, "value_bytes_max='2MiB' is no size from 1 byte to 1MiB"),
+        ({"value_bytes_max": "2MiB"}, "value_bytes_max='2MiB' is no size from 1 byte to 1984KiB"),
         ({"exclude": "static"}, "exclude='static' is no list of path prefixes"),
         ({"cluster": "x" * 500}, "cluster='xxx"),
     ],
@@ -384,4 +386,9 @@ def test_a_value_may_not_be_larger_than_the_codec_takes() -> None:
     """The limit on a value lies within what can be encoded at all."""
     largest = codec.VALUE_BYTES_MAX
     assert load(value_bytes_max=largest, session_bytes_max=largest).value_bytes_max == largest
-    assert "from 1 byte to 1MiB" in refusal(value_bytes_max=largest + 1, session_bytes_max=2 * largest)
+    assert largest > 2**20
+    refused = refusal(value_bytes_max=largest + 1, session_bytes_max="2MiB")
+    assert refused == (
+        f"value_bytes_max={largest + 1} is no size from 1 byte to 1984KiB: keep the value elsewhere and its key in the session, "
+        "or split it"
+    )

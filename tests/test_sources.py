@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessile import kinds
+from sessile import settings as settings_module
 from sessile.errors import SettingsError
 from sessile.settings import Settings
-from sessile.sources import Given, from_environment, from_file, from_keywords, from_url, read, variable
-from tests.loading import load, refusal, toml
+from sessile.sources import _NOT_OURS, Given, from_environment, from_file, from_keywords, from_url, read, variable
+from tests.loading import SECRET, load, refusal, toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,31 @@ def test_the_query_counts_wherever_the_url_comes_from(tmp_path: Path) -> None:
     assert load(environ=environ).url == "sticky://"
 
 
+def test_a_variable_that_does_not_count_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyword, or the URL's query, that says otherwise; what says the same is no news, and no value is shown."""
+    monkeypatch.setattr(settings_module, "_OVERRIDDEN", set())
+    secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
+    environ = {
+        "SESSILE_URL": "redis://u:hunter2@host",
+        "SESSILE_SECRET": secret,
+        "SESSILE_IDLE_TIMEOUT": "1h",
+        "SESSILE_ACK": "all",
+        "SESSILE_STALE": "serve",
+    }
+    for _ in range(2):
+        load("sticky://?ack=none&stale=serve", environ=environ, secret=SECRET, idle_timeout=3600)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "SESSILE_URL does not count: url is given in code, which counts more; leave out one of them",
+        "SESSILE_SECRET does not count: secret is given in code, which counts more; leave out one of them",
+        "SESSILE_ACK does not count: ack (in the URL) is given, which counts more; leave out one of them",
+    ]
+    load("redis://u:hunter2@host?tls=true", environ={"SESSILE_URL": "redis://u:hunter2@host?tls=true"}, secret=SECRET)
+    assert len(caplog.records) == 3
+
+
 def test_the_real_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without being given one, it is the environment of the process at the time of the call."""
     monkeypatch.setenv("SESSILE_CLUSTER", "from-the-process")
@@ -79,11 +105,24 @@ def test_variables_of_others() -> None:
         "SESSILE_PORT": "tcp://10.0.0.1:80",
         "SESSILE_PORT_80_TCP": "tcp://10.0.0.1:80",
         "SESSILE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "SESSILE_REDIS_SERVICE_HOST": "10.0.0.2",
+        "SESSILE_REDIS_SERVICE_PORT": "6379",
+        "SESSILE_REDIS_SERVICE_PORT_METRICS": "9121",
+        "SESSILE_REDIS_PORT": "tcp://10.0.0.2:6379",
+        "SESSILE_REDIS_PORT_6379_TCP": "tcp://10.0.0.2:6379",
+        "SESSILE_REDIS_PORT_6379_TCP_PROTO": "tcp",
+        "SESSILE_REDIS_PORT_6379_TCP_PORT": "6379",
+        "SESSILE_REDIS_PORT_6379_TCP_ADDR": "10.0.0.2",
+        "SESSILE_URL_2_HEADLESS_PORT_53_UDP": "udp://10.0.0.3:53",
+        "SESSILE_SECRET_SERVICE_HOST": "10.0.0.4",
         "SESSILE_DEMO_SERVER": "s1",
         "SESSILE_STATUS_TOKEN": "t",
         "OTHER_IDLE_TIMEOUT": "x",
     }
     assert load(environ=others) == Settings()
+    assert not any(_NOT_OURS.fullmatch(variable(each.name)) for each in Settings.describe())
+    for mistyped in ("SESSILE_REDIS_SERVICE_HOSTS", "SESSILE_PORTS", "SESSILE_REDIS", "SESSILE_IDLE_TIMEOT"):
+        assert "is no setting" in refusal(environ={mistyped: "x"})
 
 
 @pytest.mark.parametrize(

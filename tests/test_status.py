@@ -12,7 +12,7 @@ from sessile.asgi import SessionMiddleware
 from sessile.engine import Engine
 from sessile.errors import SettingsError
 from sessile.settings import Settings
-from sessile.status import TOKEN_VARIABLE, StatusApp, StatusWSGIApp, status_of
+from sessile.status import TOKEN_VARIABLE, StatusApp, StatusWSGIApp, fingerprints, status_of
 from sessile.wsgi import SessionMiddleware as WSGISessionMiddleware
 from tests.network.clusters import cluster_of, ran
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import httpx2
 
 TOKEN = "it-is-long-enough"
-SECRET = "s" * 32
+SECRET = "a secret of the status, long enough"
 
 
 @pytest.fixture
@@ -46,6 +46,20 @@ def test_who_sends_the_token_is_told(engine: Engine) -> None:
     head = asked(app, "HEAD", f"bearer {TOKEN}")
     assert (head.status_code, head.content) == (200, b"")
     assert int(head.headers["content-length"]) > 0
+
+
+def test_whether_cookies_are_read_alike_is_told_without_the_secret() -> None:
+    """Equal for equal secrets, cluster and cookie name; another for any other; in order."""
+
+    def marks(*secrets: str, **more: Any) -> list[str]:
+        return fingerprints(Settings.load(secret=list(secrets), **more))
+
+    first, second = SECRET, SECRET[::-1]
+    assert marks(first, second) == list(reversed(marks(second, first)))
+    assert marks(first) == marks(first, second)[:1] != marks(first, cookie_name="other")
+    assert marks(first) != marks(first, cluster="other")
+    assert all(len(mark) == 8 and mark not in first.encode().hex() for mark in marks(first, second))
+    assert fingerprints(Settings.load()) == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessile.cookies import Presented
 from sessile.record import COUNTER_MAX, WRITER_BITS, Heads, Stamp
 from sessile.token import HEADS_MAX, ID_BYTES, Identity, Keyring, Visitor, _Recent, derive_key, key_of
 
@@ -24,6 +25,18 @@ HEAD: Final = (Stamp(7, 0xABCDEF),)
 GOLDEN_ID: Final = b"Alh2A4BdkorL8KQkUigPAAECAwQFBgcICQoLDA0ODxAR"
 GOLDEN_VERSION: Final = b"5SVMosoQZtBtP_nfAAAAq83vBw"
 GOLDEN_KEY: Final = "109c1b8d45657708dd3efde186a25278"
+
+
+def test_no_repr_shows_an_id() -> None:
+    """Whoever reads a log or a traceback cannot take over a session: what is shown is the key, a hash."""
+    identity = Identity(b"eighteen raw bytes", key_of(b"eighteen raw bytes"))
+    for shown in (
+        repr(identity),
+        repr(Visitor(identity)),
+        repr(Presented([b"the-id"], [b"v"], is_https=True, is_inferred=False)),
+    ):
+        assert "eighteen" not in shown and "the-id" not in shown
+    assert identity.key.hex() in repr(Visitor(identity))
 
 
 def ring(*secrets: bytes, cluster: str = "shop", cookie_name: str = "sid") -> Keyring:

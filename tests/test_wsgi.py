@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from wsgiref.validate import validator
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from sessile.errors import SettingsError
 from sessile.session import Session
 from sessile.wsgi import SessionMiddleware
-from tests.fakes import SECRET, cookie_names, make_engine
+from tests.fakes import SECRET, FakeBackend, cookie_names, make_engine
 from tests.wsgi_client import Answer, WsgiBrowser, does, engine_of, fields, put, wrapped
 
 if TYPE_CHECKING:
@@ -117,12 +117,73 @@ def test_a_middleware_inside_another_one_of_its_engine_is_transparent() -> None:
 
 
 @pytest.mark.parametrize("server", ["0.0.0.0", "shop.example"])
-def test_a_server_that_is_reachable_needs_a_secret(server: str) -> None:
-    """Without one the request fails, with the remedy in the message."""
+def test_a_server_that_is_reachable_needs_a_secret(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Without one every answer is 503, and the log has the remedy once."""
     browser = WsgiBrowser(SessionMiddleware(does(put(a=1))))
-    got = browser.ask(SERVER_NAME=server)
-    assert isinstance(got.raised, SettingsError)
-    assert "sessile keygen" in str(got.raised)
+    for _ in range(3):
+        got = browser.ask(SERVER_NAME=server)
+        assert (got.raised, got.status) == (None, "503 Service Unavailable")
+    (line,) = caplog.messages
+    assert server in line and "sessile keygen" in line
+
+
+class Refusing(FakeBackend):
+    """Cannot join."""
+
+    is_running: ClassVar[bool] = False
+
+    def start_in_thread(self) -> None:
+        raise SettingsError("me=127.0.0.1:2: the node's port cannot be had")
+
+
+def test_a_server_that_cannot_join_answers_503_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    """No request ends in a traceback."""
+    browser = WsgiBrowser(SessionMiddleware(does(put(a=1)), engine=make_engine(backend=Refusing())))
+    assert [browser.ask().status for _ in range(3)] == ["503 Service Unavailable"] * 3
+    assert caplog.messages == ["me=127.0.0.1:2: the node's port cannot be had"]
+
+
+def test_a_mistake_that_the_app_meets_in_its_session_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
+    """A forked child that is no member learns it at the first touch of a session."""
+
+    def touch(session: Session) -> None:
+        raise SettingsError("this process was forked, says a test")
+
+    browser = WsgiBrowser(SessionMiddleware(does(touch), engine=make_engine()))
+    assert [browser.ask().status for _ in range(2)] == ["503 Service Unavailable"] * 2
+    assert caplog.messages == ["this process was forked, says a test"]
+
+
+def test_a_health_check_lets_a_server_join_and_does_not_wait_for_it() -> None:
+    """It is answered while the server joins in a thread, which is started once."""
+    gate, joined = threading.Event(), threading.Event()
+
+    class Joining(FakeBackend):
+        is_running: ClassVar[bool] = False
+        starts = 0
+
+        def start_in_thread(self) -> None:
+            self.starts += 1
+            assert gate.wait(20)
+            Joining.is_running = True
+            joined.set()
+
+    backend = Joining()
+    engine = make_engine(backend=backend, exclude=("/healthz",))
+    ready: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        ready.append(engine.is_ready)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    browser = wrapped(app, engine)
+    for _ in range(3):
+        browser.ask(PATH_INFO="/healthz")
+    gate.set()
+    assert joined.wait(20)
+    browser.ask(PATH_INFO="/healthz")
+    assert (ready, backend.starts) == ([False, False, False, True], 1)
 
 
 # -- answers in place of the app's -------------------------------------------------------------------------------------

@@ -47,3 +47,18 @@ def test_forked_workers_write_under_their_own_names(free_port: Callable[[], int]
             assert mine["writer"] == {first["pid"]: first, other["pid"]: other}[pid]["writer"]
     assert server.log.count("--workers") in {1, 2}, "one warning for each worker at the most"
     assert "Traceback" not in server.log
+
+
+def test_a_proxy_that_gunicorn_does_not_trust_is_noticed_once(free_port: Callable[[], int], tmp_path: Path) -> None:
+    """Cookies lose Secure without a word of the server, so we say it, and what to set; with trust nothing is lost."""
+    port = free_port()
+    arguments = ["gunicorn", "--bind", f"127.0.0.1:{port}", "tests.served:wsgi", "--forwarded-allow-ips"]
+    with served([*arguments, "192.0.2.1"], port, tmp_path) as server:
+        for _ in range(3):
+            server.ask(**{"X-Forwarded-Proto": "https"})
+        assert set(server.cookies) == {"sid", "sid_v"}
+    assert server.log.count("SESSILE_SECURE=true") == 1
+    with served([*arguments, "127.0.0.1"], port, tmp_path) as server:
+        server.ask(**{"X-Forwarded-Proto": "https"})
+        assert set(server.cookies) == {"__Host-sid", "__Host-sid_v"}
+    assert "SESSILE_SECURE" not in server.log

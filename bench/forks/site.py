@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SECRET", "Site", "refusing"]
 
-SECRET = "for forks, and long enough to be one"
+SECRET = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 
 
 def told(session: Any, path: str, query: str) -> bytes:

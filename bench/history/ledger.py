@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.history.operations import Verb
-from sessile.record import ENDED, NEVER, ROTATED, Stamp
+from sessile.record import ENDED, ROTATED, Stamp
 from sessile.simulation.history import Chronicle, End, History, Write, joined
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Ledger:
         values = self._assigned(asked, chronicle.state(base), base_text)
         increments = {}
         if asked.verb is Verb.INCREMENT:
-            under = chronicle.winners(base).get(asked.name, (NEVER, None))[0]
+            under = chronicle.counted_from(base, asked.name, stamp)
             increments = {asked.name: (under, 1)}
         closure = joined((base, {stamp.writer: stamp.counter}))
         write = chronicle.writes[stamp] = Write(stamp, closure, values, increments, asked.sent_ms)

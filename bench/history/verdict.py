@@ -8,6 +8,7 @@ here: a session that was there is found, an operation happens once, one that was
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -103,7 +104,7 @@ class Outside:
 
     def __init__(self, ledger: Ledger, findings: Findings, harm: Harm) -> None:
         self.options = Options()
-        self.settings = Settings.load(secret="x" * 32)
+        self.settings = Settings.load(secret=secrets.token_bytes(32))
         self.history = ledger.history
         self.findings = findings
         self.now_ms = 0

@@ -35,6 +35,8 @@ Progress = Callable[[str], None]
 SETTLED_WITHIN: Final = 6
 """Descriptors beyond those after the warm-up that kept connections to the server may take."""
 SETTLE_TIMEOUT_S: Final = 15.0
+GATE_IDLE_S: Final = 120.0
+"""Those that were let in first must still be there when the last one comes, however slow this machine is."""
 WARM_UP_SEED: Final = 0
 
 
@@ -57,6 +59,8 @@ class AtTheBalancer:
     """What vectors, mutations, lies and slow clients brought to light."""
 
     vectors: Tally
+    passed_on: Tally
+    """The vectors with a body again, at a balancer that collects none."""
     mutated: Tally
     unchanged_refused: int
     answers: int
@@ -68,7 +72,7 @@ class AtTheBalancer:
 
     @property
     def guilts(self) -> list[Guilt]:
-        return [*self.vectors.guilts, *self.mutated.guilts, *self.lied]
+        return [*self.vectors.guilts, *self.passed_on.guilts, *self.mutated.guilts, *self.lied]
 
 
 @dataclass(slots=True)
@@ -93,13 +97,14 @@ async def at_the_balancer(
         with balancer(folder, {"s1": origin.port}) as process:
             judge = Judge(process.port, origin)
             await judge.learn_affinity()
-            vectors = await _vectors(judge, progress)
+            progress(f"{len(all_vectors())} vectors, those with a body in two ways")
+            vectors = await _vectors(judge)
             await _mutations(judge, WARM_UP_SEED, warm_up)
             before = process.weigh()
             progress(f"{mutated} mutations, seed {seed}")
             tally = await _mutations(judge, seed, mutated)
             await judge.close()
-            progress(f"{len(lies) + len(EARLY) + 1} hostile answers of a server, with and without our cookie")
+            progress(f"{len(lies) + 1} hostile answers of a server, with and without our cookie")
             trials = [AnswerTrial(process.port, origin, affinity=cookie) for cookie in (b"", judge.affinity)]
             for trial in trials:
                 await _answers(trial, lies)
@@ -107,28 +112,45 @@ async def at_the_balancer(
             seen = [await crowd(process, slow_each, normal=100) for _ in range(crowds)]
             after = await process.lightest(before.descriptors + SETTLED_WITHIN, SETTLE_TIMEOUT_S)
             logs.read(process)
+        progress("the vectors with a body, and answers before the request, where bodies are passed on as they come")
+        passed_on, early = await _passed_on(folder, logs, origin)
+        trials += early
     finally:
         await origin.stop()
     unchanged = sum(name.endswith((" valid unchanged", " browser unchanged")) for name, _ in tally.overrefused)
     lied = [guilt for trial in trials for guilt in trial.guilts]
     answers = sum(trial.cases for trial in trials)
-    return AtTheBalancer(vectors, tally, unchanged, answers, lied, seen, before, after)
+    return AtTheBalancer(vectors, passed_on, tally, unchanged, answers, lied, seen, before, after)
 
 
 async def _answers(trial: AnswerTrial, lies: list[HostileAnswer]) -> None:
     for lie in lies:
         await trial.try_answer(lie)
-    for lie in EARLY:
-        await trial.try_early(lie)
     await trial.try_tunnel()
     await trial.close()
 
 
-async def _vectors(judge: Judge, progress: Progress) -> Tally:
+async def _passed_on(folder: Path, logs: Logs, origin: Origin) -> tuple[Tally, list[AnswerTrial]]:
+    """What can only happen where a server hears of a request before its body is whole."""
+    with balancer(folder, {"s1": origin.port}, name="passed-on", buffer_requests=False) as process:
+        judge = Judge(process.port, origin)
+        await judge.learn_affinity()
+        vectors = await _vectors(judge, cut_only=True)
+        await judge.close()
+        trials = [AnswerTrial(process.port, origin, affinity=cookie) for cookie in (b"", judge.affinity)]
+        for trial in trials:
+            for lie in EARLY:
+                await trial.try_early(lie)
+            await trial.close()
+        logs.read(process)
+    return vectors, trials
+
+
+async def _vectors(judge: Judge, *, cut_only: bool = False) -> Tally:
     vectors = all_vectors()
-    progress(f"{len(vectors)} vectors, those with a body in two ways")
     for number, vector in enumerate(vectors):
-        await judge.try_vector(vector, number)
+        if not cut_only:
+            await judge.try_vector(vector, number)
         if vector.raw.partition(b"\r\n\r\n")[2]:
             await judge.try_vector(vector, number, head_first=True)
     return _taken(judge)
@@ -150,7 +172,7 @@ async def at_the_gate(folder: Path, logs: Logs, *, limit: int, opened: int) -> F
     origin = Origin()
     await origin.start()
     try:
-        with balancer(folder, {"s1": origin.port}, connections=limit, name="gate") as process:
+        with balancer(folder, {"s1": origin.port}, connections=limit, idle_s=GATE_IDLE_S, name="gate") as process:
             seen = await flood(process.port, opened)
             logs.read(process)
     finally:

@@ -101,7 +101,7 @@ def jar_of(set_cookies: Iterable[bytes], name: bytes) -> Jar:
 def _foreign(ask: Ask, build: Build) -> tuple[Jar, ...]:
     """Cookies that were rightly issued, elsewhere."""
     others = (
-        engine("another-secret-0123456789-0123456789", COOKIE_NAME),
+        engine("Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe", COOKIE_NAME),
         engine(SECRET, "other"),
         engine(SECRET, COOKIE_NAME, cluster="elsewhere"),
     )

@@ -310,7 +310,7 @@ class Judge:
             return f"a body of {len(sent.body)} became one of {len(reached.body)}"
         if not self._rules:
             return ""
-        must = policy.forwarded_fields(sent, self.affinity.partition(b"=")[0])
+        must = policy.forwarded_fields(sent, self.affinity.partition(b"=")[0], b"127.0.0.1:%d" % self.port)
         found = policy.reached_fields(reached)
         for name in must.keys() | found.keys():
             if must.get(name) != found.get(name):

@@ -1,7 +1,7 @@
 """What the balancer promises of a request head beyond RFC 9112's grammar: why it is refused, or what may go on.
 
 Refused are: a version but 1.0 and 1.1, CONNECT, a target in none of the four forms or with a fragment, not exactly one
-valid Host, an absolute form that names another host, a Connection that is no list of tokens or that nominates Host,
+valid Host (HTTP/1.0 may have none: the server gets the target's, or the address the client came to), an absolute form that names another host, a Connection that is no list of tokens or that nominates Host,
 Cookie or Content-Length, a field name with `_`, more than 100 fields or 16 KB. Cut are hop-by-hop and nominated fields,
 Forwarded, X-Forwarded-* and the affinity cookie; then X-Forwarded-For, -Proto and -Host are added.
 
@@ -66,6 +66,9 @@ def _line_refusal(request: Request) -> str:
 
 def _host_refusal(request: Request) -> str:
     hosts = request.values(b"host")
+    if not hosts and request.version == b"1.0":
+        named = _ABSOLUTE.fullmatch(request.target)
+        return "" if named is None or _HOST.fullmatch(named[1]) else "the target names no valid host"
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         return "not exactly one valid Host"
     absolute = _ABSOLUTE.fullmatch(request.target)
@@ -108,8 +111,11 @@ def origin_target(request: Request) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def forwarded_fields(request: Request, affinity: bytes) -> dict[bytes, list[bytes]]:
-    """What must reach the server, by name, framing left out: the client's own fields, cut, and ours."""
+def forwarded_fields(request: Request, affinity: bytes, here: bytes = b"") -> dict[bytes, list[bytes]]:
+    """What must reach the server, by name, framing left out: the client's own fields, cut, and ours.
+
+    `here` is the address the client came to.
+    """
     cut = HOP_BY_HOP | FRAMING | nominated(request) | {b"forwarded", b"cookie"}
     fields: dict[bytes, list[bytes]] = {}
     for name, value in request.fields:
@@ -117,8 +123,10 @@ def forwarded_fields(request: Request, affinity: bytes) -> dict[bytes, list[byte
             fields.setdefault(name, []).append(value)
     if b"cookie" not in nominated(request) and (pairs := cookie_pairs(request, affinity)):
         fields[b"cookie"] = pairs
+    absolute = _ABSOLUTE.fullmatch(request.target)
+    host = fields.setdefault(b"host", [absolute[1] if absolute else here])[0]
     for name, value in OURS.items():
-        fields[name] = [value or request.values(b"host")[0]]
+        fields[name] = [value or host]
     if _is_websocket(request):
         fields[b"upgrade"] = [b"websocket"]
     return fields
@@ -136,7 +144,8 @@ def reached_fields(request: Request) -> dict[bytes, list[bytes]]:
 
 
 def _is_websocket(request: Request) -> bool:
-    is_bodyless = request.method == b"GET" and not any(name in FRAMING for name, _ in request.fields)
+    framing = [(name, value) for name, value in request.fields if name in FRAMING]
+    is_bodyless = request.method == b"GET" and framing in ([], [(b"content-length", b"0")])
     upgrades = [value.lower() for value in request.values(b"upgrade")]
     return is_bodyless and request.version == b"1.1" and upgrades == [b"websocket"] and b"upgrade" in nominated(request)
 

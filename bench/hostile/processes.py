@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from types import TracebackType
 
 __all__ = ["Process", "Weight", "balancer", "balancer_config"]
 
 _LISTENING: Final = re.compile(r"listening on (?:http://)?\S*?:(\d+)|running on http://\S*?:(\d+)", re.IGNORECASE)
 _COMPLAINT: Final = re.compile(r"Traceback|\bERROR\b|\bCRITICAL\b|Exception|Error:|never (?:awaited|retrieved)|Fatal")
+_ESTABLISHED: Final = 1
 START_TIMEOUT_S: Final = 20
 STOP_TIMEOUT_S: Final = 15
 
@@ -65,6 +66,10 @@ class Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it by SIGTERM; by force where it does not hear that."""
         assert self._popen is not None
         assert self._file is not None
         if self._popen.poll() is None:
@@ -75,6 +80,11 @@ class Process:
                 self._popen.kill()
                 self._popen.wait()
         self._file.close()
+
+    @property
+    def is_ended(self) -> bool:
+        """It ended, and not by force."""
+        return self._popen is not None and self._popen.poll() not in {None, -signal.SIGKILL}
 
     @property
     def pid(self) -> int:
@@ -102,6 +112,13 @@ class Process:
         tree = _tree(self.pid)
         return Weight(sum(map(_descriptors, tree)), sum(map(_resident_bytes, tree)))
 
+    async def let_go_of(self, client_ports: Collection[int], timeout_s: float) -> None:
+        """Wait until it has ended its side of each connection from these ports, or until time is up."""
+        deadline = time.monotonic() + timeout_s
+        # What another process does with its sockets sets no event of ours. The kernel takes its time for the table.
+        while await asyncio.to_thread(_is_any_held, self.port, client_ports) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
     async def lightest(self, below: int, timeout_s: float) -> Weight:
         """Its weight once it holds at most so many descriptors, or when time is up."""
         deadline = time.monotonic() + timeout_s
@@ -119,6 +136,12 @@ def _accepts(port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def _is_any_held(port: int, client_ports: Collection[int]) -> bool:
+    """Whether the server's side of one of these connections over IPv4 on this host is open, by the kernel's table."""
+    table = Path("/proc/net/tcp").read_text()
+    return any(f":{port:04X} 0100007F:{each:04X} {_ESTABLISHED:02X} " in table for each in client_ports)
 
 
 def _tree(pid: int) -> list[int]:
@@ -145,17 +168,25 @@ def _resident_bytes(pid: int) -> int:
     return int(match[1]) * 1024 if match else 0
 
 
-def balancer_config(servers: dict[str, int], *, head_s: float = 1.5, connections: int = 0) -> str:
+def balancer_config(
+    servers: dict[str, int],
+    *,
+    head_s: float = 1.5,
+    idle_s: float = 3,
+    connections: int = 0,
+    buffer_requests: bool = True,
+) -> str:
     """A balancer's TOML with waits short enough to see them end."""
     lines = [
         'listen = "127.0.0.1:0"',
-        'secret = "hostile-input-and-nothing-else-0123456789"',
+        'secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"',
+        f"buffer_requests = {str(buffer_requests).lower()}",
         "[timeouts]",
         f"head_s = {head_s}",
         f"body_s = {head_s}",
         "response_s = 3",
         "stream_s = 3",
-        "idle_s = 3",
+        f"idle_s = {idle_s}",
         "linger_s = 0.5",
         *(["[limits]", f"connections_per_loopback = {connections}"] if connections else []),
         "[servers]",
@@ -165,10 +196,20 @@ def balancer_config(servers: dict[str, int], *, head_s: float = 1.5, connections
 
 
 def balancer(
-    folder: Path, servers: dict[str, int], *, head_s: float = 1.5, connections: int = 0, name: str = "balancer"
+    folder: Path,
+    servers: dict[str, int],
+    *,
+    head_s: float = 1.5,
+    idle_s: float = 3,
+    connections: int = 0,
+    name: str = "balancer",
+    buffer_requests: bool = True,
 ) -> Process:
     """`sessile balance` in front of these servers, on a free port."""
     config = folder / f"{name}.toml"
-    config.write_text(balancer_config(servers, head_s=head_s, connections=connections))
+    text = balancer_config(
+        servers, head_s=head_s, idle_s=idle_s, connections=connections, buffer_requests=buffer_requests
+    )
+    config.write_text(text)
     command = [sys.executable, "-m", "sessile", "balance", "--config", str(config)]
     return Process(command, folder / f"{name}.log")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COOKIE_NAME", "SECRET", "asgi", "engine", "served", "wsgi"]
 
-SECRET: Final = "hostile-cookies-and-nothing-else-0123456789"
+SECRET: Final = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 COOKIE_NAME: Final = "trial"
 JSON_TYPE: Final = "application/json"
 

@@ -16,15 +16,13 @@ from bench.hostile.wire import Talk
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bench.hostile.processes import Process, Weight
+    from bench.hostile.processes import Process
 
 __all__ = ["KINDS", "Crowd", "Flood", "crowd", "flood"]
 
 DRIP_S: Final = 0.1
 """Between two bytes of a client that never falls silent."""
 GIVEN_UP_TIMEOUT_S: Final = 25.0
-RELEASED_WITHIN: Final = 6
-"""So many descriptors more than before may be open when all the slow ones are gone: kept connections to the server."""
 NORMAL_TIMEOUT_S: Final = 10.0
 _GET: Final = b"GET /probe/%b HTTP/1.1\r\nHost: a.example\r\n\r\n"
 
@@ -105,11 +103,12 @@ KINDS: Final[tuple[Callable[[Talk], Awaitable[None]], ...]] = (
 async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     """So many clients of each slow kind, and so many normal requests while they hang."""
     seen = Crowd()
-    port, before = process.port, process.weigh().descriptors
+    port = process.port
     kinds = [kind for kind in KINDS for _ in range(each // 6 + 1 if kind is slow_reader else each)]
     talks = [(kind, await Talk.open(port)) for kind in kinds]
     seen.slow = len(talks)
-    released = asyncio.create_task(process.lightest(before + RELEASED_WITHIN, GIVEN_UP_TIMEOUT_S))
+    ports = [talk.port for kind, talk in talks if kind is slow_reader]
+    released = asyncio.create_task(process.let_go_of(ports, GIVEN_UP_TIMEOUT_S))
     hanging = {asyncio.create_task(_hang(kind, talk, seen, released)) for kind, talk in talks}
     await asyncio.sleep(DRIP_S)
     await asyncio.gather(*(_ask(port, number, seen) for number in range(normal)))
@@ -123,9 +122,7 @@ async def crowd(process: Process, each: int, *, normal: int) -> Crowd:
     return seen
 
 
-async def _hang(
-    kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, released: asyncio.Task[Weight]
-) -> None:
+async def _hang(kind: Callable[[Talk], Awaitable[None]], talk: Talk, seen: Crowd, released: asyncio.Task[None]) -> None:
     await kind(talk)
     before = len(talk.answers().finals) if kind is idle_after_answer else 0
     if kind is slow_reader:  # what it would notice lies behind what it does not read

@@ -70,6 +70,7 @@ def _upgrades() -> list[Vector]:
         either("upgrade-1.0", head(up, b"Upgrade: websocket", *WEBSOCKET, line=b"GET /v/@M@ HTTP/1.0"), rule, must_not=(b"upgrade: websocket",)),
         either("upgrade-chunked", head(up, b"Upgrade: websocket", *WEBSOCKET, b"Transfer-Encoding: chunked") + b"0\r\n\r\n", rule, must_not=(b"upgrade: websocket",)),
         either("upgrade-two-lines", head(up, b"Upgrade: h2c", b"Upgrade: websocket", *WEBSOCKET), rule, must_not=(b"h2c",)),
+        forwarded("upgrade-length-0", head(up, b"Upgrade: websocket", *WEBSOCKET, b"Content-Length: 0"), "RFC 9110 §8.6: a length of 0 is no body", must=(b"upgrade: websocket\r\n",)),
         forwarded("upgrade-websocket", head(b"Connection: keep-alive, UPGRADE", b"Upgrade: WebSocket", *WEBSOCKET), rule, must=(b"upgrade: websocket\r\n", b"connection: upgrade\r\n")),
     ]  # fmt: skip
 

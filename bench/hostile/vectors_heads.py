@@ -98,7 +98,9 @@ def _hosts() -> list[Vector]:
     rule = "our rule: exactly one valid Host (RFC 9112 §3.2)"
     wrong = {
         "none": head(host=b""),
-        "none-http-1.0": head(line=b"GET /v/@M@ HTTP/1.0", host=b""),
+        "two-http-1.0": head(b"Host: b.example", line=b"GET /v/@M@ HTTP/1.0"),
+        "empty-http-1.0": head(host=b"Host:", line=b"GET /v/@M@ HTTP/1.0"),
+        "none-http-1.0-userinfo": head(line=b"GET http://b.example@a.example/v/@M@ HTTP/1.0", host=b""),
         "two": head(b"Host: b.example"),
         "two-equal": head(b"Host: a.example"),
         "two-cases": head(b"hOST: b.example"),
@@ -123,6 +125,24 @@ def _hosts() -> list[Vector]:
     }
     return [
         *(refused(f"host-{name}", raw, rule) for name, raw in wrong.items()),
+        forwarded(
+            "host-none-http-1.0",
+            head(line=b"GET /v/@M@ HTTP/1.0", host=b""),
+            "RFC 9112 §3.2: HTTP/1.1 only must have a Host",
+            must=(b"host: 127.0.0.1:",),
+        ),
+        forwarded(
+            "host-none-http-1.0-check",
+            head(line=b"OPTIONS /v/@M@ HTTP/1.0", host=b""),
+            "HAProxy's default check",
+            must=(b"host: 127.0.0.1:",),
+        ),
+        forwarded(
+            "host-none-http-1.0-absolute",
+            head(line=b"GET http://a.example/v/@M@ HTTP/1.0", host=b""),
+            "RFC 9112 §3.3: the target names the host",
+            must=(b"\r\nhost: a.example\r\n",),
+        ),
         forwarded("host-ipv6", head(host=b"Host: [::1]:8080"), rule, must=(b"host: [::1]:8080\r\n",)),
         forwarded(
             "host-blanks-around", head(host=b"Host: \t a.example \t"), "RFC 9112 §5.1: OWS is no part of a value"
@@ -142,6 +162,11 @@ def _limits() -> list[Vector]:
             "limit-head-endless",
             head()[:-2] + b"X-Long: " + b"y" * 40_000,
             "our rule: a head of at most 16 KB, ended or not",
+        ),
+        forwarded(
+            "limit-target-under",
+            head(line=b"GET /v/@M@" + b"y" * 12_000 + b" HTTP/1.1"),
+            "our rule: a request line may be as long as a head",
         ),
         refused(
             "limit-target",

@@ -136,6 +136,11 @@ class Talk:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         return cls(reader, writer, method_of)
 
+    @property
+    def port(self) -> int:
+        """Our port."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
     async def send(self, *pieces: bytes) -> None:
         """Send the pieces one by one, each in a packet of its own as far as TCP lets one say."""
         for number, piece in enumerate(pieces):

@@ -11,7 +11,7 @@ from typing import Any
 BROWSERS = 64
 MANY_BROWSERS = 10_000
 """More than any contender remembers the cookies of."""
-SECRET = "a bench needs no real secret, but a long one"
+SECRET = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 LIFETIME_S = 3_600
 
 DATA: dict[str, Any] = {

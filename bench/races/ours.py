@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["OURS", "Ours", "site_of"]
 
 SERVERS: Final = 3
-SECRET: Final = "for plays, and long enough to be one"
+SECRET: Final = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"
 WHOLE_S: Final = 20.0
 
 

@@ -10,17 +10,20 @@ import asyncio
 import os
 import tempfile
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Final
 
-from bench.hostile import campaign
+from bench.hostile import attacks, bystanders, campaign, times
 from bench.show import Figure, Progress, Shown
 
 if TYPE_CHECKING:
+    from bench.hostile.bystanders import Seen
     from bench.hostile.guilt import Guilt
     from bench.hostile.slow import Crowd, Flood
 
 SUMMARY = "Hostile requests, answers, cookies and clients: refused, or understood the same by everybody; nothing leaks, nothing grows."
 MEASURES = False
+PROGRAMS = bystanders.PROGRAMS
 
 MUTATIONS: Final = 2_000
 COOKIES: Final = 10_000
@@ -34,11 +37,22 @@ GROWTH_MB_MAX: Final = 4
 DESCRIPTORS_MAX: Final = campaign.SETTLED_WITHIN
 BLOCKS_MAX: Final = 2_000
 GUILTS_TOLD: Final = 25
+PAIRS_TIMED: Final = 4_000
+"""Of the cases with pairs of characters; all with single ones and with words are timed."""
+ATTACK_S: Final = 5.0
+TIMES_MAX: Final = 10
+WAIT_MS_MAX: Final = 10
+READ_AHEAD_MB_MAX: Final = 24
+"""What 64 connections may have read ahead: 65 536 bytes each, and one read more."""
+REFUSED_DESCRIPTORS_MAX: Final = 700
+"""Each connection of a crowd has one to the server; beside them there are those that read why they are refused."""
 NOTES: Final = [
     "guilty is a case in which a server saw a byte of what must be refused, or a request that nobody asked for",
     "or in which a strict reader of RFC 9112, h11 and llhttp read different requests from what a server saw",
     "or in which an answer was not its asker's: this is probed after each case on the same, a fresh and an old connection",
     "all of them share one pool of connections to one server; growth is measured after a warm-up with all vectors",
+    f"a parser is slow if {times.STEP} times as much at one place of a message takes over {times.GROWTH_MAX:g} times as long, twice over",
+    "a bystander asks on a connection that was open before the attack; HAProxy collects bodies too and has the same limits",
 ]
 
 
@@ -47,6 +61,78 @@ def run(progress: Progress) -> Shown:
     seed = int(os.environ.get("HOSTILE_SEED", "1"))
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_run(Path(folder), progress, seed))
+
+
+def _timed(progress: Progress, seed: int) -> times.Sweep:
+    cases = [*times.plain_cases(), *Random(seed).sample(times.all_cases(), PAIRS_TIMED)]
+    progress(f"{len(cases)} messages to every parser, timed as they grow")
+    return times.sweep(cases)
+
+
+def _attacked(folder: Path, progress: Progress) -> list[tuple[Seen, Seen]]:
+    found = []
+    for kind in attacks.KINDS:
+        progress(f"{kind}: bystanders of an attack, ours and HAProxy's")
+        found.append(bystanders.beside_haproxy(folder, kind, ATTACK_S))
+    return found
+
+
+def _time_figures(sweep: times.Sweep) -> list[Figure]:
+    slow = len(sweep.slow)
+    return [
+        Figure("messages timed as they grow", sweep.cases),
+        Figure("of them read in more than linear time", slow, "", "= 0", not slow),
+        Figure(
+            f"time for {times.STEP} times as much, at most",
+            sweep.worst,
+            "x",
+            f"<= {times.GROWTH_MAX:g}",
+            sweep.worst <= times.GROWTH_MAX,
+        ),
+        Figure("longest that one of them took", sweep.longest_s * 1e3, "ms"),
+    ]
+
+
+def _bystander_figures(found: list[tuple[Seen, Seen]]) -> list[Figure]:
+    figures = []
+    for ours, theirs in found:
+        bound = max(TIMES_MAX * theirs.p50_ms, WAIT_MS_MAX)
+        told = f"<= {TIMES_MAX} x HAProxy's or {WAIT_MS_MAX}"
+        figures += [
+            Figure(
+                f"{ours.kind}: a bystander's p50",
+                ours.p50_ms,
+                "ms",
+                told,
+                ours.p50_ms <= bound,
+                "HAProxy",
+                theirs.p50_ms,
+            ),
+            Figure(
+                f"{ours.kind}: requests of it not served",
+                ours.asked - ours.served,
+                "",
+                "= 0",
+                ours.served == ours.asked,
+            ),
+        ]
+    by_kind = {ours.kind: (ours, theirs) for ours, theirs in found}
+    ours, theirs = by_kind["pipeline"]
+    grown = ours.grown_bytes / 2**20
+    held = by_kind["crowd"][0].descriptors
+    ended = sum(each.is_ended for each, _ in found)
+    return [
+        *figures,
+        Figure(
+            "pipeline: growth of the balancer's memory", grown, "MB", f"<= {READ_AHEAD_MB_MAX}", grown <= READ_AHEAD_MB_MAX,
+            "HAProxy", theirs.grown_bytes / 2**20,
+        ),
+        Figure(
+            f"crowd: descriptors held at a limit of {attacks.LIMIT} connections", held, "", f"<= {REFUSED_DESCRIPTORS_MAX}",
+            held <= REFUSED_DESCRIPTORS_MAX, "HAProxy", by_kind["crowd"][1].descriptors,
+        ),
+        Figure("attacked balancers that SIGTERM ended", ended, "", f"= {len(found)}", ended == len(found)),
+    ]  # fmt: skip
 
 
 async def _run(folder: Path, progress: Progress, seed: int) -> Shown:
@@ -59,6 +145,8 @@ async def _run(folder: Path, progress: Progress, seed: int) -> Shown:
     cookies = campaign.at_the_cookies(progress, seed=seed, cases=COOKIES - COOKIES_OVER_THE_WIRE, writes=WRITES)
     progress(f"{COOKIES_OVER_THE_WIRE} cookies over the wire")
     wire, app_growth = await campaign.over_the_wire(folder, logs, seed=seed, cases=COOKIES_OVER_THE_WIRE)
+    sweep = _timed(progress, seed)
+    attacked = _attacked(folder, progress)
     guilts = [*found.guilts, *cookies.guilts, *wire.guilts]
     figures = [
         *_message_figures(found),
@@ -73,9 +161,17 @@ async def _run(folder: Path, progress: Progress, seed: int) -> Shown:
         _guilty([*cookies.guilts, *wire.guilts]),
         Figure("sessions written under such a cookie, each with an id of our own", cookies.written),
         *_growth_figures(found, cookies.growth_blocks, app_growth),
+        *_time_figures(sweep),
+        *_bystander_figures(attacked),
         Figure("complaints in the logs", len(logs.lines), "", "= 0", not logs.lines),
     ]
-    return Shown("hostile-input", figures, [*NOTES, f"seed {seed}", *_told(guilts), *logs.lines[:GUILTS_TOLD]])
+    slow = [str(each) for each in sweep.slow[:GUILTS_TOLD]]
+    wrong = [each for crowd in found.crowds for each in crowd.wrong]
+    return Shown(
+        "hostile-input",
+        figures,
+        [*NOTES, f"seed {seed}", *_told(guilts), *slow, *wrong[:GUILTS_TOLD], *logs.lines[:GUILTS_TOLD]],
+    )
 
 
 def _message_figures(found: campaign.AtTheBalancer) -> list[Figure]:
@@ -83,6 +179,8 @@ def _message_figures(found: campaign.AtTheBalancer) -> list[Figure]:
     return [
         Figure("request vectors sent, those with a body in two ways", vectors.cases),
         _guilty(vectors.guilts),
+        Figure("those with a body where it is passed on as it comes", found.passed_on.cases),
+        _guilty(found.passed_on.guilts),
         Figure("mutations", mutated.cases, "", f"= {MUTATIONS}", mutated.cases == MUTATIONS),
         _guilty(mutated.guilts),
         Figure("requests in them that were forwarded", mutated.forwarded, "", "> 0", mutated.forwarded > 0),

@@ -90,7 +90,7 @@ class Attack:
         self._tickets = itertools.count(1)
         self._insider = tls.contexts([group.secret.encode()], "sessile", INSIDERS[0]).client
         self._nobody = _believing(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        self._foreign = _believing(tls.contexts([b"another secret, of another cluster"], "sessile", INSIDERS[0]).client)
+        self._foreign = _believing(tls.contexts([b"Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe"], "sessile", INSIDERS[0]).client)
         self._payloads = [encode(message)[LENGTH_BYTES:] for message in wire.examples().values()]
 
     # -- without the secret --------------------------------------------------------------------------------------------

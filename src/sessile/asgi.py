@@ -9,16 +9,20 @@ Building the middleware does no IO, starts no thread and draws no randomness.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from sessile.answers import answer_to
+from sessile.answers import ANSWERED, answer_to
 from sessile.cookies import add_headers
-from sessile.engine import Engine
-from sessile.errors import SessionError, SettingsError
-from sessile.lifespan import live
+from sessile.engine import engine_of
+from sessile.errors import SettingsError
+from sessile.lifespan import live, refuse_to_start
+from sessile.servers import is_loading, join_soon
+from sessile.service import running_loop
 
 if TYPE_CHECKING:
+    from sessile.engine import Engine
+    from sessile.errors import SessionError
     from sessile.keywords import Keywords
     from sessile.session import Session
     from sessile.visit import Step
@@ -31,6 +35,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+UNAVAILABLE: Final = 503
 _KINDS: Final = frozenset({"http", "websocket"})
 _HTTPS: Final = frozenset({"https", "wss"})
 KEEP_ALIVE_S: Final = 60
@@ -43,30 +48,51 @@ class SessionMiddleware:
 
     Args:
         app: an ASGI 3 application.
-        engine: the engine to use; several middlewares may share one.
-        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+        engine: the engine to use; without it, middlewares with equal settings share one.
+        settings: settings of the engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
 
     Raises:
-        SettingsError: a setting is unknown, malformed or contradicts another.
+        SettingsError: a setting is unknown, malformed or contradicts another. While a server loads the app, or an event
+            loop runs in this thread, the server is told instead: it does not start, and where it has no lifespan, every
+            answer is 503.
     """
 
     def __init__(self, app: App, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
         self.app = app
-        self.engine = Engine(**settings) if engine is None else engine
-        self._exclude = self.engine.settings.exclude
+        self._engine: Engine | None = None
+        self._exclude: tuple[str, ...] = ()
+        try:
+            self._engine = engine_of(**settings) if engine is None else engine
+            self._exclude = self._engine.settings.exclude
+        except SettingsError as error:
+            # Starlette builds its middleware at the first call, in which servers take an exception for an app that
+            # knows no lifespan. One that is raised while they load the app is shown as a traceback.
+            if running_loop() is None and not is_loading():
+                raise
+            self._mistake = str(error)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def engine(self) -> Engine:
+        """The engine. Raises SettingsError where the settings make none."""
+        if self._engine is None:
+            raise SettingsError(self._mistake)
+        return self._engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: PLR0912  # one frame a request
         kind = scope["type"]
-        engine = self.engine
+        engine = self._engine
+        if engine is None:
+            await self._refuse_all(scope, receive, send)
+            return
         backend = engine.backend
         if kind == "lifespan" and backend is not None:
             await live(engine, self.app, scope, receive, send)
             return
-        if (
-            kind not in _KINDS
-            or scope.get("sessile.engine") is engine  # a middleware further out shares it
-            or (self._exclude and scope["path"].startswith(self._exclude))
-        ):
+        if kind not in _KINDS or scope.get("sessile.engine") is engine:  # a middleware further out shares it
+            await self.app(scope, receive, send)
+            return
+        if self._exclude and scope["path"].startswith(self._exclude):
+            join_soon(engine)
             await self.app(scope, receive, send)
             return
         headers = scope["headers"]
@@ -78,29 +104,39 @@ class SessionMiddleware:
             cookie_headers = () if cookie is None else (cookie,)
         else:  # HTTP/2 allows several Cookie fields (RFC 9113 §8.2.3)
             cookie_headers = tuple([value for name, value in headers if name == b"cookie"])
-        session = engine.open(
-            cookie_headers,
-            is_https=scope.get("scheme") in _HTTPS,
-            server=scope.get("server"),
-            is_lasting=kind == "websocket",
-        )
-        if kind == "websocket":
-            receive = _noted(receive, engine, session)
-        scope["session"] = session
-        scope["sessile.engine"] = engine
-        if backend is not None:
-            if not backend.is_running:
-                await backend.start()
-            await engine.prepare(session)
-        exchange = _Exchange(engine, session, send, is_websocket=kind == "websocket")
+        is_https = scope.get("scheme") in _HTTPS
+        if not is_https and engine.doubts_http:
+            engine.hear_of_proxy(by_name.get(b"x-forwarded-proto") or by_name.get(b"forwarded") or b"")
+        exchange = None
         try:
+            is_websocket = kind == "websocket"
+            session = engine.open(
+                cookie_headers, is_https=is_https, server=scope.get("server"), is_lasting=is_websocket
+            )
+            if is_websocket:
+                receive = _noted(receive, engine, session)
+            exchange = _Exchange(engine, session, scope, send)
+            scope["session"] = session
+            scope["sessile.engine"] = engine
+            if backend is not None:
+                if not backend.is_running:
+                    await backend.start()
+                await engine.prepare(session)
             await self.app(scope, receive, exchange.send)
-        except SessionError as error:
-            if not await exchange.refuse(error):
+        except ANSWERED as error:
+            refused = _refuse(error, scope, send) if exchange is None else exchange.refuse(error)
+            if not await refused:
                 raise
             return
         if session.may_have_changed:
             await exchange.finish()
+
+    async def _refuse_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stand for an app whose sessions have a mistake in their settings."""
+        if scope["type"] == "lifespan":
+            await refuse_to_start(self._mistake, receive, send)
+        elif scope["type"] in _KINDS:
+            await _refuse(SettingsError(self._mistake), scope, send)
 
 
 def run(app: App | str, *, host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
@@ -137,11 +173,11 @@ class _Exchange:
     _is_started = False
     _is_refused = False
 
-    def __init__(self, engine: Engine, session: Session, send: Send, *, is_websocket: bool) -> None:
+    def __init__(self, engine: Engine, session: Session, scope: Scope, send: Send) -> None:
         self._engine = engine
         self._session = session
+        self._scope = scope
         self._send = send
-        self._is_websocket = is_websocket
 
     def send(self, message: Message) -> Awaitable[None]:
         """Commit what must be committed before this message leaves, and let it leave.
@@ -155,7 +191,7 @@ class _Exchange:
             if session.may_have_changed:  # before any part leaves: it may be the last one, whatever it says
                 return self._send_late(message)
         elif message["type"] in _HEADS:
-            if self._engine.is_draining and not self._is_websocket:
+            if self._engine.is_draining and self._scope["type"] == "http":
                 message = {**message, "headers": [*(message.get("headers") or ()), (b"connection", b"close")]}
             if session.may_have_changed:
                 return self._commit_and_send_head(message)
@@ -171,26 +207,21 @@ class _Exchange:
         if self._is_started and not self._is_refused:
             await self._commit_late()
 
-    async def refuse(self, error: SessionError) -> bool:
+    async def refuse(self, error: SessionError | SettingsError) -> bool:
         """Answer for the app when a session could not be kept or told; False when it is too late for that."""
         if self._is_refused:
             return True
-        answer = answer_to(error)
-        if answer is None or self._is_started:
+        if self._is_started:
             return False
         self._is_refused = True
-        headers = answer.headers(self._engine.refusal_cookies(self._session))
-        if self._is_websocket:
-            await self._send({"type": "websocket.close", "code": 1013 if answer.retry_after_s else 1008})
-        else:
-            await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": answer.body})
-        return True
+        cookies = self._engine.refusal_cookies(self._session)
+        self._is_refused = await _refuse(error, self._scope, self._send, cookies)
+        return self._is_refused
 
     def _commit_and_send_head(self, message: Message) -> Awaitable[None]:
         try:
             steps = self._engine.commit(self._session)
-        except SessionError as error:
+        except ANSWERED as error:
             return self._refuse_or_raise(error)
         self._session.is_head_sent = True  # a task of this request that runs while holders confirm comes too late
         return self._settle_and_send_head(steps, message) if steps else self._send_head(message)
@@ -198,12 +229,12 @@ class _Exchange:
     async def _settle_and_send_head(self, steps: list[Step], message: Message) -> None:
         try:
             await self._engine.settle(steps)
-        except SessionError as error:
+        except ANSWERED as error:
             await self._refuse_or_raise(error)
         else:
             await self._send_head(message)
 
-    async def _refuse_or_raise(self, error: SessionError) -> None:
+    async def _refuse_or_raise(self, error: SessionError | SettingsError) -> None:
         if not await self.refuse(error):
             raise error
 
@@ -233,6 +264,19 @@ def _noted(receive: Receive, engine: Engine, session: Session) -> Receive:
         return message
 
     return noted
+
+
+async def _refuse(error: SessionError | SettingsError, scope: Scope, send: Send, cookies: Iterable[bytes] = ()) -> bool:
+    """Answer for the app; False, and nothing is sent, where the error is for its framework."""
+    answer = answer_to(error)
+    if answer is None:
+        return False
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013 if answer.status == UNAVAILABLE else 1008})
+    else:
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(cookies)})
+        await send({"type": "http.response.body", "body": answer.body})
+    return True
 
 
 async def _nothing() -> None:

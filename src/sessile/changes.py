@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from sessile import codec
+from sessile import codec, items
 from sessile.errors import DecodeError, SessionEnded, SessionRotated
 from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sessile.record import Entry, Record
 
-__all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased"]
+__all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased", "shown"]
 
 
 class Verb(enum.Enum):
@@ -64,8 +64,9 @@ def check_is_live(current: Record, now_ms: int) -> None:
 def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tuple[dict[str, bytes], dict[str, int]]:
     """Assignments and increments as they apply to the record as it stands now.
 
-    What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such
-    an increment becomes an assignment of what the handler saw.
+    What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such an
+    increment becomes an assignment of what the handler saw. What is assigned or removed may be a collection by now: its items
+    are removed with it.
 
     Args:
         current: the record as it stands.
@@ -77,10 +78,13 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
         entry = current.fields.get(name)
         if entry is None:
             continue
-        is_none = bool(entry.value) and not _is_int(entry.value)
-        if is_none or any(abs(total) + abs(by) > TOTAL_MAX for _, _, total in entry.additions):
+        data, _ = entry.read()
+        totals = [item for _, _, item in entry.rest if not isinstance(item, bytes)]
+        if (data and not _is_int(data)) or any(abs(total) + abs(by) > TOTAL_MAX for total in totals):
             values = {**values, name: codec.encode(seen(name))}
             increments = {other: amount for other, amount in increments.items() if other != name}
+    if removed := items.removed_with(current, values):
+        values = values | removed
     return values, increments
 
 
@@ -92,7 +96,21 @@ def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) 
         counted: Any = codec.decode(values[name]) if name in values else 0
         values[name] = codec.encode(counted + by)
     values |= changed
-    return {name: value for name, value in values.items() if value != REMOVED}
+    values = {name: value for name, value in values.items() if value != REMOVED}
+    return items.carried(current, changed, values)
+
+
+def shown(record: Record) -> dict[str, Any]:
+    """Every field of a session, as its handlers see it. Raises DecodeError where there is one that cannot be read here."""
+    values: dict[str, Any] = {}
+    for name in record.names():
+        data = _folded(record.fields[name])
+        if items.is_kind(data):
+            held = items.ordered(record, {}, name, data)
+            values[name] = tuple(items.value_of(item, value) for item, value in held)
+        elif items.SEPARATOR not in name:
+            values[name] = codec.decode(data)
+    return values
 
 
 def _is_int(data: bytes) -> bool:
@@ -105,9 +123,8 @@ def _is_int(data: bytes) -> bool:
 
 def _folded(entry: Entry) -> bytes:
     """The value of a field as one assignment."""
-    if not entry.additions:
-        return entry.value
-    if entry.value and not _is_int(entry.value):
-        return entry.value
-    base: Any = codec.decode(entry.value) if entry.value else 0
-    return codec.encode(base + entry.added)
+    data, added = entry.read()
+    if not entry.rest or (data and not _is_int(data)):
+        return data
+    base: Any = codec.decode(data) if data else 0
+    return codec.encode(base + added)

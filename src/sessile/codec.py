@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEPTH_MAX", "IMMUTABLE", "VALUE_BYTES_MAX", "decode", "encode", "is_mutable", "register"]
 
-VALUE_BYTES_MAX: Final = 2**20
+VALUE_BYTES_MAX: Final = 2**21 - 2**16
 """No value is larger, encoded; an int may have 8 million bits. The setting `value_bytes_max` lies below."""
 DEPTH_MAX: Final = 32
 """So many containers may stand one inside the other. A value that contains itself ends here too."""

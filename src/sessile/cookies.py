@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sessile.settings import Settings
 
-__all__ = ["CookiePolicy", "Presented", "add_headers"]
+__all__ = ["CookiePolicy", "Presented", "add_headers", "says_https"]
 
 CANDIDATES_MAX: Final = 8
 """Of several cookies of one name (RFC 6265 §5.4 allows them, one for each path) so many are tried."""
@@ -35,6 +35,9 @@ class Presented(Struct, frozen=True, gc=False):
     """Whether the answer goes to a browser over HTTPS, as far as can be told."""
     is_inferred: bool
     """Whether only the cookie's own name told so: TLS ended in front of this server."""
+
+    def __repr__(self) -> str:
+        return f"<Presented {len(self.ids)} ids, {len(self.versions)} versions>"
 
 
 class _Variant(NamedTuple):
@@ -111,6 +114,12 @@ def _variant(settings: Settings, *, is_https: bool) -> _Variant:
             attributes += "; Partitioned"
     name = prefix + settings.cookie_name
     return _Variant(name.encode(), f"{name}_v".encode(), attributes.encode())
+
+
+def says_https(value: bytes) -> bool:
+    """Whether the value of an X-Forwarded-Proto or Forwarded field (RFC 7239) says that the browser speaks https."""
+    value = value[:256].lower()
+    return value.lstrip().startswith((b"https", b"wss")) or b"proto=https" in value or b'proto="https' in value
 
 
 def add_headers(headers: list[tuple[bytes, bytes]], cookies: list[bytes]) -> None:

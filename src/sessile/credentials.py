@@ -38,14 +38,31 @@ _INFERRED_HTTPS: Final = (
     "a __Host- cookie arrived over http: TLS ends in front of this server, so cookies are set for https; set "
     "secure=true, or let the proxy say X-Forwarded-Proto to a server that trusts it"
 )
+OVERRULED_HTTPS: Final = (
+    "a request that came over http says, by X-Forwarded-Proto or Forwarded, that its browser speaks https, and this server "
+    "does not believe it: session cookies go without Secure and __Host-, and samesite=none becomes Lax; if a proxy of yours "
+    "ends TLS, set secure=true (SESSILE_SECURE=true), or let the server trust the proxy (--forwarded-allow-ips of uvicorn "
+    "and gunicorn)"
+)
 _DRAWN: Final = (
     "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
 )
 _UNKNOWN_HERE: Final = (
-    "a session of this service is unknown to this process: another process wrote it, an earlier run or a sibling. With "
+    "a session of this service is unknown to this process: another process wrote it (an earlier run or a sibling), or another engine of this one. With "
     "sticky:// sessions live in one process: run one worker (--workers 1) for each server, route by affinity, or share "
     "them with another strategy"
 )
+_UNKNOWN_TO_ENGINE: Final = (
+    "a session of this service is unknown to this engine: another engine of this process wrote it, with other settings (%s). "
+    "Give both middlewares the same settings, or the same engine: SessionMiddleware(app, engine=...)"
+)
+_FOREIGN: Final = (
+    "{count} cookies named {name} were signed by no secret of this server, so who sent them has no session here: give every "
+    "server the same secret (SESSILE_SECRET), cluster= and cookie_name=, and name the former secret too while browsers have "
+    "its cookies; or give this service a cookie_name= of its own"
+)
+FOREIGN_TOLD: Final = 20
+"""After this many foreign cookies it is said that they come: one may be anybody's."""
 
 
 class Credentials:
@@ -99,12 +116,12 @@ class Credentials:
         presented = self.policy.read(cookie_headers, is_https=is_https)
         ids, versions = presented.ids, presented.versions
         if presented.is_inferred:
-            self.warn_once("inferred-https", _INFERRED_HTTPS)
+            self.warn_once("https", _INFERRED_HTTPS)
         if len(ids) != 1 or len(versions) > 1:
             return presented, self._choose(keyring, ids, versions) if ids else None
         visitor = keyring.read(ids[0], versions[0] if versions else b"")
         if visitor is None or visitor.is_version_foreign:
-            self._counts["foreign"] += 1
+            self._count_foreign(1)
         return presented, visitor
 
     def draw_identity(self, is_wanted: Callable[[SessionKey], bool] | None) -> Identity:
@@ -159,10 +176,25 @@ class Credentials:
             self._warned.add(about)
             _LOG.warning(message)
 
-    def warn_unknown(self, visitor: Visitor, writer: int) -> None:
-        """Say once that a session is not here which another process wrote to; `writer` is this one's tag."""
-        if any(stamp.writer != writer for stamp in visitor.seen):
+    def warn_unknown(self, visitor: Visitor, writer: int, *, differing: Iterable[str] = ()) -> None:
+        """Say once that a session is not here which another engine wrote to.
+
+        Args:
+            visitor: whose session it is.
+            writer: this engine's tag.
+            differing: where the other engine is one of this process, the settings in which they differ.
+        """
+        if differing:
+            self.warn_once("unknown-to-engine", _UNKNOWN_TO_ENGINE % ", ".join(differing))
+        elif any(stamp.writer != writer for stamp in visitor.seen):
             self.warn_once("unknown-here", _UNKNOWN_HERE)
+
+    def _count_foreign(self, number: int) -> None:
+        """Count them; where there are many, a person must know."""
+        self._counts["foreign"] += number
+        if number and self._counts["foreign"] >= FOREIGN_TOLD:
+            name = self._settings.cookie_name
+            self.warn_once("foreign", _FOREIGN.format(count=FOREIGN_TOLD, name=name))
 
     def _after_fork(self) -> None:
         """A thread of the parent may have held the lock."""
@@ -174,7 +206,7 @@ class Credentials:
     def _choose(self, keyring: Keyring, ids: list[bytes], versions: list[bytes]) -> Visitor | None:
         """Of several cookies of one name: the first that opens a living session, or else the most that is left."""
         ours = [(text, visitor) for text in ids if (visitor := keyring.read(text, b"")) is not None]
-        self._counts["foreign"] += len(ids) - len(ours)
+        self._count_foreign(len(ids) - len(ours))
         if not ours:
             return None
         text, visitor = min(ours, key=lambda pair: _RANKS[self._state_of(pair[1].identity.key)])

@@ -24,6 +24,7 @@ from sessile.record import (
     TOTAL_MAX,
     WRITER_BITS,
     WRITERS_MAX,
+    Assignment,
     Entry,
     Heads,
     Record,
@@ -48,7 +49,12 @@ class Addition(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Delta(Struct, array_like=True, frozen=True, gc=False):
-    """One write: its stamp, the heads it was made on (`base`), and the fields it changed."""
+    """One write: its stamp, what it was made on (`base`), and the fields it changed.
+
+    `base` has the heads of the record before the write. A write replaces only those assignments that its writer knew: its
+    writer's own, and those that `base` covers. So, if the write replaces an assignment of somebody who has no head, `base`
+    also has the last write of that writer.
+    """
 
     key: bytes
     base: Heads
@@ -59,16 +65,28 @@ class Delta(Struct, array_like=True, frozen=True, gc=False):
 
     @classmethod
     def of(
-        cls, record: Record, key: bytes, base: Heads, stamp: Stamp, *, names: Iterable[str], counted: Iterable[str]
+        cls, record: Record, key: bytes, before: Record, stamp: Stamp, *, names: Iterable[str], counted: Iterable[str]
     ) -> Delta:
-        """The write `stamp`, which was just made on `base` and gave `record`: it assigned `names`, added to `counted`."""
-        place = list(record.version).index(stamp.writer)
-        additions = {}
-        for name in counted:
-            entry = record.fields[name]
-            total = next(total for at, _, total in entry.additions if at == place)
-            additions[name] = Addition(*record.stamp_of(entry), total)
-        values = {name: record.fields[name].value for name in names if name in record.fields}
+        """The write `stamp`, just made on `before`, which gave `record`: it assigned or removed `names`, added to `counted`."""
+        old, fields = before.fields, record.fields
+        values = {}
+        base = heads = before.heads
+        tags: list[int] = []
+        for name in names:
+            entry = fields.get(name)
+            replaced = old.get(name)
+            if entry is not None:
+                values[name] = entry.value
+            elif replaced is not None:
+                values[name] = REMOVED
+            if replaced is not None and len(before.version) > 1:
+                tags = tags or list(before.version)
+                tag = tags[replaced.writer]
+                if replaced.rest or tag not in {stamp.writer, heads[0].writer}:
+                    base = _with_replaced(base, before, replaced, stamp.writer)
+        if base is not heads:
+            base = tuple(sorted(base))
+        additions = {name: _addition(record, record.fields[name], stamp) for name in counted}
         return cls(key, base, stamp, values, additions)
 
     def pack(self) -> bytes:
@@ -109,7 +127,7 @@ class Delta(Struct, array_like=True, frozen=True, gc=False):
             raise RecordError("a delta's stamp is not above its base")
         for name, addition in self.additions.items():
             under = Stamp(addition.counter, addition.writer)
-            is_under = under == NEVER or (_is_in_range(under) and under.counter < self.stamp.counter)
+            is_under = under in {NEVER, self.stamp} or (_is_in_range(under) and under.counter < self.stamp.counter)
             if not is_under or abs(addition.total) > TOTAL_MAX or name in self.values:
                 raise RecordError(f"a delta counts {name!r} from where it cannot")
 
@@ -143,15 +161,70 @@ def apply(record: Record | None, delta: Delta, now_ms: int = 0) -> tuple[Outcome
     if record.state >= ENDED:
         return Outcome.APPLIED, _evolved(record, version, heads, {}, now_ms)
     fields = dict(record.fields)
+    knows_all = len(heads) == 1  # as good as always
+    known = {} if knows_all else {**{tag: number for number, tag in delta.base}, writer: counter}
     for name, value in delta.values.items():
         entry = fields.get(name)
-        if entry is None or record.stamp_of(entry) < delta.stamp:
+        kept = [] if knows_all or entry is None else _kept(entry, record, known)
+        if kept:
+            made = [Assignment(places[writer], counter, value, ())] if value else []
+            fields[name] = Entry.of(_sorted([*made, *kept], version))
+        elif value:
             fields[name] = Entry(places[writer], counter, value)
+        else:
+            fields.pop(name, None)
     for name, addition in delta.additions.items():
-        entry = fields.get(name) or Entry(0, 0, REMOVED)
-        if record.stamp_of(entry) == (addition.counter, addition.writer):
-            fields[name] = entry.with_addition(places[writer], counter, addition.total)
+        entry = _added(fields.get(name), addition, places, delta.stamp, version)
+        if entry is not None:
+            fields[name] = entry
     return Outcome.APPLIED, _evolved(record, version, heads, fields, now_ms)
+
+
+def _kept(entry: Entry, record: Record, known: Version) -> list[Assignment]:
+    """The assignments that a write does not replace: its writer, who knew this much, did not know them."""
+    tags = list(record.version)
+    return [each for each in entry.assignments() if each.counter > known.get(tags[each.writer], 0)]
+
+
+def _added(
+    entry: Entry | None, addition: Addition, places: dict[int, int], stamp: Stamp, version: Version
+) -> Entry | None:
+    """The field with these increments; None if the assignment that they count from is not there, or no longer."""
+    counter, mine = stamp.counter, places[stamp.writer]
+    found = [] if entry is None else entry.assignments()
+    if (addition.counter, addition.writer) == stamp:  # the write began a counter
+        began = Assignment(mine, counter, REMOVED, ((mine, counter, addition.total),))
+        return Entry.of(_sorted([began, *found], version))
+    under = (places.get(addition.writer, -1) if addition.counter else 0, addition.counter)
+    at = next((at for at, each in enumerate(found) if (each.writer, each.counter) == under), None)
+    return None if entry is None or at is None else entry.with_addition(at, mine, counter, addition.total)
+
+
+def _sorted(assignments: list[Assignment], version: Version) -> list[Assignment]:
+    """By falling stamps."""
+    tags = list(version)
+    return sorted(assignments, key=lambda each: (each.counter, tags[each.writer]), reverse=True)
+
+
+def _with_replaced(base: Heads, before: Record, replaced: Entry, writer: int) -> Heads:
+    """What a write was made on, and the last writes of all others whose assignments it replaces."""
+    tags = list(before.version)
+    for each in replaced.assignments():
+        tag = tags[each.writer]
+        if tag != writer and all(tag != other for _, other in base):
+            base = (*base, Stamp(before.version[tag], tag))
+    return base
+
+
+def _addition(record: Record, entry: Entry, stamp: Stamp) -> Addition:
+    """What the write `stamp` added to a field, and to which of its assignments."""
+    tags = list(record.version)
+    place = tags.index(stamp.writer)
+    for each in entry.assignments():
+        for at, counter, total in each.additions:
+            if at == place and counter == stamp.counter:
+                return Addition(each.counter, tags[each.writer] if each.counter else 0, total)
+    raise AssertionError("a write that counted has added something")
 
 
 def _is_in_range(stamp: Stamp) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from base64 import b64encode
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from weakref import WeakValueDictionary
@@ -22,8 +23,9 @@ from sessile.blocking import run_blocking
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.clock import boot_clock_ms, whole_ms
 from sessile.connect import connect
+from sessile.cookies import says_https
 from sessile.counts import COUNTED
-from sessile.credentials import Credentials
+from sessile.credentials import OVERRULED_HTTPS, Credentials
 from sessile.delta import Delta
 from sessile.errors import (
     SessionConflict,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 
     Server = str | Sequence[Any] | None
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "engine_of"]
 
 IDLE_SLACK: Final = 0.1
 """Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
@@ -65,6 +67,8 @@ ASK_S: Final = 5.0
 LOOK_S: Final = 0.01
 LOST_MAX: Final = 10_000
 """At most this many sessions are remembered as ones that may come back without writes of this process."""
+BATCH_BYTES: Final = 9
+"""Random bytes in the names of what a request appends to lists."""
 WRITERS_RENEWED: Final = 256
 """A session with this many writers gets a new id, and a record of one writer, when another process writes to it."""
 WRITERS_WRITTEN_MAX: Final = 1_024
@@ -127,6 +131,8 @@ class Engine:
         self._is_unswept = False
         """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
+        self.doubts_http = settings.secure == "auto"
+        """Whether a proxy in front that speaks https to browsers would be news."""
         call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
@@ -153,6 +159,12 @@ class Engine:
             self._credentials.draw_secret(host, is_alone=self.backend is None)
         make = LastingSession if is_lasting else Session
         return make(self, self._limits, Visit(cookie_headers, is_https=is_https))
+
+    def hear_of_proxy(self, forwarded: bytes) -> None:
+        """A request over http came with this X-Forwarded-Proto or Forwarded: say once what follows if it says https."""
+        if says_https(forwarded):
+            self.doubts_http = False
+            self._credentials.warn_once("https", OVERRULED_HTTPS)
 
     async def prepare(self, session: Session) -> None:
         """Ask the other holders where this server's copy is missing or older than what the browser has seen.
@@ -219,6 +231,9 @@ class Engine:
         try:
             with self.lock:
                 steps = self._apply(session, visit, changes)
+        except SessionLimit as error:
+            self._credentials.warn_once("session-limit", f"{error}; until then new sessions are answered 503")
+            raise
         except SessionConflict:
             session.discard()
             if not changes:
@@ -274,6 +289,11 @@ class Engine:
         return self._credentials.tell_past(session.visit.presented, session.visit.visitor) if is_past else []
 
     # -- the life of the process -------------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether balancers may send requests here: this server has joined the others, and is not about to stop."""
+        return not self.is_draining and (self.backend is None or self.backend.is_running)
 
     @property
     def writer(self) -> int:
@@ -342,8 +362,16 @@ class Engine:
             return _NOTHING if visitor.is_past else _PAST
         self.counts["unknown_here"] += 1
         if self.backend is None:
-            self._credentials.warn_unknown(visitor, self._writer)
+            self._credentials.warn_unknown(visitor, self._writer, differing=self._differing(visitor))
         return _NOTHING
+
+    def _differing(self, visitor: Visitor) -> list[str]:
+        """The settings in which the engine of another middleware differs that wrote to this session; empty without one."""
+        writers = {stamp.writer for stamp in visitor.seen} - {self._writer}
+        for settings, other in list(_shared.items()):
+            if other is not self and other._writer in writers:  # noqa: SLF001  # the tag of one that has written
+                return self.settings.differing(settings)
+        return []
 
     def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
         """What may be shown of a record: all of it, a look back, or nothing."""
@@ -385,6 +413,10 @@ class Engine:
         if visit.drawn is None:
             visit.drawn = self._draw_identity()
         return visit.drawn.key
+
+    def draw_batch(self) -> str:
+        """Random letters that no other request uses for what it appends to the same session."""
+        return b64encode(self._draw(BATCH_BYTES), b"-_").decode()
 
     def came_too_late(self, call: str) -> None:
         """Count a call that would need a new id after the head of its response, and say so once: its error may be seen by nobody."""
@@ -580,8 +612,8 @@ class Engine:
                     f"{len(current.version)} processes have written to this session, and no more may: rotate or end it"
                 )
         values, increments = changes.values, changes.increments
-        if increments:
-            values, increments = rebased(current, changes, session.__getitem__)
+        if increments or current is not session.opened.record:
+            values, increments = rebased(current, changes, session.peek)
         above = max([counter for counter, _ in session.visit.visitor.seen], default=0) if session.opened.is_stale else 0
         writer = self._writer or self.writer
         record, stamp = current.write(writer, values, increments, now_ms=now_ms, above=above)
@@ -590,7 +622,7 @@ class Engine:
             session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
             return []
         self._keep(session, key, record)
-        return [Step(key, Delta.of(record, key, current.heads, stamp, names=values, counted=increments))]
+        return [Step(key, Delta.of(record, key, current, stamp, names=values, counted=increments))]
 
     def _replace(self, session: Session, changes: Changes, now_ms: int) -> list[Step]:
         """End the session that was opened, if any, and start another one if there is anything to keep."""
@@ -621,7 +653,7 @@ class Engine:
         visit: Visit = session.visit
         old = session.opened
         deadline_ms = now_ms + self._absolute_ms if changes.verb is Verb.LOGIN else current.deadline_ms
-        carried = carried_over(current, changes, session.__getitem__)
+        carried = carried_over(current, changes, session.peek)
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
         new = session.opened
@@ -754,6 +786,22 @@ class Engine:
         self.is_draining, self._is_unswept = False, bool(len(self.table))
 
 
+def engine_of(**keywords: Unpack[Keywords]) -> Engine:
+    """The engine with these settings in this process, made if there is none: what middlewares use.
+
+    So an app and another one that is mounted in it, or the middlewares that Litestar makes for each route, know the same
+    sessions and are one member of a cluster.
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another.
+    """
+    settings = Settings.load(**keywords)
+    engine = _shared.get(settings)
+    if engine is None:
+        engine = _shared[settings] = Engine(settings)
+    return engine
+
+
 class _Done:
     """What need not be awaited, and may be."""
 
@@ -770,3 +818,5 @@ _TOO_LATE: Final = (
 )
 _PAST: Final = Opened(is_read_only=True)
 """What a request with a rotated id finds after the grace: nothing, and it may not begin anything new."""
+_shared: Final[WeakValueDictionary[Settings, Engine]] = WeakValueDictionary()
+"""The engines that middlewares made, by their settings."""

@@ -18,6 +18,7 @@
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
+    │   ├── StoreSetupError               the store refuses until somebody changes the URL, or how it is set up
     │   ├── StarvedError                  this process had too little time to read the store's answer
     │   └── StoredRecordError             the store holds a malformed or too large record of one session
     ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
@@ -52,6 +53,7 @@ __all__ = [
     "StarvedError",
     "StatusError",
     "StoreError",
+    "StoreSetupError",
     "StoredRecordError",
     "WireError",
 ]
@@ -130,6 +132,10 @@ class SessionUnavailable(SessionError):
 
 class StoreError(SessileError):
     """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
+
+
+class StoreSetupError(StoreError):
+    """The store refuses, and to wait does not help: a wrong password, an unknown database, a missing table, a missing right."""
 
 
 class StarvedError(StoreError):

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sessile import addresses
+from sessile.strength import BITS_MIN, bits_of
 
 __all__ = [
+    "CLUSTER_NAME",
     "COOKIE_NAME",
     "FILE",
     "LISTENING",
@@ -72,6 +74,8 @@ class Kind(NamedTuple):
     """Whether commas separate several values where a source has only text."""
     is_hidden: bool = False
     """Whether a value may never be shown, nor stand in a URL, which is logged."""
+    bounds: str = ""
+    """The least and the most there may be, for documentation."""
 
 
 def nearest(name: object, candidates: Sequence[str]) -> str:
@@ -89,7 +93,7 @@ def duration(low: str, high: str) -> Kind:
             raise ValueError(f"is no duration from {low} to {high}: give seconds, or a number with ms, s, m, h or d")
         return seconds
 
-    return Kind("duration", read, _show_duration)
+    return Kind("duration", read, _show_duration, bounds=f"{low} to {high}")
 
 
 def size(at_most: int, instead: str = "") -> Kind:
@@ -104,7 +108,7 @@ def size(at_most: int, instead: str = "") -> Kind:
             )
         return int(amount)
 
-    return Kind("size", read, _show_size)
+    return Kind("size", read, _show_size, bounds=f"1B to {_show_size(at_most)}")
 
 
 def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
@@ -119,7 +123,7 @@ def number(at_most: int, at_least: int = 1, instead: str = "") -> Kind:
             )
         return int(amount)
 
-    return Kind("number", read)
+    return Kind("number", read, bounds=f"{at_least} to {at_most}")
 
 
 def choice(*choices: str | bool) -> Kind:
@@ -199,17 +203,34 @@ def _read_prefixes(value: object) -> tuple[str, ...]:
 
 
 def _read_secrets(value: object) -> tuple[bytes, ...]:
+    """White space around a secret, a line end above all, is no part of it."""
     several = (value,) if isinstance(value, str | bytes) else value
     if not isinstance(several, Sequence) or not all(isinstance(one, str | bytes) for one in several):
         raise ValueError("is neither text nor a list of texts: draw one with `sessile keygen`")
-    secrets = tuple(_secret_bytes(one) for one in several)
-    if any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
-        raise ValueError(f"is shorter than {SECRET_BYTES_MIN} bytes: draw one with `sessile keygen`")
-    if any(len(secret) > SECRET_BYTES_MAX for secret in secrets):
-        raise ValueError(f"is longer than {SECRET_BYTES_MAX} bytes: draw one with `sessile keygen`")
+    secrets = tuple(_secret_bytes(one).strip() for one in several)
     if len(secrets) > SECRETS_MAX:
         raise ValueError(f"holds more than {SECRETS_MAX} secrets: drop the oldest")
+    for why in filter(None, map(_weakness, secrets)):
+        raise ValueError(f"{why}: draw one with `sessile keygen`")
+    for one in several:
+        if (
+            isinstance(one, str)
+            and "," in one
+            and not any(_weakness(part.strip()) for part in _secret_bytes(one).split(b","))
+        ):
+            raise ValueError(
+                "is several secrets with commas between them, which only the environment may hold: give a list"
+            )
     return secrets
+
+
+def _weakness(secret: bytes) -> str:
+    """Why it is no good; empty for one that is."""
+    if len(secret) < SECRET_BYTES_MIN:
+        return f"is shorter than {SECRET_BYTES_MIN} bytes"
+    if len(secret) > SECRET_BYTES_MAX:
+        return f"is longer than {SECRET_BYTES_MAX} bytes"
+    return "is made of words or repetitions, and may be guessed" if bits_of(secret) < BITS_MIN else ""
 
 
 def _secret_bytes(secret: str | bytes) -> bytes:
@@ -241,6 +262,7 @@ def _show_members(members: Sequence[object]) -> str:
     return ",".join(map(str, members))
 
 
+CLUSTER_NAME: Final = text(r"[!-~]([ -~]{0,62}[!-~])?", "is no name: give up to 64 printable ASCII characters")
 COOKIE_NAME: Final = Kind("text", _read_cookie_name)
 FILE: Final = Kind("file", _read_file, _show_file)
 """A path, None for none; nobody looks whether the file is there."""

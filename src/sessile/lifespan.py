@@ -9,12 +9,16 @@ ASGI lifespan protocol 2.0: https://asgi.readthedocs.io/en/latest/specs/lifespan
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import signal
+import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sessile.errors import SessileError
+from sessile.forks import call_after_fork, cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -27,7 +31,12 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-__all__ = ["live"]
+__all__ = ["live", "refuse_to_start"]
+
+_LOG: Final = logging.getLogger("sessile")
+_LOOPS: Final = frozenset({"asyncio", "uvloop", "rloop"})
+"""Packages whose loops put a function of theirs, which does nothing, into Python's table for `add_signal_handler`."""
+READ_BYTES: Final = 4_096
 
 
 class _CannotStartError(Exception):
@@ -54,13 +63,14 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
             except SessileError as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 raise _CannotStartError from None
-            drain_on_sigterm(engine)
         return message
 
     async def send_(message: Message) -> None:
         if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
             await leave()
         await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            drain_on_sigterm(engine)
 
     try:
         try:
@@ -80,6 +90,12 @@ async def live(engine: Engine, app: App, scope: Message, receive: Receive, send:
         return
 
 
+async def refuse_to_start(reason: str, receive: Receive, send: Send) -> None:
+    """One lifespan of a server that is not to start."""
+    if (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.failed", "message": reason})
+
+
 def drain_on_sigterm(engine: Engine) -> None:
     """Let SIGTERM mark the engine as draining, and reach the server's own handler `drain_grace` later.
 
@@ -91,12 +107,21 @@ def drain_on_sigterm(engine: Engine) -> None:
         return
     servers_own = signal.getsignal(signal.SIGTERM)
     if not callable(servers_own):
+        _LOG.warning(
+            "drain_grace=%gs has no effect, since this process does not hear SIGTERM: start one process that serves by "
+            "itself (hypercorn --workers 0), or set drain_grace=0",
+            grace_s,
+        )
         return
     loop, pid = asyncio.get_running_loop(), os.getpid()
+    is_loops = str(getattr(servers_own, "__module__", "")).partition(".")[0] in _LOOPS
+    held = _HeldSignal(loop, signal.SIGTERM) if is_loops else None
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, servers_own)
         servers_own(number, frame)
+        if held is not None:
+            held.release()
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         if engine.is_draining or loop.is_closed() or os.getpid() != pid:
@@ -106,3 +131,47 @@ def drain_on_sigterm(engine: Engine) -> None:
         loop.call_soon_threadsafe(loop.call_later, grace_s, stop, number, None)
 
     signal.signal(signal.SIGTERM, on_sigterm)
+
+
+class _HeldSignal:
+    """Keeps a signal from a loop whose `add_signal_handler` the server has used.
+
+    Such a loop calls the server's handler when it reads the signal's number from its wakeup descriptor
+    (`signal.set_wakeup_fd`), whatever Python's handler of the signal does. So another descriptor takes its place, and every
+    number but this one is passed on.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, number: int) -> None:
+        self._loop = loop
+        self._number = number
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._loops = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        loop.add_reader(self._reading, self._pass_on)
+        call_after_fork(self._after_fork)
+
+    def release(self) -> None:
+        """Let the loop have its descriptor again, and the number that was kept from it."""
+        if self._loops >= 0:
+            signal.set_wakeup_fd(self._loops, warn_on_full_buffer=False)
+            os.write(self._loops, bytes([self._number]))
+        self._close()
+
+    def _pass_on(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            numbers = self._reading.recv(READ_BYTES).replace(bytes([self._number]), b"")
+            if numbers and self._loops >= 0:
+                os.write(self._loops, numbers)
+
+    def _close(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._reading)
+        self._reading.close()
+        self._writing.close()
+
+    def _after_fork(self) -> None:
+        """The loop is the parent's, and so is what is written to these."""
+        cut_off(self._reading.fileno())
+        cut_off(self._writing.fileno())
+        self._loops = -1

@@ -1,9 +1,14 @@
 """The replicated state of one session, and how two copies of it become one.
 
 A `Record` is a small CRDT (Shapiro et al., *Conflict-free Replicated Data Types*, SSS 2011). Every field carries the
-`Stamp` of the write that gave it its value, a Lamport clock per session (Lamport 1978), and the higher stamp wins. Beside
-the fields stands a version vector, always causally closed, and the *heads*: those writes which no other write in the
-record supersedes. Merging is commutative, associative and idempotent; deltas may come late, repeated and in any order.
+`Stamp` of the write that gave it its value, a Lamport clock per session (Lamport 1978). Beside the fields stands a version
+vector, always causally closed, and the *heads*: those writes which no other write in the record supersedes. Merging is
+commutative, associative and idempotent; deltas may come late, repeated and in any order.
+
+A removal leaves nothing behind. An assignment that one copy has, that the other has not, and that the other's version
+covers, was removed or replaced there (Bieniusz et al., *An Optimized Conflict-free Replicated Set*, 2012). For that rule
+a record keeps every assignment which none that it knows of has replaced: one, and a few after parallel writes to the
+same field. The one with the highest stamp is read. `docs/design/0015` says why.
 
 This module knows no clock, no randomness and no IO. Times are whole milliseconds on the clock of whoever holds the
 record: they never take part in a version, and they travel only as durations (`shift`). A record is immutable; every
@@ -12,6 +17,7 @@ change makes a new one. At rest it is one `bytes` (`pack`), in which a stamp nam
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -39,6 +45,7 @@ __all__ = [
     "WRITER_BITS",
     "WRITTEN_BYTES_MAX",
     "WRITTEN_FIELDS_MAX",
+    "Assignment",
     "Entry",
     "Heads",
     "Record",
@@ -73,7 +80,7 @@ REPLACED: Final = 3
 request with the old id never sets an id cookie, since it may be answered after the browser has got the new id."""
 
 REMOVED: Final = b""
-"""The value of a removed field. No encoder writes it: every value has at least one byte."""
+"""In a write: the field is removed. In an entry: nothing but increments. No encoder writes it: a value has at least one byte."""
 
 
 class Stamp(NamedTuple):
@@ -94,31 +101,99 @@ Heads = tuple[Stamp, ...]
 """The writes that no other write supersedes, sorted."""
 
 
-class Entry(Struct, array_like=True, frozen=True, gc=False):
-    """One field: the last assignment, and what has been added to it since.
+class Assignment(NamedTuple):
+    """One assignment to a field that no other write has replaced, and the increments that count from it."""
 
-    `writer` is an index into the record's version. With `counter` 0 the name was only ever incremented.
+    writer: int
+    """The place of its writer in the record's version."""
+    counter: int
+    value: bytes
+    """`REMOVED` where the first increment of a name began a counter."""
+    additions: tuple[tuple[int, int, int], ...]
+    """(place of the writer, counter of its last increment, its running sum), one for each writer."""
+
+
+class Entry(Struct, array_like=True, frozen=True, gc=False):
+    """One field: its assignment with the highest stamp and, in `rest`, what else there is of it.
+
+    `writer` is a place in the record's version. `counter` 0 stands in records of early versions for a name that was only
+    ever incremented.
     """
 
     writer: int
     counter: int
     value: bytes
-    additions: tuple[tuple[int, int, int], ...] = ()
-    """(index of the writer, counter of its last increment, its running sum), one for each writer."""
+    rest: tuple[tuple[int, int, int | bytes], ...] = ()
+    """Increments of the assignment before them: (place, counter, running sum). Other assignments, made in parallel, in the
+    order of falling stamps: (place, counter, value)."""
+
+    @classmethod
+    def of(cls, assignments: list[Assignment]) -> Entry:
+        """A field with these assignments, the one with the highest stamp first."""
+        writer, counter, value, additions = assignments[0]
+        rest: list[tuple[int, int, int | bytes]] = [*additions]
+        for other in assignments[1:]:
+            rest.append(other[:3])
+            rest += other.additions
+        return cls(writer, counter, value, tuple(rest))
+
+    def assignments(self) -> list[Assignment]:
+        """Every assignment, the one with the highest stamp first."""
+        found = [Assignment(self.writer, self.counter, self.value, ())]
+        for place, counter, item in self.rest:
+            if isinstance(item, bytes):
+                found.append(Assignment(place, counter, item, ()))
+            else:
+                last = found[-1]
+                found[-1] = last._replace(additions=(*last.additions, (place, counter, item)))
+        return found
 
     @property
     def is_present(self) -> bool:
-        return self.value != REMOVED or bool(self.additions)
+        return self.value != REMOVED or bool(self.rest)
+
+    def read(self) -> tuple[bytes, int]:
+        """The value that is read, and what was added to it.
+
+        Of assignments made in parallel that is the one with the highest stamp; an increment that began a counter is none. If
+        there are only such, the value is `REMOVED`, and all that was added is added.
+        """
+        if not self.rest:
+            return self.value, 0
+        found = self.assignments()
+        for each in found:
+            if each.value:
+                return each.value, sum(total for _, _, total in each.additions)
+        return REMOVED, sum(total for each in found for _, _, total in each.additions)
 
     @property
     def added(self) -> int:
-        """What the increments since the last assignment amount to."""
-        return sum(addition[2] for addition in self.additions)
+        """What the increments amount to that are read."""
+        return self.read()[1]
 
-    def with_addition(self, place: int, counter: int, total: int) -> Entry:
-        """The field once the writer at this place has added so much in all."""
-        others = tuple(addition for addition in self.additions if addition[0] != place)
-        return Entry(self.writer, self.counter, self.value, (*others, (place, counter, total)))
+    def with_added(self, place: int, counter: int, amount: int) -> Entry:
+        """The field once the writer at this place has added so much to what is read."""
+        found = self.assignments() if self.rest else [Assignment(self.writer, self.counter, self.value, ())]
+        at = next((at for at, each in enumerate(found) if each.value), 0)
+        mine = next((total for other, _, total in found[at].additions if other == place), 0)
+        found[at] = _with_addition(found[at], place, counter, mine + amount)
+        return Entry.of(found)
+
+    def with_addition(self, under: int, place: int, counter: int, total: int) -> Entry:
+        """The field once the writer at `place` has added so much in all to the assignment number `under`."""
+        found = self.assignments()
+        found[under] = _with_addition(found[under], place, counter, total)
+        return Entry.of(found)
+
+    def without_values(self) -> Entry:
+        """The stamps of its assignments alone, for a copy that has their values: a merge takes them from there."""
+        rest = tuple((place, counter, REMOVED) for place, counter, item in self.rest if isinstance(item, bytes))
+        return Entry(self.writer, self.counter, REMOVED, rest)
+
+
+def _with_addition(assignment: Assignment, place: int, counter: int, total: int) -> Assignment:
+    others = tuple(addition for addition in assignment.additions if addition[0] != place)
+    return assignment._replace(additions=(*others, (place, counter, total)))
 
 
 class Record(Struct, array_like=True, frozen=True, gc=False):
@@ -208,16 +283,27 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
     def _check_fields(self) -> None:
         places, counters = len(self.version), list(self.version.values())
         for name, entry in self.fields.items():
-            if not entry.additions and 0 <= entry.writer < places and 0 < entry.counter <= counters[entry.writer]:
+            if not entry.rest and 0 <= entry.writer < places and 0 < entry.counter <= counters[entry.writer]:
                 continue  # as good as always
-            if (not entry.counter and entry.value) or any(abs(total) > TOTAL_MAX for _, _, total in entry.additions):
-                raise RecordError(f"field {name!r} has a value that nobody assigned, or a sum out of range")
-            stamps = [(entry.writer, entry.counter)] if entry.counter else []
-            stamps += [(place, counter) for place, counter, _ in entry.additions]
-            if not stamps or not all(0 <= p < places and 0 < c <= counters[p] for p, c in stamps):
-                raise RecordError(f"the stamps of field {name!r} are not covered by the record's version")
-            if len({place for place, _, _ in entry.additions}) != len(entry.additions):
+            self._check_entry(name, entry, counters)
+
+    def _check_entry(self, name: str, entry: Entry, counters: list[int]) -> None:
+        if any(not isinstance(item, bytes) and abs(item) > TOTAL_MAX for _, _, item in entry.rest):
+            raise RecordError(f"field {name!r} has a sum out of range")
+        stamps = [(entry.writer, entry.counter)] if entry.counter else []
+        stamps += [(place, counter) for place, counter, _ in entry.rest]
+        if not stamps or not all(0 <= p < len(counters) and 0 < c <= counters[p] for p, c in stamps):
+            raise RecordError(f"the stamps of field {name!r} are not covered by the record's version")
+        assignments = entry.assignments()
+        if not entry.counter and (entry.value or len(assignments) > 1 or entry.writer):
+            raise RecordError(f"field {name!r} has a value that nobody assigned")
+        for each in assignments:
+            if len({place for place, _, _ in each.additions}) != len(each.additions):
                 raise RecordError(f"field {name!r} counts a writer twice")
+        tags = list(self.version)
+        ranks = [(each.counter, tags[each.writer]) for each in assignments] if entry.counter else []
+        if any(one <= other for one, other in pairwise(ranks)):
+            raise RecordError(f"the assignments of field {name!r} are not in order")
 
     # -- what it says --------------------------------------------------------------------------------------------
 
@@ -252,9 +338,10 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
 
     def names(self) -> Iterator[str]:
         """The names of the fields that have a value, in the order of their first appearance."""
-        return (name for name, entry in self.fields.items() if entry.value or entry.additions)
+        return (name for name, entry in self.fields.items() if entry.value or entry.rest)
 
     def stamp_of(self, entry: Entry) -> Stamp:
+        """The highest stamp among the field's assignments."""
         return Stamp(entry.counter, list(self.version)[entry.writer]) if entry.counter else NEVER
 
     def expires_ms(self) -> int:
@@ -262,16 +349,23 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         return min(self.touched_ms + self.idle_ms, self.deadline_ms)
 
     def since(self, have: Version) -> Record:
-        """The record without the fields in which somebody whose copy has this version lacks nothing."""
-        writers = list(self.version)
-        known = [have.get(writer, 0) for writer in writers]
+        """The record for somebody whose copy has this version, or a later one: without the values that this copy has.
+
+        The names and stamps of the other fields stay, because a field that is missing is a field that was removed. It is
+        only good for being merged with that copy.
+        """
+        known = [have.get(writer, 0) for writer in self.version]
         fields = {
-            name: entry
+            name: entry.without_values()
+            if 0 < entry.counter <= known[entry.writer] and all(counter <= known[at] for at, counter, _ in entry.rest)
+            else entry
             for name, entry in self.fields.items()
-            if entry.counter > (known[entry.writer] if entry.counter else 0)
-            or any(counter > known[place] for place, counter, _ in entry.additions)
         }
         return msgspec.structs.replace(self, fields=fields)
+
+    def times(self) -> Record:
+        """The record's times for somebody who lacks nothing of it: merging them changes nothing else."""
+        return msgspec.structs.replace(self, version={}, head_places=(), fields={})
 
     def same_state(self, other: Record) -> bool:
         """Whether both say the same of the session; local times do not count."""
@@ -304,13 +398,14 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         place = 0 if len(version) == 1 else list(version).index(writer)
         fields = dict(self.fields)
         for name, value in values.items():
-            if value or name in fields:
+            if value:
                 fields[name] = Entry(place, counter, value)
+            else:
+                fields.pop(name, None)
         if increments:
             for name, amount in increments.items():
-                entry = fields.get(name) or Entry(0, 0, REMOVED)
-                mine = next((total for at, _, total in entry.additions if at == place), 0)
-                fields[name] = entry.with_addition(place, counter, mine + amount)
+                entry = fields.get(name) or Entry(place, counter, REMOVED)
+                fields[name] = entry.with_added(place, counter, amount)
         record = Record(
             self.state,
             self.idle_ms,
@@ -360,14 +455,7 @@ def merge(one: Record, other: Record, clashes: list[str] | None = None) -> Recor
     places = {writer: place for place, writer in enumerate(version)}
     moved = [places[writer] for writer in other.version]
     state = max(one.state, other.state)
-    fields: dict[str, Entry] = {}
-    if state < ENDED:
-        fields = dict(one.fields)
-        writers = list(version)
-        for name, entry in other.fields.items():
-            theirs = _moved(entry, moved)
-            ours = fields.get(name)
-            fields[name] = theirs if ours is None else _join(ours, theirs, writers, name, clashes)
+    fields = {} if state >= ENDED else _joined_fields(one, other, version, moved, clashes)
     return Record(
         state,
         min(one.idle_ms, other.idle_ms),
@@ -381,22 +469,79 @@ def merge(one: Record, other: Record, clashes: list[str] | None = None) -> Recor
     )
 
 
+def _joined_fields(
+    one: Record, other: Record, version: Version, moved: list[int], clashes: list[str] | None
+) -> dict[str, Entry]:
+    """The fields of two copies; `moved` gives the places in the merged version of the other copy's writers."""
+    writers = list(version)
+    we_know, they_know = ([copy.version.get(writer, 0) for writer in writers] for copy in (one, other))
+    fields: dict[str, Entry] = {}
+    for name, ours in one.fields.items():
+        theirs = other.fields.get(name)
+        if theirs is None:
+            kept = _unknown(ours, they_know)
+        else:
+            kept = _join(ours, _moved(theirs, moved), we_know, they_know, writers, name, clashes)
+        if kept is not None:
+            fields[name] = kept
+    for name, theirs in other.fields.items():
+        if name not in one.fields:
+            kept = _unknown(_moved(theirs, moved), we_know)
+            if kept is not None:
+                fields[name] = kept
+    return fields
+
+
 def _moved(entry: Entry, places: list[int]) -> Entry:
     """The entry with its writers' places in another version."""
-    additions = tuple((places[place], counter, total) for place, counter, total in entry.additions)
-    return Entry(places[entry.writer] if entry.counter else 0, entry.counter, entry.value, additions)
+    rest = tuple((places[place], counter, item) for place, counter, item in entry.rest) if entry.rest else ()
+    return Entry(places[entry.writer] if entry.counter else 0, entry.counter, entry.value, rest)
 
 
-def _join(ours: Entry, theirs: Entry, writers: list[int], name: str, clashes: list[str] | None) -> Entry:
-    """One field of two copies, both with places in the merged version."""
-    our_rank = (ours.counter, writers[ours.writer] if ours.counter else 0)
-    their_rank = (theirs.counter, writers[theirs.writer] if theirs.counter else 0)
-    if our_rank != their_rank:
-        return ours if our_rank > their_rank else theirs
+def _unknown(entry: Entry, known: list[int]) -> Entry | None:
+    """What is left of a field that the other copy has not: it has removed what its version covers."""
+    if not entry.rest:
+        return entry if entry.counter > known[entry.writer] else None
+    kept = [each for each in entry.assignments() if each.counter > known[each.writer]]
+    return Entry.of(kept) if kept else None
+
+
+def _join(  # noqa: PLR0917  # what there is to know of two copies
+    ours: Entry,
+    theirs: Entry,
+    we_know: list[int],
+    they_know: list[int],
+    writers: list[int],
+    name: str,
+    clashes: list[str] | None,
+) -> Entry | None:
+    """One field of two copies, both with places in the merged version; what each knows, by place."""
     if ours == theirs:
         return ours
+    is_same = ours.counter == theirs.counter and ours.writer == theirs.writer
+    if not (ours.rest or theirs.rest or is_same):  # as good as always
+        stays, comes = ours.counter > they_know[ours.writer], theirs.counter > we_know[theirs.writer]
+        if stays != comes:
+            return ours if stays else theirs
+        if not stays:
+            return None
+    other = {(each.writer, each.counter): each for each in theirs.assignments()}
+    kept = []
+    for each in ours.assignments():
+        same = other.pop((each.writer, each.counter), None)
+        if same is not None:
+            kept.append(_united(each, same, name, clashes))
+        elif each.counter > they_know[each.writer]:
+            kept.append(each)
+    kept += [each for each in other.values() if each.counter > we_know[each.writer]]
+    kept.sort(key=lambda each: (each.counter, writers[each.writer]), reverse=True)
+    return Entry.of(kept) if kept else None
+
+
+def _united(ours: Assignment, theirs: Assignment, name: str, clashes: list[str] | None) -> Assignment:
+    """One assignment of two copies, with the increments that either knows of."""
     totals = {place: (counter, total) for place, counter, total in ours.additions}
-    is_clash = ours.value != theirs.value
+    is_clash = ours.value != theirs.value and bool(ours.value) and bool(theirs.value)  # without a value: `since`
     for place, counter, total in theirs.additions:
         mine = totals.get(place, (0, 0))
         is_clash = is_clash or (mine[0] == counter and mine[1] != total)
@@ -404,7 +549,7 @@ def _join(ours: Entry, theirs: Entry, writers: list[int], name: str, clashes: li
     if clashes is not None and is_clash:
         clashes.append(name)
     additions = tuple((place, counter, total) for place, (counter, total) in totals.items())
-    return Entry(ours.writer, ours.counter, max(ours.value, theirs.value), additions)
+    return ours._replace(value=max(ours.value, theirs.value), additions=additions)
 
 
 def _joined_heads(one: Record, other: Record, places: dict[int, int]) -> tuple[int, ...]:
@@ -418,11 +563,14 @@ def _joined_heads(one: Record, other: Record, places: dict[int, int]) -> tuple[i
 def _canonical(record: Record) -> tuple[object, ...]:
     writers = list(record.version)
     fields = {
-        name: (
-            record.stamp_of(entry),
-            entry.value,
-            {(writers[place], counter, total) for place, counter, total in entry.additions},
-        )
+        name: [
+            (
+                Stamp(each.counter, writers[each.writer]) if each.counter else NEVER,
+                each.value,
+                {(writers[place], counter, total) for place, counter, total in each.additions},
+            )
+            for each in entry.assignments()
+        ]
         for name, entry in record.fields.items()
     }
     return record.state, record.subject, record.version, record.heads, fields

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sessile.errors import SettingsError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.portal import Portal
 
@@ -23,6 +25,8 @@ __all__ = ["Service", "running_loop"]
 T = TypeVar("T")
 CROSSING_S: Final = 5.0
 """What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
+RETRY_S: Final = 1.0
+"""A start that failed is not tried again for so long."""
 
 
 class Service:
@@ -32,6 +36,9 @@ class Service:
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where it runs; None while it does not."""
         self._starting: asyncio.Task[None] | None = None
+        self._refused: str | None = None
+        """Why the last start failed; None if it did not."""
+        self._refused_s = 0.0
         self._portal: Portal | None = None
         self._portal_lock = threading.Lock()
         call_after_fork(self._after_fork)
@@ -55,9 +62,16 @@ class Service:
         return self.loop is not None and not self.loop.is_closed()
 
     async def start(self) -> None:
-        """Start on the running loop; once, whoever asks, and whoever asks meanwhile waits for it. Raises SettingsError."""
+        """Start on the running loop; once, whoever asks, and whoever asks meanwhile waits for it.
+
+        Raises:
+            SettingsError: it cannot. Who asks within `RETRY_S` gets the same error without another attempt: a start that
+                fails costs a certificate and a name lookup, and every request asks for it.
+        """
         if self.is_running:
             return
+        if self._refused is not None and time.monotonic() - self._refused_s < RETRY_S:
+            raise SettingsError(self._refused)
         loop = asyncio.get_running_loop()
         if self._starting is None or self._starting.get_loop() is not loop:
             self._starting = loop.create_task(self._begin(loop))
@@ -71,8 +85,12 @@ class Service:
         if self.loop is not None:
             self.loop = None
             self.abandon()
-        await self.begin()
-        self.loop = loop
+        try:
+            await self.begin()
+        except SettingsError as error:
+            self._refused, self._refused_s = str(error), time.monotonic()
+            raise
+        self.loop, self._refused = loop, None
 
     def start_in_thread(self) -> None:
         """Start from a program without a loop; it ends when the program does. Raises as `start` does."""
@@ -125,7 +143,7 @@ class Service:
         if self.loop is not None or self._starting is not None or self._portal is not None:
             keep_forever(dict(vars(self)))
         atexit.unregister(self.stop_in_thread)
-        self.loop = self._starting = self._portal = None
+        self.loop = self._starting = self._portal = self._refused = None
         self._portal_lock = threading.Lock()
         self.forget()
 

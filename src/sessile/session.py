@@ -9,13 +9,14 @@ It knows records and values, nothing of cookies, tables, clocks or peers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from msgspec import Struct, structs
 
-from sessile import codec
+from sessile import codec, items
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
 from sessile.errors import (
@@ -27,7 +28,8 @@ from sessile.errors import (
     SessionTooLarge,
     SessionTooLate,
 )
-from sessile.record import REMOVED, Entry, Record
+from sessile.items import KIND_BYTE, LIST, SEPARATOR, SET
+from sessile.record import BYTES_MAX, REMOVED, Entry, Record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
@@ -72,6 +74,9 @@ class Opener(Protocol):
     def draw_key(self, session: Session) -> SessionKey:
         """The key that a new session will be kept under, if anything is put into it."""
 
+    def draw_batch(self) -> str:
+        """Random letters: what a request appends to lists is told by them from what others append."""
+
     def reload(self, session: Session) -> Awaitable[None]:
         """Let the session go on from its newest state; at once where this server can tell, otherwise once awaited."""
 
@@ -114,6 +119,12 @@ class Session(MutableMapping[str, Any]):
     """What assignments of this request may add to the record at the most."""
     _is_exact = False
     """Whether that is exact: names and values alone, without what a packed record takes beside them."""
+    _batch = ""
+    """What the names of the items that this request appends begin with; drawn when there is a first one."""
+    _number = 0
+    """How many items this request has added to collections."""
+    _handed_items: dict[str, bytes] | None = None
+    """The collections that were read, and the encoding they had if they have items that can change in place."""
     _opened: Opened
     _entries: dict[str, Entry]
     _decoded: dict[str, Any]
@@ -143,6 +154,8 @@ class Session(MutableMapping[str, Any]):
         else:
             self._verb, self._ends, self._subject, self._ended = Verb.KEEP, False, None, None
             self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
+            if self._handed_items:
+                self._read_items_anew()
         record = self._opened.record
         self._entries = {} if record is None else record.fields
         self._values = {}
@@ -165,6 +178,8 @@ class Session(MutableMapping[str, Any]):
             self.open()
         if self._handed:
             self._take_mutated()
+        if self._handed_items:
+            self._check_items()
         subject = self._subject
         if subject is None:
             subject = "" if self._opened.record is None else self._opened.record.subject
@@ -174,22 +189,32 @@ class Session(MutableMapping[str, Any]):
         """Go on from this record: what was changed is kept in it. Values handed out stay the same objects."""
         self._opened = opened
         self.is_committed = True
-        self.may_have_changed = bool(self._handed)
+        self.may_have_changed = bool(self._handed or (self._handed_items and any(self._handed_items.values())))
         self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
 
     def renew(self, opened: Opened) -> None:
         """Go on from a newer state of the same session. What was changed and not committed yet stays."""
         if self._handed:
             self._take_mutated()
-        kept = {name: self._decoded[name] for name in (*self._values, *self._increments) if name in self._decoded}
+        if self._handed_items:
+            self._check_items()
+        self._handed_items = None  # collections are read anew, with the items of other requests
+        changed = [name for name, data in self._values.items() if not items.is_kind(data)]
+        kept = {name: self._decoded[name] for name in (*changed, *self._increments) if name in self._decoded}
         self._opened = opened
         self._entries = {} if opened.record is None else opened.record.fields
         self._decoded = {name: value for name, value in kept.items() if name not in self._increments}
         self._handed = {name: data for name, data in self._handed.items() if name in self._decoded}
+        self._is_exact = False
+        self._added_bytes = sum(map(self._size_of, (*self._values, *self._increments)))
         self.may_have_changed = bool(self._handed or self._values or self._increments)
         for name, by in self._increments.items():
-            present = Session.__getitem__(self, name) if self._has_entry(name) else 0
+            present = self.peek(name) if self._has_entry(name) else 0
             self._decoded[name] = present + by if type(present) is int else kept[name]
+
+    def peek(self, name: str) -> Any:
+        """The value of a field as the handler sees it, without being a use of the session."""
+        return Session.__getitem__(self, name)
 
     def _has_entry(self, name: str) -> bool:
         entry = self._entries.get(name)
@@ -202,7 +227,7 @@ class Session(MutableMapping[str, Any]):
 
     def discard(self) -> None:
         """Forget what was changed: the session is over, and whatever the handler does next has nothing to keep."""
-        self._handed = {}
+        self._handed, self._handed_items = {}, None
         self.may_have_changed = self._is_ready = False
 
     # -- what a handler asks ---------------------------------------------------------------------------------------
@@ -282,6 +307,80 @@ class Session(MutableMapping[str, Any]):
         self._decoded[name] = present + by
         return present + by
 
+    def add_to(self, name: str, value: Any) -> None:
+        """Add a value to a set so that parallel additions and removals, here and on other servers, all count.
+
+        `session[name]` is then a tuple of the set's values, each once, in the order in which they were added. Any value that
+        can be kept may be added. Values are told apart by type and value. An addition wins over a parallel `discard_from`.
+        A list, tuple, set or frozenset that was assigned to the field before becomes a set with these values.
+
+        Raises:
+            TypeError: the field holds something else.
+            EncodeError, SessionTooLarge: the value cannot be kept, or is one too many. Each counts as a field.
+            SessionRotated: the session has a new id.
+            SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
+        """
+        self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session.add_to({name!r:.60}, ...)")
+        data = self._encode(name, value)
+        self._begin_collection(name, SET, "add_to")
+        self._put_item(name, SET, items.item_of_set(name, value, data), codec.encode(self._number))
+
+    def discard_from(self, name: str, value: Any) -> None:
+        """Remove a value from a set that `add_to` made. Does nothing if it is not there.
+
+        Of additions made in parallel, this removes those that this server knows of when the request is committed.
+
+        Raises:
+            TypeError: the field holds something else.
+            SessionRotated: the session has a new id.
+            SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
+        """
+        self._open_to_write()
+        if name not in self:
+            return
+        if self.is_head_sent:
+            self._check_has_id(f"session.discard_from({name!r:.60}, ...)")
+        self._begin_collection(name, SET, "discard_from")
+        item = items.item_of_set(name, value, self._encode(name, value))
+        if item in self:
+            self._remove(item)
+            self._values[item] = (
+                REMOVED  # even if this request added it: a parallel one of this server may have as well
+            )
+        self._decoded.pop(name, None)
+
+    def append_to(self, name: str, value: Any, *, keep: int | None = None) -> None:
+        """Append a value to a list so that parallel appends, here and on other servers, all count.
+
+        `session[name]` is then a tuple in the order of the writes, the same on every server. A list or tuple that was
+        assigned to the field before becomes such a list.
+
+        Args:
+            name: the field.
+            value: any value that can be kept.
+            keep: how many values stay: the oldest ones beyond that are removed.
+
+        Raises:
+            TypeError: the field holds something else.
+            EncodeError, SessionTooLarge: the value cannot be kept, or is one too many. Each counts as a field.
+            SessionRotated: the session has a new id.
+            SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
+        """
+        self._open_to_write()
+        if self.is_head_sent:
+            self._check_has_id(f"session.append_to({name!r:.60}, ...)")
+        if keep is not None and (type(keep) is not int or keep < 1):
+            raise TypeError(f"session.append_to({name!r:.60}, ..., keep=...) takes an int of at least 1, not {keep!r}")
+        data = self._encode(name, value)
+        self._begin_collection(name, LIST, "append_to")
+        if keep is not None:
+            held = items.ordered(self._opened_record(), self._values, name, LIST)
+            for item, _ in held[: max(0, len(held) + 1 - keep)]:
+                self._remove(item)
+        self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
+
     def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
 
@@ -297,8 +396,12 @@ class Session(MutableMapping[str, Any]):
         """
         self._open_to_write()
         self._check_can_renew("session.login")
-        if not isinstance(subject, str) or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
-            raise TypeError(f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {subject!r}")
+        if not isinstance(subject, str) or not 0 < len(subject.encode(errors="surrogatepass")) <= NAME_BYTES_MAX:
+            given = f"text of {len(subject)} characters" if isinstance(subject, str) else type(subject).__name__
+            raise TypeError(
+                f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
+                "session.login(str(user.id))"
+            )
         if isinstance(keep, str):
             raise TypeError(f"session.login(..., keep={keep!r:.60}) takes several names: give ({keep!r:.60},)")
         if self.subject not in {None, subject}:
@@ -357,6 +460,7 @@ class Session(MutableMapping[str, Any]):
         self._is_exact = False
         self._entries = {}
         self._decoded, self._handed, self._values, self._increments = {}, {}, {}, {}
+        self._handed_items = None
 
     # -- the mapping -----------------------------------------------------------------------------------------------
 
@@ -367,19 +471,36 @@ class Session(MutableMapping[str, Any]):
             return self._decoded[name]
         entry = self._entries.get(name)
         if entry is None or name in self._values:
-            if self._values.get(name):  # taken over as bytes, since this server cannot read it
-                return self._read(name, self._values[name])
+            data = self._values.get(name) if self._values else None
+            if data:  # a collection, or taken over as bytes, since this server cannot read it
+                return self._collected(name, data) if items.is_kind(data) else self._read(name, data)
             raise KeyError(name)
         data = entry.value
-        if not data and not entry.additions:
+        if entry.rest:
+            return self._read_rest(name, entry)
+        if not data:
             raise KeyError(name)
+        if data[0] == KIND_BYTE and items.is_kind(data):
+            return self._collected(name, data)
         try:  # here and not in `_read`, which would be a call more for each value
-            value: Any = codec.decode(data) if data else 0
+            value: Any = codec.decode(data)
         except DecodeError as error:
             raise _unreadable(name, error) from None
-        if entry.additions:
-            value = value + entry.added if type(value) is int else value
-        elif type(value) not in IMMUTABLE and codec.is_mutable(value):
+        if type(value) not in IMMUTABLE and codec.is_mutable(value):
+            self._handed[name] = data
+            self.may_have_changed = True
+        self._decoded[name] = value
+        return value
+
+    def _read_rest(self, name: str, entry: Entry) -> Any:
+        """The value of a field that was incremented, or assigned in parallel."""
+        data, added = entry.read()
+        if items.is_kind(data):
+            return self._collected(name, data)
+        value = self._read(name, data) if data else 0
+        if type(value) is int:
+            value += added
+        elif codec.is_mutable(value):
             self._handed[name] = data
             self.may_have_changed = True
         self._decoded[name] = value
@@ -389,6 +510,8 @@ class Session(MutableMapping[str, Any]):
         self._open_to_write()
         if self.is_head_sent:
             self._check_has_id(f"session[{name!r:.60}] = ...")
+        if type(name) is str and SEPARATOR in name:
+            self._check_name(name, name)
         data = self._encode(name, value)
         self._check_room(name, data)
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
@@ -404,17 +527,14 @@ class Session(MutableMapping[str, Any]):
             raise KeyError(name)
         self._decoded.pop(name, None)
         self._handed.pop(name, None)
-        if self._is_exact:
-            kept = len(name.encode()) if name in self._entries else 0
-            self._added_bytes -= self._size_of(name) - kept
-        self._note(name, REMOVED)
+        self._remove(name)
 
     def __iter__(self) -> Iterator[str]:
         self.open()
-        names = [name for name, entry in self._entries.items() if entry.is_present]
+        names = [name for name, entry in self._entries.items() if entry.is_present and SEPARATOR not in name]
         if self._values or self._increments:
             every = dict.fromkeys((*names, *self._values, *self._increments))
-            names = [name for name in every if self._values.get(name) != REMOVED]
+            names = [name for name in every if self._values.get(name) != REMOVED and SEPARATOR not in name]
         return iter(names)
 
     def __len__(self) -> int:
@@ -452,12 +572,34 @@ class Session(MutableMapping[str, Any]):
         for name in names:
             if name not in ended or name in self:
                 continue
+            data = ended._data_of(name)
+            if items.is_kind(data):
+                self._keep_items(ended, name, data)
+                continue
             try:
                 self[name] = ended[name]
             except FieldUnreadable:
-                data = ended._entries[name].value
                 self._check_room(name, data)
                 self._note(name, data)
+
+    def _keep_items(self, ended: Session, name: str, kind: bytes) -> None:
+        """Take a set or a list that merges over, item by item: whether this server can read them does not matter."""
+        for item, data in items.ordered(ended._opened_record(), ended._values, name, kind):
+            if kind == SET:
+                self._put_item(name, kind, item, codec.encode(self._number))
+            else:
+                self._put_item(name, kind, items.item_of_list(name, self._draw_batch(), self._number), data)
+        if name not in self:  # it was empty
+            self._check_room(name, kind)
+            self._values[name] = kind
+
+    def _data_of(self, name: str) -> bytes:
+        """The encoding of a field's value; of a collection its kind."""
+        data = self._values.get(name)
+        entry = self._entries.get(name)
+        if data is None and entry is not None:
+            data = entry.read()[0]
+        return data or b""
 
     @staticmethod
     def _read(name: str, data: bytes) -> Any:
@@ -486,7 +628,7 @@ class Session(MutableMapping[str, Any]):
 
     def _encode(self, name: str, value: Any) -> bytes:
         try:
-            data = codec.encode(value)
+            data = codec.encode(value, bytes_max=sys.maxsize)  # what is too large is refused below, by its setting
         except EncodeError as error:
             raise EncodeError(f"session[{name!r}]: {error}") from None
         if len(data) > self._limits.value_bytes:
@@ -501,10 +643,143 @@ class Session(MutableMapping[str, Any]):
         if self._increments:
             self._increments.pop(name, None)
         entry = self._entries.get(name)
-        if data != (REMOVED if entry is None else entry.value) or (entry is not None and entry.additions):
+        if entry is None:
+            is_change = data != REMOVED
+        else:
+            is_change = data != entry.value or bool(entry.rest)
+            may_have_items = entry.rest or (entry.value and entry.value[0] == KIND_BYTE)
+            if may_have_items and is_change and items.is_collection(entry):
+                self._remove_items(name)
+        if self._number and items.is_kind(self._values.get(name, REMOVED)):
+            self._remove_items(name)
+        if is_change:
             self._values[name] = data
         elif self._values:
             self._values.pop(name, None)
+
+    def _remove(self, name: str) -> None:
+        """Remove a field or an item that is there."""
+        if self._is_exact:
+            self._added_bytes -= self._size_of(name)
+        self._note(name, REMOVED)
+
+    # -- collections -------------------------------------------------------------------------------------------------
+
+    def _opened_record(self) -> Record | None:
+        return None if self._ends else self._opened.record
+
+    def _collected(self, name: str, kind: bytes) -> tuple[Any, ...]:
+        """What a collection holds."""
+        held = items.ordered(self._opened_record(), self._values, name, kind)
+        try:
+            values = tuple(items.value_of(item, data) for item, data in held)
+        except DecodeError as error:
+            raise _unreadable(name, error) from None
+        data = b""
+        if codec.is_mutable(values):
+            data = codec.encode(values, bytes_max=BYTES_MAX)
+            self.may_have_changed = True
+        self._handed_items = {**(self._handed_items or {}), name: data}
+        self._decoded[name] = values
+        return values
+
+    def _read_items_anew(self) -> None:
+        """After a commit the items of parallel requests are there as well: read them, unless objects were handed out."""
+        handed = self._handed_items or {}
+        for name, data in handed.items():
+            if not data:
+                self._decoded.pop(name, None)
+        self._handed_items = {name: data for name, data in handed.items() if data}
+
+    def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
+        """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
+        if name not in self:
+            return
+        present = self._values.get(name)
+        entry = self._entries.get(name)
+        if present is None and entry is not None:
+            present = entry.read()[0]
+        if present == kind:
+            return
+        noun, other = ("set", "list") if kind == SET else ("list", "set")
+        if present is not None and items.is_kind(present):
+            raise TypeError(f"session[{name!r:.60}] is a {other} that merges, not a {noun} for session.{verb}")
+        value = self[name]
+        if type(value) not in ({list, tuple} if kind == LIST else {list, tuple, set, frozenset}):
+            raise TypeError(f"session[{name!r:.60}] is {type(value).__name__}, not a {noun} for session.{verb}")
+        before = {at: dict(held) if isinstance(held, dict) else held for at, held in self.__dict__.items()}
+        try:
+            self._convert(name, kind, value, None if name in self._values else entry)
+        except SessionTooLarge:
+            self.__dict__.update(before)
+            raise
+
+    def _convert(self, name: str, kind: bytes, value: Any, entry: Entry | None) -> None:
+        """Make items of the values in a plain list or set.
+
+        Servers that do so in parallel must give the same names to the same items. So items of a list are named by the stamp
+        of the assignment that they come from, unless this request has changed the list in place.
+        """
+        source = self._draw_batch()
+        if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
+            counter, writer = self._opened.record.stamp_of(entry)
+            source, self._number = f"{counter:x}-{writer:x}", 0
+        del self[name]
+        self._check_room(name, kind)
+        self._values[name] = kind
+        for each in sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value:
+            data = self._encode(name, each)
+            if kind == SET:
+                self._put_item(name, kind, items.item_of_set(name, each, data), codec.encode(self._number))
+            else:
+                self._put_item(name, kind, items.item_of_list(name, source, self._number), data)
+
+    def _put_item(self, name: str, kind: bytes, item: str, data: bytes) -> None:
+        """Add an item, always as a write: a parallel removal has not seen it."""
+        was_there = name in self
+        if not was_there:
+            self._check_room(name, kind)
+        before = self._values.get(name)
+        self._values[name] = kind
+        try:
+            self._check_room(item, data, field=name)
+        except SessionTooLarge:
+            if before is None:
+                del self._values[name]
+            else:
+                self._values[name] = before
+            raise
+        self._values[item] = data
+        self._number += 1
+        self._decoded.pop(name, None)
+        if self._handed_items:
+            self._handed_items.pop(name, None)
+
+    def _draw_batch(self) -> str:
+        self._batch = self._batch or self._opener.draw_batch()
+        return self._batch
+
+    def _remove_items(self, name: str) -> None:
+        """Remove the items of a collection that is replaced or removed itself."""
+        for item in dict.fromkeys((*items.items_of(self._entries, name), *items.items_of(self._values, name))):
+            if self._is_exact:
+                self._added_bytes -= self._size_of(item)
+            if item in self._entries:
+                self._values[item] = REMOVED
+            else:
+                self._values.pop(item, None)
+        if self._handed_items:
+            self._handed_items.pop(name, None)
+
+    def _check_items(self) -> None:
+        """Raise EncodeError if an item of a collection was changed in place: nobody could tell which of them it was."""
+        for name, before in (self._handed_items or {}).items():
+            if before and codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
+                raise EncodeError(
+                    f"session[{name!r:.60}]: an item was changed in place, which is not kept; discard it and add it anew"
+                )
+
+    # -- limits ------------------------------------------------------------------------------------------------------
 
     def _take_mutated(self) -> None:
         for name, before in list(self._handed.items()):
@@ -514,14 +789,17 @@ class Session(MutableMapping[str, Any]):
                 self._handed[name] = data
                 self._note(name, data)
 
-    def _check_room(self, name: str, data: bytes, extra: int = 0) -> None:
+    def _check_room(self, name: str, data: bytes, extra: int = 0, *, field: str = "") -> None:
         """See that the session has room for this, before anything is changed.
 
         At first the sizes of replaced values are not subtracted, so the sum is too high. When it reaches the limit it is made
         exact, and from then on it is kept exact, name by name, since a handler may assign thousands of fields.
         """
-        if name not in self._entries and name not in self._values and name not in self._increments:
-            self._check_name(name)
+        is_known = name in self._entries or name in self._increments
+        if self._values and name in self._values:
+            is_known = self._values[name] != REMOVED
+        if not is_known:
+            self._check_name(name, field or name)
         limit = self._limits.session_bytes - self._opened.packed_bytes
         name_bytes = len(name) if name.isascii() else len(name.encode())
         added = self._added_bytes + name_bytes + len(data) + extra
@@ -531,38 +809,46 @@ class Session(MutableMapping[str, Any]):
                 names = dict.fromkeys((*self._entries, *self._values, *self._increments))
                 self._added_bytes = sum(map(self._size_of, names)) - self._opened.packed_bytes
             added = self._added_bytes + name_bytes + len(data) + extra
-            if name in self._entries or name in self._values or name in self._increments:
+            if is_known:
                 added -= name_bytes if extra else self._size_of(name)
             if added > max(limit, self._added_bytes):  # parallel writes may have made it larger; it may still shrink
                 size = added + self._opened.packed_bytes
                 raise SessionTooLarge(
-                    f"session[{name!r}] would make the session {size} bytes; session_bytes_max is "
+                    f"session[{field or name!r}] would make the session {size} bytes; session_bytes_max is "
                     f"{self._limits.session_bytes}: raise it, or keep large values elsewhere and their keys here"
                 )
         self._added_bytes = added
 
     def _size_of(self, name: str) -> int:
-        """Bytes of a field's name and value, or of its tombstone."""
-        size = len(name.encode()) + ADDITION_BYTES * (name in self._increments)
+        """Bytes of a field's name and value; of a removed one none."""
         value = self._values.get(name)
+        if value == REMOVED:
+            return 0
+        size = len(name.encode()) + ADDITION_BYTES * (name in self._increments)
         if value is not None:
             return size + len(value)
         entry = self._entries.get(name)
-        return size if entry is None else size + len(entry.value) + ADDITION_BYTES * len(entry.additions)
+        if entry is None:
+            return size
+        others = sum(len(item) for _, _, item in entry.rest if isinstance(item, bytes))
+        return size + len(entry.value) + others + ADDITION_BYTES * len(entry.rest)
 
-    def _check_name(self, name: str) -> None:
-        """Look at a name that is new here. Removed ones count: their tombstones live as long as the session."""
+    def _check_name(self, name: str, field: str) -> None:
+        """Look at a name that is new here: of a field, or of an item in one. Items count as fields."""
         if type(name) is not str:
             raise TypeError(f"a session's field is named by a str, not {type(name).__name__}")
-        if not name.isprintable() or not 0 < len(name.encode()) <= NAME_BYTES_MAX:
-            raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {name[:40]!r}")
-        count = 1 + len(self._entries) + len(self._values) + len(self._increments)
-        if count > self._limits.fields:  # until here changed fields are counted twice
-            count = 1 + len(self._entries) + len((self._values.keys() | self._increments.keys()) - self._entries.keys())
-        if count > self._limits.fields:
+        if not field.isprintable() or not 0 < len(field.encode()) <= NAME_BYTES_MAX:
+            raise ValueError(f"a session's field is named by 1 to {NAME_BYTES_MAX} printable bytes, not {field[:40]!r}")
+        limit = self._limits.fields
+        if len(self._entries) + len(self._values) + len(self._increments) < limit:
+            return  # changed fields are counted twice, and removed ones as well
+        names = {name for name, entry in self._entries.items() if entry.is_present} | self._increments.keys()
+        names |= self._values.keys()
+        count = 1 + len(names) - sum(1 for data in self._values.values() if data == REMOVED)
+        if count > limit:
             raise SessionTooLarge(
-                f"session[{name!r}] would be field {count}, removed ones included; fields_max is "
-                f"{self._limits.fields}: raise it, or keep one field with a dict in it"
+                f"session[{field!r}] would be field {count}, items of sets and lists included; fields_max is {limit}: "
+                "raise it, or keep one field with a dict in it"
             )
 
 

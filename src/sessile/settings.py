@@ -10,6 +10,7 @@ file read is the TOML file that was named.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Described", "Settings"]
 
+_LOG: Final = logging.getLogger("sessile")
+_OVERRIDDEN: Final[set[str]] = set()
+"""The variables of which it was said in this process that they do not count."""
 SHOWN_CHARS: Final = 80
 """So much of a value goes into an error."""
 URL_CHARS_MAX: Final = 4_096
@@ -67,6 +71,8 @@ class Described(NamedTuple):
     default: str
     environment: str
     description: str
+    bounds: str = ""
+    """The least and the most there may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +96,15 @@ class Settings:
         repr=False,
         metadata=_about(
             kinds.SECRETS,
-            "What all keys are derived from, the same on every server. The first signs, all verify: to change it, put "
-            "the new one second everywhere, then first, then drop the old one.",
+            "What all keys are derived from, the same on every server and balancer; `sessile keygen` draws one. Several are a "
+            "list, or stand in the environment with commas between them. The first signs, all verify: to change it, put the new "
+            "one second everywhere, then first, then drop the old one.",
         ),
     )
     cluster: str = field(
         default="sessile",
         metadata=_about(
-            kinds.text(r"[!-~]([ -~]{0,62}[!-~])?", "is no name: give up to 64 printable ASCII characters"),
+            kinds.CLUSTER_NAME,
             "A name that goes into every derived key: services with one secret and two names refuse each other's "
             "cookies.",
         ),
@@ -212,7 +219,7 @@ class Settings:
                 WRITTEN_FIELDS_MAX,
                 instead="other servers would not take a session with more: keep a few fields with a dict in each",
             ),
-            "The limit on the fields of one session, its tombstones of removed fields included.",
+            "The limit on the fields of one session. Each item of a set or list that merges counts as one.",
         ),
     )
     exclude: tuple[str, ...] = field(
@@ -411,6 +418,10 @@ class Settings:
             name: text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..." for name, text in shown.items()
         }
 
+    def differing(self, other: Settings) -> list[str]:
+        """The names of the settings in which another one differs from this."""
+        return [name for name in _SETTINGS if getattr(self, name) != getattr(other, name)]
+
     @property
     def scheme(self) -> str:
         """The URL's scheme: which strategy it is."""
@@ -461,7 +472,9 @@ class Settings:
         base, parameters = from_url(given.get("url", Given("url", "sticky://")), _KINDS)
         given = file | environment | parameters | named | {"url": Given("url", base)}
         _refuse_foreign(base, given)
-        return cls(**{name: read(_KINDS[name], value) for name, value in given.items()})
+        settings = cls(**{name: read(_KINDS[name], value) for name, value in given.items()})
+        _warn_of_overridden(settings, environment, parameters, named)
+        return settings
 
     @classmethod
     def describe(cls) -> tuple[Described, ...]:
@@ -473,6 +486,7 @@ class Settings:
                 each.metadata["kind"].show(each.default),
                 variable(each.name),
                 each.metadata["description"] + _only_with(each.metadata["schemes"]),
+                each.metadata["kind"].bounds,
             )
             for each in fields(cls)
         )
@@ -488,6 +502,31 @@ def _refuse_foreign(url: str, given: Mapping[str, Given]) -> None:
             raise SettingsError(
                 f"{label}={value!r:.80} belongs to {belongs}, but url is {scheme}://: change url, or leave it out"
             )
+
+
+def _warn_of_overridden(settings: Settings, environment: Mapping[str, Given], *nearer: Mapping[str, Given]) -> None:
+    """Say once of each variable that something nearer counts and says otherwise. It never shows a value."""
+    for name, (label, value) in environment.items():
+        winner = next((source[name].label for source in reversed(nearer) if name in source), None)
+        if winner is None or label in _OVERRIDDEN:
+            continue
+        try:
+            is_same = _is_same(settings, name, value)
+        except ValueError:  # what does not count may be malformed
+            is_same = False
+        if not is_same:
+            _OVERRIDDEN.add(label)
+            place = "" if winner.endswith(")") else " in code"
+            _LOG.warning(
+                "%s does not count: %s is given%s, which counts more; leave out one of them", label, winner, place
+            )
+
+
+def _is_same(settings: Settings, name: str, value: object) -> bool:
+    """Whether this value of a setting is the one that counts; of a URL, without its query."""
+    if name == "url":
+        value = from_url(Given(name, value), _KINDS)[0]
+    return bool(_KINDS[name].read(value) == getattr(settings, name))
 
 
 def _only_with(schemes: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
-from sessile.urls import STORES, split_url, with_parameters
+from sessile.urls import DRIVERS, STORES, split_url, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["Given", "from_environment", "from_file", "from_keywords", "from_url", "read", "variable"]
 
 ENVIRONMENT_PREFIX: Final = "SESSILE_"
-_NOT_OURS: Final = re.compile(r"SESSILE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_\w+)?|DEMO_\w+|STATUS_TOKEN)")
-"""What Kubernetes sets for a Service named `sessile`, what the demo tells its servers, and the token of `sessile.status`."""
+_NOT_OURS: Final = re.compile(
+    r"SESSILE_((\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)|DEMO_\w+|STATUS_TOKEN)"
+)
+"""What Kubernetes sets for Services named `sessile` or `sessile-…`, what the demo tells its servers, and the token of
+`sessile.status`."""
 
 
 class Given(NamedTuple):
@@ -34,6 +37,9 @@ class Given(NamedTuple):
 
     label: str
     value: object
+
+    def __repr__(self) -> str:
+        return f"<Given {self.label}>"
 
 
 def read(kind: Kind, given: Given) -> Any:
@@ -63,8 +69,8 @@ def from_url(given: Given, kinds: Kinds) -> tuple[str, dict[str, Given]]:
     except ValueError as error:
         raise SettingsError(f"{given.label} {error}") from None
     if url.partition("://")[0] in STORES:
-        theirs = {name: text for name, text in parameters.items() if name not in kinds}
-        parameters = {name: text for name, text in parameters.items() if name in kinds}
+        theirs = {name: text for name, text in parameters.items() if name not in kinds or name in DRIVERS}
+        parameters = {name: text for name, text in parameters.items() if name not in theirs}
         url = with_parameters(url, theirs)
     for name in parameters:
         _refuse_unknown(name, kinds, of=" in the URL")

@@ -14,20 +14,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessile.errors import SettingsError
 from sessile.kinds import SECRET_BYTES_MIN
+from sessile.token import derive_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from sessile.engine import Engine
+    from sessile.settings import Settings
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
 
-__all__ = ["TOKEN_VARIABLE", "StatusApp", "StatusWSGIApp", "status_of"]
+__all__ = ["TOKEN_VARIABLE", "StatusApp", "StatusWSGIApp", "fingerprints", "status_of"]
 
 TOKEN_VARIABLE: Final = "SESSILE_STATUS_TOKEN"  # noqa: S105 - the name of the variable
+FINGERPRINT_BYTES: Final = 4
 _METHODS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -39,6 +42,7 @@ def status_of(engine: Engine) -> dict[str, Any]:
         "name": cluster.get("name") or socket.gethostname(),
         "pid": os.getpid(),
         "strategy": engine.settings.scheme,
+        "secrets": fingerprints(engine.settings),
         "node": cluster.get("name", ""),
         "state": "draining" if engine.is_draining else cluster.get("state", "ready"),
         "sessions": stats["sessions"],
@@ -49,6 +53,15 @@ def status_of(engine: Engine) -> dict[str, Any]:
         "stats": stats,
         "cluster": cluster,
     }
+
+
+def fingerprints(settings: Settings) -> list[str]:
+    """A mark for each secret, the one that signs first: servers whose marks are alike read each other's cookies.
+
+    It is derived as a cookie's key is, in one direction, for this purpose alone.
+    """
+    context = ("shown in the status", settings.cluster, settings.cookie_name)
+    return [derive_key(secret, *context)[:FINGERPRINT_BYTES].hex() for secret in settings.secrets]
 
 
 class _Door:
@@ -116,6 +129,7 @@ def _headers(body: bytes, kind: str) -> list[tuple[str, str]]:
 
 
 def _checked(token: str | None) -> str:
+    token = (token or "").strip()
     if not token:
         raise SettingsError(f"token is missing: give one, or set {TOKEN_VARIABLE}; `sessile keygen` draws one")
     if len(token) < SECRET_BYTES_MIN:

@@ -51,6 +51,9 @@ class Identity(NamedTuple):
     id: bytes
     key: SessionKey
 
+    def __repr__(self) -> str:
+        return f"<Identity of {self.key.hex()}>"
+
 
 class Visitor(Struct, frozen=True, gc=False):
     """What a request's two values say, once verified."""

@@ -5,8 +5,9 @@ A refusal is a ValueError as in `sessile.kinds`, and never repeats the URL: a wr
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import quote, unquote
 
 from sessile.kinds import nearest
 from sessile.strategies import STRATEGIES
@@ -14,7 +15,19 @@ from sessile.strategies import STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CLUSTERS", "SCHEMES", "SCHEMES_TO_COME", "STORES", "split_url", "with_parameters"]
+__all__ = [
+    "CLUSTERS",
+    "DRIVERS",
+    "ESCAPES",
+    "SCHEMES",
+    "SCHEMES_TO_COME",
+    "STORES",
+    "query_of",
+    "refuse_bare_at",
+    "split_url",
+    "unescaped",
+    "with_parameters",
+]
 
 CLUSTERS: Final = ("all-to-all", "primary-backup")
 """The schemes under which servers hold sessions for each other."""
@@ -22,6 +35,11 @@ STORES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it
 """The schemes under which sessions are in a store. Their URLs name a place, and may carry parameters of its driver."""
 SCHEMES: Final = tuple(scheme for it in STRATEGIES for scheme in it.schemes if it.is_available or scheme in STORES)
 SCHEMES_TO_COME: Final = ("agent", *(scheme for it in STRATEGIES for scheme in it.schemes if scheme not in SCHEMES))
+ESCAPES: Final = "%40 for @, %2F for /, %3F for ?, %23 for #, %25 for %"
+"""What a refusal tells people who wrote a password as it is."""
+_BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+DRIVERS: Final = frozenset({"tls"})
+"""Parameters of stores that are called as a setting is which does not concern them."""
 EXAMPLES: Final = {"sqlite": "sqlite:////var/lib/service/sessions.db"}
 
 
@@ -31,34 +49,74 @@ def split_url(value: object) -> tuple[str, dict[str, str]]:
     Raises:
         ValueError: it is no URL of a strategy that there is.
     """
-    scheme, separator, _ = value.partition("://") if isinstance(value, str) else ("", "", "")
+    scheme, separator, rest = value.strip().partition("://") if isinstance(value, str) else ("", "", "")
     scheme = scheme.lower()
-    if not separator or not isinstance(value, str):
+    if not separator:
         raise ValueError("is no URL with a scheme: write sticky://")
     if scheme in SCHEMES_TO_COME:
         raise ValueError(f"has the scheme {scheme}, which is not in this version: write sticky://")
     if scheme not in SCHEMES:
         raise ValueError(f"has an unknown scheme; did you mean {nearest(scheme, SCHEMES + SCHEMES_TO_COME)}://?")
-    try:
-        parts = urlsplit(value)
-        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
-    except ValueError:
-        raise ValueError(f"is malformed: write {scheme}://, or {scheme}://?name=value&name=value") from None
+    whole, _, fragment = rest.partition("#")
+    place, _, query = whole.partition("?")
     if scheme in STORES:
-        if parts.fragment or not (parts.netloc or parts.path.strip("/")):
-            raise ValueError(f"names no place, or a fragment: write {EXAMPLES.get(scheme, scheme + '://host')}")
-    elif parts.netloc or parts.path or parts.fragment:
+        if fragment or not place.strip("/"):
+            example = EXAMPLES.get(scheme, scheme + "://host")
+            raise ValueError(f"names no place, or a fragment: write {example}, and in a password {ESCAPES}")
+        if scheme not in EXAMPLES:
+            refuse_bare_at(place.partition("/")[2] + query)
+    elif place or fragment:
         if scheme in CLUSTERS:
             where, remedy = "the servers stand in its query", f"{scheme}://?members=web1:7400,web2:7400"
         else:
             where, remedy = "a sticky session is nowhere but here", f"{scheme}://"
         raise ValueError(f"names a host, path or fragment, but {where}: write {remedy}")
-    if len(dict(pairs)) < len(pairs):
+    return f"{scheme}://{place if scheme in STORES else ''}", query_of(query)
+
+
+def refuse_bare_at(behind: str) -> None:
+    """Refuse what stands behind the hosts of a URL, if it holds an `@`.
+
+    There, a password most likely holds a bare `/` or `?`, and what would be read as a host, a name or a parameter is a part
+    of that password.
+    """
+    if "@" in behind:
+        raise ValueError(f"has an @ behind its hosts: in a user, password or value write {ESCAPES}")
+
+
+def query_of(query: str) -> dict[str, str]:
+    """The parameters in a URL's query, unescaped (RFC 3986 §3.4); `+` is a plus.
+
+    Raises:
+        ValueError: it is malformed, or gives a parameter twice.
+    """
+    pairs = [pair.partition("=") for pair in query.split("&")] if query else []
+    if not all(separator and name for name, separator, _ in pairs):
+        raise ValueError("is malformed: write …://, or …://?name=value&name=value")
+    parameters = {unescaped(name): unescaped(value) for name, _, value in pairs}
+    if len(parameters) < len(pairs):
         raise ValueError("gives a parameter twice: leave one out")
-    place = value.partition("://")[2].partition("?")[0] if scheme in STORES else ""
-    return f"{scheme}://{place}", dict(pairs)
+    return parameters
+
+
+def unescaped(text: str) -> str:
+    """A part of a URL without its escapes (RFC 3986 §2.1).
+
+    Raises:
+        ValueError: a `%` begins no escape, or the escapes stand for no text. The part is not repeated.
+    """
+    if _BARE_PERCENT.search(text):
+        raise ValueError(f"holds a % that begins no escape: write {ESCAPES}")
+    try:
+        plain = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("holds escapes that are no UTF-8: write % and two digits for each byte of the text") from None
+    if "\0" in plain:
+        raise ValueError("holds a NUL, which no driver takes: leave it out")
+    return plain
 
 
 def with_parameters(url: str, parameters: Mapping[str, str]) -> str:
     """The URL with this query."""
-    return f"{url}?{urlencode(parameters)}" if parameters else url
+    pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters.items()]
+    return f"{url}?{'&'.join(pairs)}" if pairs else url

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from sessile.answers import answer_to
+from sessile.answers import ANSWERED, answer_to
 from sessile.blocking import run_blocking
 from sessile.cookies import add_headers
-from sessile.engine import Engine
-from sessile.errors import SessionError
+from sessile.engine import engine_of
+from sessile.errors import SettingsError
 from sessile.forks import notice_fork
+from sessile.servers import enrol, join_soon, stop_loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from sessile.answers import Answer
+    from sessile.engine import Engine
+    from sessile.errors import SessionError
     from sessile.keywords import Keywords
     from sessile.session import Session
 
@@ -37,8 +41,8 @@ class SessionMiddleware:
 
     Args:
         app: a WSGI application.
-        engine: the engine to use; several middlewares may share one.
-        settings: settings of a new engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
+        engine: the engine to use; without it, middlewares with equal settings share one.
+        settings: settings of the engine, by name: `url`, `secret`, `idle_timeout`, …; see `sessile.Settings`.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another.
@@ -46,32 +50,46 @@ class SessionMiddleware:
 
     def __init__(self, app: WSGIApplication, *, engine: Engine | None = None, **settings: Unpack[Keywords]) -> None:
         self.app = app
-        self.engine = Engine(**settings) if engine is None else engine
+        try:
+            self.engine = engine_of(**settings) if engine is None else engine
+        except SettingsError as error:
+            stop_loading(error)
+            raise
         self._exclude = self.engine.settings.exclude
+        enrol(self.engine)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._is_left_alone(environ):
-            return self.app(environ, start_response)
         if "uwsgi.version" in environ:  # it forks in C, so that no hook of Python's runs
             notice_fork()
+        if self._is_left_alone(environ):
+            return self.app(environ, start_response)
         engine = self.engine
         backend = engine.backend
-        if backend is not None and not backend.is_running:
-            backend.start_in_thread()
-        cookie = environ.get("HTTP_COOKIE")
-        session = engine.open(
-            (cookie.encode("latin-1"),) if cookie else (),
-            is_https=environ.get("wsgi.url_scheme") == "https",
-            server=environ.get("SERVER_NAME"),
-        )
-        environ["sessile.session"] = session
-        environ["sessile.engine"] = engine
-        exchange = _Exchange(engine, session, start_response)
+        exchange = None
         try:
+            if backend is not None and not backend.is_running:
+                backend.start_in_thread()
+            cookie = environ.get("HTTP_COOKIE")
+            is_https = environ.get("wsgi.url_scheme") == "https"
+            if not is_https and engine.doubts_http:
+                forwarded = environ.get("HTTP_X_FORWARDED_PROTO") or environ.get("HTTP_FORWARDED") or ""
+                engine.hear_of_proxy(forwarded.encode("latin-1"))
+            session = engine.open(
+                (cookie.encode("latin-1"),) if cookie else (),
+                is_https=is_https,
+                server=environ.get("SERVER_NAME"),
+            )
+            environ["sessile.session"] = session
+            environ["sessile.engine"] = engine
+            exchange = _Exchange(engine, session, start_response)
             body = self.app(environ, exchange.start_response)
             return exchange.body(body, environ.get("wsgi.file_wrapper"))
-        except SessionError as error:
-            refusal = exchange.refuse(error)
+        except ANSWERED as error:
+            if exchange is not None:
+                refusal = exchange.refuse(error)
+            else:
+                answer = answer_to(error)
+                refusal = None if answer is None else _start_answer(answer, start_response)
             if refusal is None:
                 raise
             return refusal
@@ -81,7 +99,10 @@ class SessionMiddleware:
         if environ.get("sessile.engine") is self.engine:
             return True
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        return bool(self._exclude) and path.startswith(self._exclude)
+        if not (self._exclude and path.startswith(self._exclude)):
+            return False
+        join_soon(self.engine)
+        return True
 
 
 class _Exchange:
@@ -137,16 +158,13 @@ class _Exchange:
         if steps:
             run_blocking(self._engine.settle(steps))
 
-    def refuse(self, error: SessionError) -> Iterable[bytes] | None:
+    def refuse(self, error: SessionError | SettingsError) -> Iterable[bytes] | None:
         """Answer for the app when a session could not be kept or told; None when it is too late for that."""
         answer = answer_to(error)
         if answer is None or self._is_started:
             return None
-        cookies = self._engine.refusal_cookies(self._session)
-        headers = [(name.decode(), value.decode()) for name, value in answer.headers(cookies)]
         self._is_started = self._is_refused = True
-        self._start_response(f"{answer.status} {answer.reason}", headers)
-        return [answer.body]
+        return _start_answer(answer, self._start_response, self._engine.refusal_cookies(self._session))
 
 
 class _WatchedBody:
@@ -173,7 +191,7 @@ class _WatchedBody:
         except StopIteration:
             self._exchange.commit_late()
             raise
-        except SessionError as error:
+        except ANSWERED as error:
             # A generator calls start_response at its first step, so that is where its commit may fail.
             refusal = self._exchange.refuse(error)
             if refusal is None:
@@ -186,6 +204,12 @@ class _WatchedBody:
             _close(self._body)
         finally:
             self._exchange.commit_late()
+
+
+def _start_answer(answer: Answer, start_response: StartResponse, cookies: Iterable[bytes] = ()) -> list[bytes]:
+    headers = [(name.decode(), value.decode()) for name, value in answer.headers(cookies)]
+    start_response(f"{answer.status} {answer.reason}", headers)
+    return [answer.body]
 
 
 def _close(body: Iterable[bytes]) -> None:

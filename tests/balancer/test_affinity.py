@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from sessile.balancer.affinity import Learned, derived_key, set_cookie, token, tokens_of
+from typing import Any
+
+import pytest
+
+from sessile.balancer.affinity import Learned, cookie_name, derived_key, set_cookie, token, tokens_of
+from sessile.balancer.settings import Affinity
+from sessile.cookies import CookiePolicy
+from sessile.settings import Settings
 
 
 def test_tokens_are_opaque_and_keyed() -> None:
@@ -21,9 +28,28 @@ def test_several_secrets_rotate() -> None:
 
 def test_the_cookie() -> None:
     """The attributes are those a browser protects it by; no cache keeps it."""
-    line = set_cookie("stay", b"T", is_secure=True)
+    line = set_cookie(b"stay", b"T", Affinity(), is_secure=True)
     assert line == b"Set-Cookie: stay=T; Path=/; HttpOnly; SameSite=Lax; Secure\r\nCache-Control: no-store\r\n"
-    assert b"Secure" not in set_cookie("stay", b"T", is_secure=False)
+    assert b"Secure" not in set_cookie(b"stay", b"T", Affinity(), is_secure=False)
+
+
+@pytest.mark.parametrize("samesite", ["lax", "strict", "none"])
+@pytest.mark.parametrize("partitioned", [False, True])
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_the_cookie_looks_as_the_session_s(*, samesite: Any, partitioned: bool, is_secure: bool) -> None:
+    """With equal settings it has the attributes of the session cookie, over https and over http."""
+    affinity = Affinity(samesite=samesite, partitioned=partitioned)
+    line = set_cookie(b"stay", b"T", affinity, is_secure=is_secure).split(b"\r\n")[0]
+    policy = CookiePolicy(Settings(samesite=samesite, partitioned=partitioned))
+    session = policy.id_cookie(b"T", is_https=is_secure)
+    assert set(line.split(b"; ")[1:]) == set(session.split(b"; ")[1:])
+
+
+def test_two_services_have_two_cookies() -> None:
+    """A name of its own for each secret, cluster and port, which tells nothing of the secret or of a server."""
+    names = {cookie_name(secret, cluster, port) for secret in "ab" for cluster in "cd" for port in (80, 81)}
+    assert len(names) == 8 and cookie_name("a", "c", 80) in names
+    assert all(name.startswith(b"affinity-") and len(name) == 17 for name in names)
 
 
 def test_learned_values_are_bounded() -> None:

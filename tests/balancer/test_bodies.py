@@ -27,6 +27,8 @@ def read(reader: BodyReader, data: bytes, cuts: list[int]) -> tuple[bytes, bytes
         if reader.is_done:
             return payload, reader.rest + data[start:]
         payload += reader.feed(data[start:stop])
+        while reader.is_behind:
+            payload += reader.feed(b"")
     return payload, reader.rest
 
 

@@ -77,6 +77,32 @@ async def test_checks_overlap() -> None:
 
 
 @on_loop
+async def test_load_on_the_balancer_takes_no_server_out() -> None:
+    """A check that is not answered in time is not counted if our own loop was late in the meantime."""
+    async with balanced(Origin(), health=HealthPolicy(interval_s=60, timeout_s=0.4)) as front:
+        checker: Checker = front.worker.checker
+        server = front.worker.servers.by_name["s1"]
+
+        async def unanswered(*_: object) -> int:
+            raise TimeoutError
+
+        checker._ask = unanswered  # type: ignore[method-assign, assignment]
+        for late_at, failures in ((10.1, 0), (9.9, 1)):
+            clock = iter((10.0, 10.4))
+            checker._clock = lambda clock=clock: next(clock)  # type: ignore[misc]
+            checker._late_at = late_at
+            await checker._check(server)
+            assert server.health._failures == failures
+        checker.stop()
+        checker._clock = asyncio.get_running_loop().time
+        for late_s, is_late in ((-60.0, False), (0.2, True)):
+            checker._due, checker._late_at = checker._clock() - late_s, 0.0
+            checker._next()
+            checker.stop()
+            assert bool(checker._late_at) is is_late
+
+
+@on_loop
 async def test_a_late_loop_proves_nothing() -> None:
     """A check that ran out of time because this process slept is not counted."""
     async with balanced(Origin(), health=HealthPolicy(interval_s=60, timeout_s=0.05)) as front:

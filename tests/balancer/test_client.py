@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 
 import pytest
 
+from sessile.balancer.client import AHEAD_BYTES
 from sessile.balancer.settings import Affinity, Limits, Timeouts
-from tests.balancer.wire import Browser, Origin, balanced, on_loop, until
+from tests.balancer.wire import Browser, Origin, balanced, on_loop, say_name, until
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -53,6 +55,76 @@ async def test_a_user_stays() -> None:
         assert all(b"affinity" not in head for origin in origins for head in origin.heads)
 
 
+@pytest.mark.parametrize("secret", ["test secret", "other"])
+@on_loop
+async def test_two_services_on_one_host_leave_each_other_s_users_alone(secret: str) -> None:
+    """A browser sends the cookies of both to both, as ports do not part them: everybody stays, at either."""
+    one, other = [Origin(f"s{n}") for n in range(3)], [Origin(f"s{n}") for n in range(3)]
+    async with (
+        balanced(*one, listen=("127.0.0.1", 1)) as first,
+        balanced(*other, secrets=(secret,), listen=("127.0.0.1", 2)) as second,
+    ):
+        jar: dict[str, str] = {}
+        seen: tuple[set[bytes], set[bytes]] = (set(), set())
+        for _ in range(6):
+            for front, bodies in zip((first, second), seen, strict=True):
+                cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+                answer = await front.ask(fields=f"Cookie: {cookies}\r\n" if jar else "")
+                for line in answer.fields("set-cookie"):
+                    name, _, jar[name] = line.split(";")[0].partition("=")
+                bodies.add(answer.body)
+        assert [len(bodies) for bodies in seen] == [1, 1] and len(jar) == 2
+
+
+@on_loop
+async def test_a_user_of_two_balancers_stays() -> None:
+    """Two of one service at two ports name their cookies apart, and each finds the other's."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins, listen=("127.0.0.1", 1)) as first:
+        await first.ask()
+        before = await first.ask()
+        (cookie,) = (line.split(";")[0] for line in before.fields("set-cookie"))
+        async with balanced(*origins, listen=("127.0.0.1", 2)) as second:
+            there = await second.ask(fields=f"Cookie: a=b; {cookie}\r\n")
+            (mine,) = (line.split(";")[0] for line in there.fields("set-cookie"))
+            again = await second.ask(fields=f"Cookie: {cookie}; {mine}\r\n")
+            assert before.body == there.body == again.body and mine != cookie and not again.fields("set-cookie")
+
+
+@on_loop
+async def test_a_user_stays_when_secrets_rotate() -> None:
+    """A cookie of the former secret leads home and is replaced by one of the new secret, which is enough from then on."""
+    origins = [Origin(f"s{n}") for n in range(4)]
+    async with balanced(*origins, secrets=("old",)) as front:
+        await front.ask()
+        before = await front.ask()
+    for origin in origins:
+        await origin.start()
+    cookie = before.fields("set-cookie")[0].split(";")[0]
+    async with balanced(*origins, secrets=("new", "old")) as front:
+        during = await front.ask(fields=f"Cookie: a=b; {cookie}\r\n")
+        (renewed,) = (line.split(";")[0] for line in during.fields("set-cookie"))
+        both = await front.ask(fields=f"Cookie: {cookie}; {renewed}\r\n")
+        assert during.body == both.body == before.body and not both.fields("set-cookie")
+        assert all(renewed.encode() not in head for origin in origins for head in origin.heads)
+    for origin in origins:
+        await origin.start()
+    async with balanced(*origins, secrets=("new",)) as front:
+        after = await front.ask(fields=f"Cookie: {cookie}; {renewed}\r\n")
+        assert after.body == before.body and not after.fields("set-cookie")
+
+
+@on_loop
+async def test_the_cookie_follows_pages_into_frames() -> None:
+    """SameSite=None and Partitioned, as the session cookie may have them: over https, where browsers accept them."""
+    affinity = Affinity(samesite="none", partitioned=True)
+    async with balanced(Origin(), affinity=affinity, trusted=("127.0.0.0/8",)) as front:
+        (cookie,) = (await front.ask(fields="X-Forwarded-Proto: https\r\n")).fields("set-cookie")
+        assert cookie.endswith("; Path=/; HttpOnly; SameSite=None; Secure; Partitioned")
+        (plain,) = (await front.ask()).fields("set-cookie")
+        assert plain.endswith("; Path=/; HttpOnly; SameSite=Lax")
+
+
 @on_loop
 async def test_the_cookie_is_refreshed_always_if_asked() -> None:
     """`affinity_refresh = always` sets the cookie in every response, still for the same server."""
@@ -67,7 +139,8 @@ async def test_the_cookie_is_refreshed_always_if_asked() -> None:
 async def test_a_forged_cookie_means_nothing() -> None:
     """A token that is no server's is ignored: the request is placed and gets a true one."""
     async with balanced(Origin()) as front:
-        answer = await front.ask(fields="Cookie: affinity=AAAAAAAAAAAAAAAAAAAA\r\n")
+        name = front.worker.settings.affinity_name.decode()
+        answer = await front.ask(fields=f"Cookie: {name}=AAAAAAAAAAAAAAAAAAAA\r\n")
         assert answer.status == 200 and answer.fields("set-cookie")
 
 
@@ -123,6 +196,26 @@ async def test_a_trusted_proxy_in_front_is_believed() -> None:
 
 
 @on_loop
+async def test_a_proxy_that_nobody_named_is_noticed_once() -> None:
+    """TLS ends in front of us, and we are not told to believe it: one line that says what follows and what to set."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        await front.ask()
+        assert not front.log
+        for _ in range(3):
+            answer = await front.ask(fields="X-Forwarded-Proto: https\r\n")
+            assert "; Secure" not in answer.fields("set-cookie")[0]
+        ((event, fields),) = front.log
+        message = str(fields["message"])
+        assert event == "warning" and message.startswith("127.0.0.1 ") and "--trusted" in message
+        assert all(word in message for word in ("Secure", "__Host-", "samesite"))
+    assert all(b"X-Forwarded-Proto: http\r\n" in head for head in origin.heads)
+    async with balanced(Origin(), trusted=("127.0.0.1",)) as front:
+        await front.ask(fields="X-Forwarded-Proto: https\r\n")
+        assert not front.log
+
+
+@on_loop
 async def test_pipelined_requests_are_served_in_order() -> None:
     """Requests that arrive together are answered one after the other, each by its own answer."""
 
@@ -148,7 +241,233 @@ async def test_what_is_read_ahead_is_bounded() -> None:
         browser.send(GET % 0 + (GET % 1) * 3_000_000)
         (client,) = front.worker.clients
         await until(lambda: client._held, "the client is held")
-        assert len(client._buffer) < 1 << 20
+        assert len(client._buffer) + len(client._ahead) < 1 << 20
+
+
+@on_loop
+async def test_what_is_read_ahead_stays_bounded_while_requests_are_served() -> None:
+    """A client that pipelines without end and reads nothing: with each answer as little is kept as before the first."""
+    pipelined = 20_000
+
+    async with balanced(Origin("s1")) as front:
+        browser = await front.browser()
+        browser.send((GET % 1) * pipelined)
+        await until(lambda: front.worker.clients, "the client is there")
+        (client,) = front.worker.clients
+        most = 0
+        for _ in range(pipelined // 4):
+            assert (await browser.answer()).body == b"s1"
+            most = max(most, len(client._ahead) + len(client._buffer))
+        assert 0 < most <= Limits().pipelined_bytes + 256_000 + AHEAD_BYTES
+
+
+@on_loop
+async def test_what_all_clients_send_ahead_is_bounded() -> None:
+    """Beyond the bound a connection that sends more gets the answer under way, the last on it; the others get all of theirs."""
+    go = asyncio.Event()
+
+    async def later(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /0 "):
+            await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ns1")
+
+    origin, ahead = Origin("s1", later), 30
+    async with balanced(origin) as front:
+        room = front.worker.room
+        left = room.ahead_bytes = 10 * ahead * len(GET % 1)
+        browsers = [await front.browser() for _ in range(15)]
+        for browser in browsers:
+            browser.send(GET % 0)
+        await until(lambda: len(origin.heads) == 15, "the server has the first request of each")
+        for browser in browsers:
+            browser.send((GET % 1) * ahead)
+
+        def are_refused() -> bool:
+            return sum(not client.request.keep_alive for client in front.worker.clients) == 5
+
+        await until(are_refused, "those beyond the bound are to be closed")
+        assert room.ahead_bytes >= 0
+        go.set()
+        first = [await browser.answer() for browser in browsers]
+        assert [answer.status for answer in first] == [200] * 15
+        kept = [one for one, answer in zip(browsers, first, strict=True) if not answer.fields("connection")]
+        assert len(kept) == 10
+        for browser in kept:
+            assert [(await browser.answer()).body for _ in range(ahead)] == [b"s1"] * ahead
+        await until(lambda: room.ahead_bytes == left, "all of it is given back")
+        ((event, fields),) = front.log
+        assert event == "warning" and "pipelined_bytes" in str(fields["message"])
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", "POST / HTTP/1.1\r\nX: y"]
+)
+@on_loop
+async def test_what_is_sent_ahead_of_a_handshake_is_not_lost_silently(head: str) -> None:
+    """Without room a WebSocket handshake fails; an ordinary request is answered, and the connection closed."""
+    go = asyncio.Event()
+
+    async def wait(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        await say_name(origin, head, reader, writer)
+
+    origin = Origin("s1", wait)
+    async with balanced(origin) as front:
+        front.worker.room.ahead_bytes = 3
+        browser = await front.browser()
+        browser.send(head.encode() + b"\r\nHost: a\r\n\r\n")
+        await until(lambda: origin.heads, "the server has it")
+        browser.send(b"more")
+        await until(lambda: front.log, "it is refused")
+        go.set()
+        answer = await browser.answer()
+        assert answer.status == (503 if head.startswith("GET") else 200) and answer.fields("connection") == ["close"]
+        assert front.worker.room.ahead_bytes == 3
+
+
+@on_loop
+async def test_pipelined_bodies_are_told_apart() -> None:
+    """Requests with bodies of both kinds, more than is looked at in one go, are answered in order."""
+    bodies = [b"%d" % n * (1 + n % 700) for n in range(120)]
+    data = b""
+    for number, body in enumerate(bodies):
+        if number % 2:
+            data += b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        else:
+            cut = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+            data += b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n\r\n" % cut
+    async with balanced(Origin("s1", echo)) as front:
+        browser = await front.browser()
+        browser.send(data)
+        assert [(await browser.answer()).body for _ in bodies] == bodies
+
+
+@on_loop
+async def test_no_server_hears_of_a_request_before_its_body_is_whole() -> None:
+    """The body is collected first; then it goes to the server with the head, whole."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbo")
+        await until(lambda: any(client._received for client in front.worker.clients), "half of it is here")
+        assert (await front.ask()).status == 200
+        assert len(origin.heads) == 1 and origin.heads[0].startswith(b"GET")
+        browser.send(b"dy")
+        assert (await browser.answer()).body == b"body"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@on_loop
+async def test_a_long_body_is_collected_in_a_file(framing: str) -> None:
+    """What is too much for memory goes to a file, comes to the server whole, and the room is free again after it."""
+    body, origin = bytes(range(256)) * 8_192, Origin("s1", echo)
+    async with balanced(origin) as front:
+        room = front.worker.room
+        before = (room.memory_bytes, room.disk_bytes, room.files)
+        browser = await front.browser()
+        if framing == "length":
+            browser.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-1])
+        else:
+            browser.send(
+                b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body) + body[:-1]
+            )
+        await until(lambda: room.disk_bytes < before[1], "a part of it is in a file")
+        assert not origin.heads
+        browser.send(body[-1:] + (b"" if framing == "length" else b"\r\n0\r\n\r\n"))
+        assert (await browser.answer()).body == body
+        assert (await browser.ask()).status == 200
+        assert (room.memory_bytes, room.disk_bytes, room.files) == before
+
+
+@on_loop
+async def test_a_body_for_which_there_is_no_room_is_passed_on() -> None:
+    """Where no more may be kept a body goes to the server as it comes, whole, and nobody is refused."""
+    body, origin = os.urandom(1 << 20), Origin("s1", echo)
+    async with balanced(origin, limits=Limits(buffered_bytes=100_000)) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:500_000])
+        await until(lambda: origin.heads, "the server hears of it")
+        browser.send(body[500_000:])
+        assert (await browser.answer()).body == body
+        assert front.worker.room.disk_bytes == 100_000
+
+
+@on_loop
+async def test_a_collected_body_is_sent_again() -> None:
+    """A PUT that a server lost is repeated at another, with all of its body, however long."""
+    body = os.urandom(300_000)
+    lost: list[bytes] = []
+
+    async def lose(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not lost:
+            lost.append(await reader.readexactly(len(body)))
+            writer.transport.abort()
+        else:
+            await echo(origin, head, reader, writer)
+
+    async with balanced(Origin("s1", lose), Origin("s2", lose)) as front:
+        assert (await front.ask(method="PUT", body=body)).body == body
+        assert lost == [body] and front.worker.retried == 1
+
+
+@on_loop
+async def test_a_malformed_chunked_body_reaches_no_server() -> None:
+    """Collected or not, a body whose first chunk is none ends in 400, and no server has heard of the request."""
+    for collected in (True, False):
+        origin = Origin("s1", echo)
+        async with balanced(origin, buffer_requests=collected) as front:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            assert (await front.talk(head + b"nonsense\r\n")).startswith(b"HTTP/1.1 400")
+            browser = await front.browser()
+            browser.send(head)
+            browser.send(b"5\r\nhello\r\n0\r\n\r\n")
+            assert (await browser.answer()).body == b"hello"
+            assert len(origin.heads) == 1
+
+
+@on_loop
+async def test_who_expects_to_be_asked_is_asked_here() -> None:
+    """A body that is collected is asked for by the balancer; when the server asks for it too the client is not asked again."""
+
+    async def ask_too(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await echo(origin, head, reader, writer)
+
+    origin = Origin("s1", ask_too)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n")
+        assert (await browser.answer()).status == 100
+        assert not origin.heads
+        browser.send(b"body")
+        assert (await browser.answer()).body == b"body"
+
+
+@on_loop
+async def test_a_client_may_close_its_half_after_a_body() -> None:
+    """Once the body is whole, the end of what a client sends does not cost it the answer."""
+    async with balanced(Origin("s1", echo)) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+        browser.writer.write_eof()
+        assert (await browser.answer()).body == b"body"
+
+
+@on_loop
+async def test_one_who_sends_tiny_chunks_takes_a_share_of_each_turn() -> None:
+    """A body of a hundred thousand chunks is read in so many turns that others are served in between."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        flood, other = await front.browser(), await front.browser()
+        chunks = 100_000
+        flood.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks)
+        answered = 0
+        while not any(client._body is not None and client._body.size == chunks for client in front.worker.clients):
+            assert (await other.ask()).status == 200
+            answered += 1
+        flood.send(b"0\r\n\r\n")
+        assert (await flood.answer()).body == b"x" * chunks
+        assert answered > 20
 
 
 @pytest.mark.parametrize("cut", [1, 7, 40])
@@ -196,6 +515,22 @@ async def test_a_bad_chunk_is_refused() -> None:
         assert len(origin.heads) <= 1
 
 
+@pytest.mark.parametrize(
+    "body", [b"zz\r\n", b"5\r\nhelloX\r\n", b"0\r\nTrailer\r\n\r\n", b"-1\r\n", b"5\n", b"fffffffffffffffff\r\n"]
+)
+@on_loop
+async def test_a_body_that_begins_badly_reaches_no_server(body: bytes) -> None:
+    """What comes with the head is judged before a server hears of the request: an app must not begin for nothing."""
+    origin = Origin("s1", echo)
+    async with balanced(origin) as front:
+        assert (await front.ask()).body == b""  # and a connection to the server lies idle
+        answer = await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert (await front.ask(method="POST", body=b"good")).body == b"good"
+        assert len(origin.heads) == 2 and origin.connections == 1
+        assert front.worker.servers.by_name["s1"].active == 0
+
+
 @on_loop
 async def test_continue_is_asked_of_the_server() -> None:
     """Expect: 100-continue goes through: the client sends its body when the server says so."""
@@ -206,7 +541,7 @@ async def test_continue_is_asked_of_the_server() -> None:
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await echo(origin, head, reader, writer)
 
-    async with balanced(Origin("s1", ask_first)) as front:
+    async with balanced(Origin("s1", ask_first), buffer_requests=False) as front:
         browser = await front.browser()
         browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
         assert (await browser.answer()).status == 100
@@ -222,7 +557,7 @@ async def test_an_answer_before_the_body_closes() -> None:
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
 
     origin = Origin("s1", refuse)
-    async with balanced(origin) as front:
+    async with balanced(origin, buffer_requests=False) as front:
         answer = await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\npart of it")
         assert answer.startswith(b"HTTP/1.1 413 ") and b"Connection: close\r\n" in answer and answer.endswith(b"no")
         assert (await front.ask()).status == 413
@@ -241,6 +576,51 @@ async def test_http_10_clients() -> None:
             browser.send(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive\r\n\r\n")
             assert (await browser.answer()).fields("connection") == ["keep-alive"]
     assert origin.heads[0].startswith(b"GET / HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("line", [b"GET /check HTTP/1.0", b"OPTIONS /check HTTP/1.0"])
+@on_loop
+async def test_http_10_needs_no_host(line: bytes) -> None:
+    """HAProxy's default check sends none (RFC 9112 section 3.2 asks for it in HTTP/1.1 only): the server gets our address."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        assert (await front.talk(line + b"\r\n\r\n")).endswith(b"\r\n\r\ns1")
+        named = await front.talk(b"GET http://shop.example/x HTTP/1.0\r\n\r\n")
+        assert named.endswith(b"\r\n\r\ns1")
+        assert (await front.talk(b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        ours = b"127.0.0.1:%d" % front.port
+    assert origin.heads[0].count(b"\r\nHost: %b\r\n" % ours) == origin.heads[0].lower().count(b"\r\nhost:") == 1
+    assert b"\r\nX-Forwarded-Host: %b\r\n" % ours in origin.heads[0]
+    assert origin.heads[1].startswith(b"GET /x HTTP/1.1\r\nHost: shop.example\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "setting"),
+    [
+        (b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 20_000), 414, "head_bytes"),
+        (b"GET /%b" % (b"x" * 20_000), 414, "head_bytes"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 20_000), 431, "head_bytes"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (b"X: y\r\n" * 100), 431, "fields"),
+    ],
+)
+@on_loop
+async def test_a_head_that_is_too_long_is_said_once(head: bytes, status: int, setting: str) -> None:
+    """The client hears it each time; the log names the limit, once."""
+    async with balanced(Origin()) as front:
+        for _ in range(3):
+            assert (await front.talk(head)).startswith(b"HTTP/1.1 %d " % status)
+        ((event, fields),) = front.log
+        assert event == "warning" and f"; {setting} in [limits]" in str(fields["message"])
+
+
+@pytest.mark.parametrize("size", [8_000, 8_200, 16_000])
+@on_loop
+async def test_a_request_line_may_be_as_long_as_a_head(size: int) -> None:
+    """It has no limit of its own."""
+    origin = Origin()
+    async with balanced(origin) as front:
+        assert (await front.ask("/" + "x" * size)).status == 200
+    assert origin.heads[0].startswith(b"GET /%b HTTP/1.1\r\n" % (b"x" * size))
 
 
 @on_loop
@@ -334,7 +714,7 @@ async def test_a_body_that_drips_ends_in_408() -> None:
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000, 431),
-        (b"GET /" + b"y" * 9_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET /" + b"y" * 17_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n", 431),
         (b"\x16\x03\x01\x02\x00", 400),
         (b"nonsense\r\n\r\n", 400),
@@ -418,7 +798,7 @@ async def test_an_early_answer_to_a_user_who_belongs_there() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
 
     origin = Origin("s1", refuse)
-    async with balanced(origin) as front:
+    async with balanced(origin, buffer_requests=False) as front:
         pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
         data = b"POST / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\nContent-Length: 1000\r\n\r\npart" % pair
         answer = await front.talk(data)

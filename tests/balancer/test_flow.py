@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sessile.balancer.bodies import LengthReader
 from sessile.balancer.flow import FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, IDLE, STREAM
+from sessile.balancer.request_body import RequestBody
+from sessile.balancer.room import Room
 from sessile.balancer.settings import Limits, Timeouts
 from tests.balancer.wire import with_stand_ins
 
@@ -53,7 +54,7 @@ def test_reading_resumes_when_no_reason_is_left() -> None:
 def test_whose_turn_it_is() -> None:
     """A client that may send has the short deadline; one that is held waits for the server's."""
     one, worker, _ = flow()
-    one.phase, one._body, one._since = BODY, LengthReader(10_000), 100.0
+    one.phase, one._body, one._since = BODY, RequestBody(10_000, Room(0, 0, print), 100), 100.0
     one._touch()
     assert one.deadline == 101.0
     one.hold_for_upstream()

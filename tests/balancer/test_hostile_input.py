@@ -35,9 +35,10 @@ def told(guilts: list[object]) -> str:
 
 def test_no_vector_is_misread(tried: tuple[campaign.AtTheBalancer, campaign.Logs]) -> None:
     """Every vector is refused unseen by a server, or reaches it as the rules say and all parsers read alike."""
-    vectors = tried[0].vectors
-    assert not vectors.guilts, told([*vectors.guilts])
-    assert vectors.cases > 400
+    for vectors in (tried[0].vectors, tried[0].passed_on):
+        assert not vectors.guilts, told([*vectors.guilts])
+        assert vectors.cases > 200
+    assert tried[0].vectors.cases > 400
 
 
 def test_no_mutation_is_misread(tried: tuple[campaign.AtTheBalancer, campaign.Logs]) -> None:
@@ -71,7 +72,7 @@ def test_slow_clients_are_given_up_and_keep_nobody_waiting(
 def test_nothing_is_complained_of(tried: tuple[campaign.AtTheBalancer, campaign.Logs]) -> None:
     """No exception in the balancer's log, and it still runs."""
     assert tried[1].lines == []
-    assert tried[1].processes == 1
+    assert tried[1].processes == 2
 
 
 def test_a_flood_is_held_at_the_limit(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from sessile.balancer.request_head import Grammar, Peer, RequestHead
 from sessile.balancer.requests import RequestParser
 from sessile.balancer.usual import UsualHeads
 
-PEER = Peer.of("192.0.2.7")
+PEER = Peer.of("192.0.2.7", here="192.0.2.1:8080")
 OURS = b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\r\n"
+HERE = OURS.replace(b"Host: a", b"Host: 192.0.2.1:8080")
 
 
 def parser() -> RequestParser:
@@ -32,6 +33,8 @@ def head(*lines: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes | None = b"
 
 REFUSED = {
     "no Host": head(host=None),
+    "no Host in 1.0, and no valid one in the target": head(host=None, line=b"GET http://a[b/ HTTP/1.0"),
+    "two Hosts in 1.0": head(b"Host: a", line=b"GET / HTTP/1.0"),
     "two Hosts": head(b"Host: a"),
     "two Hosts apart": head(b"X: y", b"host: b"),
     "empty Host": head(host=b"Host:"),
@@ -121,12 +124,13 @@ def test_two_heads_are_not_one() -> None:
 
 
 def test_limits() -> None:
-    """A hundred fields pass, one more is 431; so is a request line beyond 8 KiB."""
+    """A hundred fields pass, one more is 431 and names its setting; the request line has no limit but the head's."""
     assert parse(head(*[b"X: y"] * 99)).forward.count(b"X: y") == 99
-    for many in (head(*[b"X: y"] * 100), head(line=b"GET /" + b"y" * 8200 + b" HTTP/1.1")):
-        with pytest.raises(Refusal) as caught:
-            parse(many)
-        assert caught.value.status == 431
+    with pytest.raises(Refusal) as caught:
+        parse(head(*[b"X: y"] * 100))
+    assert (caught.value.status, caught.value.setting) == (431, "fields")
+    for size in (7_000, 8_200, 60_000):
+        assert parse(head(line=b"GET /" + b"y" * size + b" HTTP/1.1")).forward.count(b"y") == size
 
 
 @pytest.mark.parametrize(
@@ -151,6 +155,9 @@ def test_limits() -> None:
         (head(line=b"OPTIONS http://a HTTP/1.1"), head(line=b"OPTIONS * HTTP/1.1")[:-2] + OURS),
         (head(line=b"GET http://a?q HTTP/1.1"), head(line=b"GET /?q HTTP/1.1")[:-2] + OURS),
         (head(line=b"GET /x HTTP/1.0"), head(line=b"GET /x HTTP/1.1")[:-2] + OURS),
+        (head(b"X: y", line=b"GET /x HTTP/1.0", host=None), head(b"X: y", b"Host: 192.0.2.1:8080", line=b"GET /x HTTP/1.1", host=None)[:-2] + HERE),
+        (head(line=b"OPTIONS * HTTP/1.0", host=None), head(b"Host: 192.0.2.1:8080", line=b"OPTIONS * HTTP/1.1", host=None)[:-2] + HERE),
+        (head(line=b"GET http://a/x HTTP/1.0", host=None), head(line=b"GET /x HTTP/1.1")[:-2] + OURS),
         (
             head(b"transfer-encoding:\tCHUNKED ", line=b"POST / HTTP/1.1"),
             head(line=b"POST / HTTP/1.1")[:-2] + b"Transfer-Encoding: chunked\r\n" + OURS,
@@ -175,6 +182,51 @@ def test_what_the_proxy_learns() -> None:
     assert parse(upgrade).is_upgrade
     assert b"Connection: Upgrade\r\nUpgrade: websocket\r\n" in parse(upgrade).forward
     assert not parse(upgrade.replace(b"GET", b"POST")).is_upgrade
+
+
+def test_a_handshake_may_say_that_it_has_no_body() -> None:
+    """`Content-Length: 0` is no body (RFC 9110 section 8.6); the length itself does not go on. A true body is no handshake."""
+    fields = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: x")
+    request = parse(head(*fields, b"Content-Length: 0"))
+    assert request.is_upgrade and request.body == 0 and request.keep_alive
+    assert request.forward == parse(head(*fields)).forward
+    assert not parse(head(*fields, b"Content-Length: 1")).is_upgrade
+    assert not parse(head(*fields, b"Transfer-Encoding: chunked")).is_upgrade
+
+
+@pytest.mark.parametrize(
+    ("field", "is_overruled"),
+    [
+        (b"X-Forwarded-Proto: https", True),
+        (b"x-forwarded-proto:HTTPS", True),
+        (b"X-Forwarded-Proto: https, http", True),
+        (b"X-Forwarded-Proto: wss", True),
+        (b"Forwarded: for=1.2.3.4;proto=https", True),
+        (b'Forwarded: Proto="https"', True),
+        (b"X-Forwarded-Proto: http", False),
+        (b"Forwarded: for=1.2.3.4;proto=http", False),
+        (b"X-Forwarded-For: https", False),
+        (b"X-A: https", False),
+    ],
+)
+def test_a_stranger_s_word_for_https_is_noticed(*, field: bytes, is_overruled: bool) -> None:
+    """It does not count, and somebody should know; a trusted peer's counts, and where all is https it changes nothing."""
+    request = parse(head(field))
+    assert request.is_overruled is is_overruled and not request.is_https
+    assert request.forward.endswith(OURS)
+    for peer in (Peer.of("192.0.2.7", is_trusted=True), Peer.of("192.0.2.7", is_https=True)):
+        assert not parse(head(field), peer).is_overruled
+
+
+def test_cookies_of_balancers_like_ours() -> None:
+    """They are read where ours is not, whichever way the head takes, and go on; ours is cut as ever."""
+    one = RequestParser(("cookie", b"affinity-1"), others=b"affinity-")
+    request = one.parse(head(b"Cookie: affinity-2=t; a=1; affinity-3=v; xaffinity-4=w"), PEER)
+    assert (request.affinity, request.elsewhere) == ((), (b"t", b"v"))
+    assert request.forward == head(b"Cookie: affinity-2=t; a=1; affinity-3=v; xaffinity-4=w")[:-2] + OURS
+    both = one.parse(head(b"Cookie: affinity-2=t; affinity-1=u"), PEER)
+    assert both.affinity == (b"u",) and both.forward == head(b"Cookie: affinity-2=t")[:-2] + OURS
+    assert parse(head(b"Cookie: affinity-2=t")).elsewhere == ()
 
 
 def test_affinity_by_header_and_query() -> None:

@@ -133,3 +133,20 @@ def test_a_server_s_head_takes_the_short_way() -> None:
     """The short cut is taken on every supported Python."""
     head = b"HTTP/1.1 200 OK\r\nDate: now\r\nCache-Control: x\r\nContent-Type: a/b\r\nContent-Length: 5\r\nServer: s\r\n\r\n"
     assert ResponseParser(cookie=b"affinity").usual.fullmatch(head) is not None
+
+
+@pytest.mark.parametrize("rest", [b" 200 OK", b" 404 ", b" 200", b" 103 Early Hints"])
+def test_the_version_is_ours(rest: bytes) -> None:
+    """A server's HTTP/1.0 ends with its hop (RFC 9110 section 6.2): HTTP/1.0 with chunks would be faulty."""
+    old = ResponseParser().parse(head(b"X: y", line=b"HTTP/1.0" + rest))
+    assert old.lines == head(b"X: y", line=b"HTTP/1.1" + rest)[:-2]
+    assert old.is_http_10 and not old.keep_alive and not old.is_untouched
+
+
+def test_too_many_fields_name_their_setting() -> None:
+    """A response that is refused for its size says so, and what to set."""
+    parser = ResponseParser(fields_max=20)
+    assert parser.parse(head(*[b"X: y"] * 20)).lines.count(b"X: y") == 20
+    with pytest.raises(UpstreamFault, match="more than 20") as caught:
+        parser.parse(head(*[b"X: y"] * 21))
+    assert caught.value.setting == "fields"

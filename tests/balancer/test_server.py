@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessile.balancer.server import Log, bind
+from sessile.balancer.settings import Limits
 from sessile.errors import BalancerError
 
 if TYPE_CHECKING:
@@ -74,18 +75,30 @@ class Server(ThreadingHTTPServer):
 class Balancer:
     """A `sessile balance` process and the lines it prints."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, descriptors: int = 0) -> None:
         environment = {**os.environ, "SESSILE_SECRET": "for tests"}
-        command = [sys.executable, "-c", PROGRAM, "balance", "--json", "--listen", "127.0.0.1:0", *arguments]
+        few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors})); "
+        command = [
+            sys.executable,
+            "-c",
+            few * bool(descriptors) + PROGRAM,
+            "balance",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+            *arguments,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         self._buffer = b""
         self._selector = selectors.DefaultSelector()
         assert self.process.stdout is not None
         self._selector.register(self.process.stdout, selectors.EVENT_READ)
-        self.port = int(str(self.event("listening")["url"]).rpartition(":")[2])
+        self.before: list[dict[str, object]] = []
+        """Events from before it listened."""
+        self.port = int(str(self.event("listening", self.before)["url"]).rpartition(":")[2])
 
-    def event(self, name: str) -> dict[str, object]:
-        """The next event of this name."""
+    def event(self, name: str, others: list[dict[str, object]] | None = None) -> dict[str, object]:
+        """The next event of this name; those before it go to `others`."""
         deadline = time.monotonic() + DEADLINE_S
         while True:
             line, newline, rest = self._buffer.partition(b"\n")
@@ -94,6 +107,8 @@ class Balancer:
                 event: dict[str, object] = json.loads(line)
                 if event["event"] == name:
                     return event
+                if others is not None:
+                    others.append(event)
                 continue
             assert self.process.stdout is not None
             assert self._selector.select(deadline - time.monotonic()), f"no event {name}"
@@ -134,8 +149,8 @@ def servers(*labels: str) -> Iterator[list[Server]]:
 
 
 @contextmanager
-def balancer(*arguments: str) -> Iterator[Balancer]:
-    running = Balancer(*arguments)
+def balancer(*arguments: str, descriptors: int = 0) -> Iterator[Balancer]:
+    running = Balancer(*arguments, descriptors=descriptors)
     try:
         yield running
     finally:
@@ -150,11 +165,27 @@ def test_it_serves_and_stops(workers: int, number: int) -> None:
         arguments = ("--workers", str(workers), "--server", f"s1={first.address}", "--server", f"s2={second.address}")
         with balancer(*arguments) as front:
             body, cookie = front.get()
-            assert body in {b"s1", b"s2"} and cookie.startswith("affinity=")
+            assert body in {b"s1", b"s2"} and cookie.startswith("affinity-")
             assert {front.get(cookie=cookie) for _ in range(20)} == {(body, "")}
             assert front.end(number) == 0
             with pytest.raises(ConnectionRefusedError):
                 front.get()
+
+
+def test_no_more_connections_than_descriptors_are_enough_for() -> None:
+    """Where the system allows few, one warning names the remedy, so many are accepted, and the next one is told why not."""
+    with servers("s1") as (server,), balancer("--server", f"s1={server.address}", descriptors=400) as front:
+        (warning,) = [event for event in front.before if event["event"] == "warning"]
+        assert "`ulimit -n 41153`" in str(warning["message"]) and "connections in [limits]" in str(warning["message"])
+        accepted = Limits().fitted_to(399).connections
+        assert f": {accepted} are accepted" in str(warning["message"])
+        with ExitStack() as stack:
+            for _ in range(accepted):
+                one = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), DEADLINE_S))
+                one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert one.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            another = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), DEADLINE_S))
+            assert another.recv(65_536).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

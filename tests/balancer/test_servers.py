@@ -50,10 +50,17 @@ def choose(servers: Servers, head: RequestHead, **more: Any) -> str | None:
 
 
 def test_a_token_leads_home() -> None:
-    """Tokens of either secret name their server; the first that is anybody's counts."""
+    """The first value that is anybody's counts; one that a former secret made says the same, apart."""
     servers = Servers(SETTINGS, Random(1))
-    for secret in ("new", "old"):
-        assert choose(servers, request(b"nobody's", token(derived_key(secret), "s2"))) == "s2"
+    new, old = (token(derived_key(secret), "s2") for secret in ("new", "old"))
+    assert choose(servers, request(b"nobody's", new)) == "s2"
+    assert servers.owner(request(b"nobody's", old)) is None
+    elsewhere = request(b"nobody's")
+    elsewhere.elsewhere = (b"another service's", new)
+    assert servers.owner(elsewhere) is None
+    for head in (request(b"nobody's", old), elsewhere):
+        assert servers.former_owner(head) is servers.by_name["s2"]
+    assert servers.former_owner(request(b"nobody's")) is None
 
 
 def test_down_draining_and_tried() -> None:

@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from sessile.balancer.settings import Timeouts
+from sessile.balancer.settings import Affinity, Limits, Timeouts
 from tests.balancer.wire import Handler, Origin, balanced, on_loop, until, within
 
 MB = 1 << 20
@@ -180,7 +181,7 @@ async def test_a_server_cannot_set_our_cookie() -> None:
     origin = Origin(
         "s1", saying(b"HTTP/1.1 200 OK\r\nSet-Cookie: affinity=x\r\nSet-Cookie: b=2\r\nContent-Length: 0\r\n\r\n")
     )
-    async with balanced(origin) as front:
+    async with balanced(origin, affinity=Affinity(name="affinity")) as front:
         cookies = (await front.ask()).fields("set-cookie")
         assert len(cookies) == 2 and "b=2" in cookies and not any("affinity=x" in cookie for cookie in cookies)
 
@@ -239,7 +240,7 @@ async def streamed_down(size: int) -> None:
         assert _rss_bytes() - grown < 32 * MB
 
 
-async def streamed_up(size: int) -> None:
+async def streamed_up(size: int, *, is_collected: bool = False) -> None:
     """A request body of `size` bytes to a server that at first does not read."""
     block, go = os.urandom(64 * 1024), asyncio.Event()
 
@@ -253,7 +254,7 @@ async def streamed_up(size: int) -> None:
         body = digest.hexdigest().encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    async with balanced(Origin("s1", drink)) as front:
+    async with balanced(Origin("s1", drink), buffer_requests=is_collected) as front:
         browser = await front.browser()
         browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         expected, sent = hashlib.blake2b(), 0
@@ -272,7 +273,7 @@ async def streamed_up(size: int) -> None:
         )
         (client,) = front.worker.clients
         assert client.upstream is not None and client.upstream.transport.get_write_buffer_size() < 2 * MB
-        assert sent < 40 * MB
+        assert sent == size if is_collected else sent < 40 * MB
         grown = _rss_bytes()
         go.set()
         await pouring
@@ -294,6 +295,12 @@ async def test_a_long_response_streams_in_bounded_memory() -> None:
 async def test_a_long_body_streams_in_bounded_memory() -> None:
     """64 MB pass to a slow server with the client held back meanwhile, every byte in place."""
     await streamed_up(64 * MB)
+
+
+@on_loop
+async def test_a_long_body_is_collected_in_bounded_memory() -> None:
+    """64 MB wait in a file for a server that does not read, and pass to it, every byte in place."""
+    await streamed_up(64 * MB, is_collected=True)
 
 
 @pytest.mark.slow
@@ -329,13 +336,98 @@ async def test_websocket_both_ways() -> None:
             await until(lambda: not front.worker.clients, "the tunnel is closed")
 
 
+@on_loop
+async def test_a_websocket_client_may_say_that_its_handshake_has_no_body() -> None:
+    """`Content-Length: 0`, as some libraries send with every request, makes no other request of a handshake."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with (
+            balanced(Origin("ws", port=port)) as front,
+            connect(
+                f"ws://127.0.0.1:{front.port}/chat", additional_headers={"Content-Length": "0"}, proxy=None
+            ) as socket,
+        ):
+            await socket.send("hello")
+            assert await socket.recv() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\nhel", b"hello"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhel", b"hello"),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhel", b"hello"),
+        (b"HTTP/1.0 204 No Content\r\n\r\n", b""),
+    ],
+)
+@on_loop
+async def test_an_http_10_server_is_heard_as_http_11(framing: bytes, body: bytes) -> None:
+    """Its answers leave as HTTP/1.1, chunked where they have no length, and the client's connection goes on."""
+    pieces = (framing, b"lo") if body else (framing,)
+    async with balanced(Origin("s1", saying(*pieces, then_close=True))) as front:
+        browser = await front.browser()
+        for _ in range(2):
+            answer = await browser.ask()
+            assert answer.head.startswith(b"HTTP/1.1 20") and answer.body == body
+        old = await front.talk(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        assert old.startswith(b"HTTP/1.1 20") and old.endswith(b"\r\n\r\n" + body) and b"chunked" not in old
+
+
+@pytest.mark.parametrize(
+    ("answer", "settings", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", {}, ("16384 bytes", "head_bytes in [limits]")),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000, {}, ("16384 bytes", "head_bytes in [limits]")),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 21 + b"\r\n",
+            {"limits": Limits(fields=10)},
+            ("more than 20", "fields in [limits]"),
+        ),
+        (b"nonsense\r\n\r\n", {}, ("is malformed", "")),
+        (b"", {}, ("closed the connection before it answered", "")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", {}, ("in the middle of a response", "")),
+    ],
+)
+@on_loop
+async def test_what_a_server_does_wrong_is_said_once(
+    answer: bytes, settings: dict[str, Any], words: tuple[str, str]
+) -> None:
+    """The log names the server, what is wrong and what to set, in one line for many requests."""
+    async with balanced(Origin("s1", saying(answer, then_close=True)), **settings) as front:
+        for _ in range(4):
+            await front.talk(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        (fields,) = [fields for event, fields in front.log if event == "warning"]
+        message = str(fields["message"])
+        assert message.startswith("server s1") and all(word in message for word in words)
+
+
+@on_loop
+async def test_a_server_that_does_not_answer_in_time_is_said_once() -> None:
+    """With the timeout that was met."""
+
+    async def never(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    async with balanced(Origin("s1", never), timeouts=Timeouts(response_s=0.05)) as front:
+        answers = await asyncio.gather(*(front.ask() for _ in range(3)))
+        assert [answer.status for answer in answers] == [504] * 3
+        (fields,) = [fields for event, fields in front.log if event == "warning"]
+        assert fields["message"] == (
+            "server s1 did not answer in time; response_s in [timeouts] of the config file is the setting"
+        )
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         "Connection: Upgrade\r\nUpgrade: h2c\r\n",
         "Upgrade: websocket\r\n",
         "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n",
     ],
 )
 @on_loop

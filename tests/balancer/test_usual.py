@@ -96,3 +96,11 @@ def test_llhttp_has_the_last_word() -> None:
     """What looks usual and is malformed is refused."""
     with pytest.raises(Refusal):
         read(head(b"Accept: a\0b"))
+
+
+def test_a_cookie_of_a_balancer_like_ours_is_not_usual() -> None:
+    """It may say where a user without ours belongs, so the long way looks at it; beside ours it says nothing."""
+    usual = UsualHeads(b"affinity-1=", 100, Grammar(), b"affinity-")
+    assert usual.read(head(b"Cookie: a=b; affinity-2=x"), PEER) is None
+    assert usual.read(head(b"Cookie: affinity-2=x; affinity-1=x"), PEER) is not None
+    assert usual.read(head(b"Cookie: a=b"), PEER) is not None

@@ -15,7 +15,7 @@ from sessile.balancer.client import Client
 from sessile.balancer.health import HealthPolicy
 from sessile.balancer.settings import Affinity, BalancerSettings, Limits, ServerAddress, Timeouts, parse_server
 from sessile.balancer.upstream import Upstream
-from sessile.balancer.worker import Worker, require_secret
+from sessile.balancer.worker import REFUSED_MAX, Worker, require_secret
 from sessile.errors import BalancerError
 from tests.balancer.wire import Balanced, Origin, balanced, on_loop, say_name, until, with_stand_ins
 
@@ -31,6 +31,38 @@ async def hang_up(origin: Origin, head: bytes, reader: asyncio.StreamReader, wri
 async def never(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Take the request and say nothing."""
     await asyncio.Event().wait()
+
+
+@on_loop
+async def test_too_many_connections_are_said_once() -> None:
+    """With the limit that was met."""
+    for limits, name in (
+        (Limits(connections=2), "connections"),
+        (Limits(connections_per_loopback=2), "connections_per_loopback"),
+    ):
+        async with balanced(Origin(), limits=limits) as front:
+            for _ in range(2):
+                assert (await (await front.browser()).ask()).status == 200
+            for _ in range(3):
+                assert (await front.talk(b"")).startswith(b"HTTP/1.1 503 ")
+            ((event, fields),) = front.log
+            assert event == "warning" and f"; {name} in [limits]" in str(fields["message"])
+
+
+@on_loop
+async def test_cookies_stay_as_they_are_when_settings_are_read_again() -> None:
+    """What reads them was made at the start, so a server that comes later sets no other."""
+    origins = [Origin("s1"), Origin("s2")]
+    async with balanced(origins[0]) as front:
+        await origins[1].start()
+        address = ServerAddress("s2", "127.0.0.1", origins[1].port)
+        front.worker.reload(
+            replace(front.worker.settings, servers=(address,), secrets=("other",), affinity=Affinity(name="x"))
+        )
+        (cookie,) = (await front.ask()).fields("set-cookie")
+        again = await front.ask(fields=f"Cookie: {cookie.split(';')[0]}\r\n")
+        assert again.body == b"s2" and not again.fields("set-cookie")
+        await origins[1].stop()
 
 
 async def cookie_of(front: Balanced, name: str) -> str:
@@ -333,6 +365,24 @@ async def test_a_stranger_counts_by_address() -> None:
         await until(lambda: not front.worker._per_address, "the address is forgotten")
 
 
+@on_loop
+async def test_those_beyond_the_limit_hold_few_descriptors() -> None:
+    """A few of those who are refused linger to read why; the others are closed at once, and none takes another's place."""
+    limit = 4
+    async with balanced(Origin(), limits=Limits(connections=limit), timeouts=Timeouts(linger_s=30.0)) as front:
+        kept = [await front.browser() for _ in range(limit)]
+        for browser in kept:
+            assert (await browser.ask()).status == 200
+        refused = [await front.browser() for _ in range(3 * REFUSED_MAX)]
+        for browser in refused:
+            assert (await browser.answer()).status == 503
+        await until(lambda: len(front.worker.clients) <= limit + REFUSED_MAX + 1, "the others are gone")
+        assert len(front.worker.clients) > limit
+        kept[0].close()
+        await until(lambda: len(front.worker._counted) < limit, "one has left")
+        assert (await front.ask()).status == 200
+
+
 def test_settings_are_kept_apart() -> None:
     """Two workers of one process share nothing."""
     settings = BalancerSettings(secrets=("a",), servers=(ServerAddress("s1", "127.0.0.1", 1),))
@@ -376,7 +426,8 @@ async def test_what_came_before_a_request_is_no_answer_to_it() -> None:
     clients, transports = [Client(worker), Client(worker)], [SilentTransport(), SilentTransport()]
     for client, transport in zip(clients, transports, strict=True):
         client.connection_made(transport)
-    head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; affinity=%b\r\n\r\n" % token
+    cookie = b"%b=%b" % (settings.affinity_name, token)
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: x=y; %b\r\n\r\n" % cookie
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
     clients[0].data_received(head)
     worker.drain()
@@ -405,8 +456,11 @@ def test_a_large_piece_is_looked_at_at_once_and_in_order() -> None:
         def take(self, data: bytes, carried: int) -> None:
             seen.append(len(data) + carried)
 
+        def wait_turn(self) -> None:
+            seen.append(0)
+
     connection: Any = Connection()
     worker.arrived(connection, b"a", 0)
     assert seen == []
     worker.arrived(connection, bytes(1 << 20), 0)
-    assert seen == [1, 1 << 20]
+    assert seen == [1, 1 << 20, 0]

@@ -13,6 +13,7 @@ from bench.ending.visits import Tally
 from bench.show import CannotShow, Figure, ends
 from bench.show.ends import CASES, SQL, Case, Row, judge
 from sessile.settings import Settings
+from tests.fakes import SECRET
 
 GOOD = Tally(asked=12, ended=4)
 SHOWN = Tally(asked=8)
@@ -46,10 +47,10 @@ def test_every_strategy_is_played_without_a_fault_and_with_one() -> None:
     assert {name for case in CASES for name in case.strategies if case.play is plays.calm} == set(ends.ALL)
     faulty = {name for case in CASES for name in case.strategies if case.play is not plays.calm}
     assert faulty >= set(ends.ALL) - {"sticky", "redis off"}
-    defaults = Settings.load(secret="x" * 32)
+    defaults = Settings.load(secret=SECRET)
     for scale in {case.scale_on(name) for case in CASES for name in case.strategies}:
         told = scale.settings(STRATEGIES["sqlite"])
-        url = {"url": "sqlite:////tmp/x", "secret": "x" * 32}
+        url = {"url": "sqlite:////tmp/x", "secret": SECRET}
         scaled = Settings.load(**{name: value for name, value in told.items() if name != "cache"}, **url)  # type: ignore[arg-type]
         for name in plays.DEFAULTS_S:
             assert getattr(scaled, name) == pytest.approx(getattr(defaults, name) / scale.factor, abs=0.001)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.stored import Plain, fields_of, judge_served, judge_store
+from bench.stored import Plain, judge_served, judge_store
+from sessile.changes import shown
 from sessile.codec import encode
 from sessile.record import REMOVED, Record
 from tests.bench.users import holder
@@ -21,7 +22,7 @@ def test_a_record_shows_what_its_session_would() -> None:
     record = Record.create(now_ms=0, idle_ms=1000, deadline_ms=9000)
     record = record.write(1, {"name": encode("x"), "gone": encode(1), "count": encode(5)}, now_ms=0)[0]
     record = record.write(2, {"gone": REMOVED}, {"count": 2, "alone": 3}, now_ms=0)[0]
-    assert fields_of(record) == {"name": "x", "count": 7, "alone": 3}
+    assert shown(record) == {"name": "x", "count": 7, "alone": 3}
 
 
 @pytest.mark.parametrize(

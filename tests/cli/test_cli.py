@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -54,6 +55,28 @@ def test_a_failure_a_user_can_mend_is_one_line(
     monkeypatch.setattr(keygen, "run", fail)
     assert main(["keygen"]) == 1
     assert capsys.readouterr() == ("", "sessile: speed is 'warp'; it must be a number\n")
+
+
+@pytest.mark.parametrize("key", ["-Qm2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe", "--m2xV9tL4rYw7sKd8HnP3fJz6bGc1aTe_-"])
+@pytest.mark.parametrize("line", [["balance", "--secret"], ["status", "--token"]])
+def test_a_secret_may_begin_with_a_dash(line: list[str], key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one in 64 of those did that were drawn before."""
+    got: list[argparse.Namespace] = []
+
+    def run(arguments: argparse.Namespace) -> int:
+        got.append(arguments)
+        return 0
+
+    monkeypatch.setattr(sys.modules[f"sessile.cli.{line[0]}"], "run", run)
+    assert main([*line, key]) == 0
+    assert getattr(got[0], line[1].removeprefix("--")) == key
+
+
+def test_an_option_is_not_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the secret was forgotten, what follows is still an option."""
+    with pytest.raises(SystemExit):
+        main(["balance", "--secret", "--affinity-refresh", "always"])
+    assert "--secret: expected one argument" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

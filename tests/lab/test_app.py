@@ -8,7 +8,9 @@ import httpx2
 import pytest
 
 from sessile.asgi import SessionMiddleware
-from sessile.lab.app import CHANGES, DELAY_MS_MAX, About, DemoApp
+from sessile.lab.app import CHANGES, DELAY_MS_MAX, KEPT_MAX, About, DemoApp
+from tests.fakes import SECRET
+from tests.network.clusters import backend_of, free_ports, until
 
 ABOUT = About("s1", "sticky", "round-robin", "http://127.0.0.1:8081/", "1")
 KEYS = ["server", "role", "key", "new", "stale", "fields"]
@@ -19,7 +21,7 @@ def play(scenario: Scenario) -> None:
     """Let a browser act on one server."""
 
     async def main() -> None:
-        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret="s" * 32, cookie_name="sid-8080")
+        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret=SECRET, cookie_name="sid-8080")
         transport = httpx2.ASGITransport(app=sessions)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as browser:
             await scenario(browser)
@@ -61,6 +63,30 @@ def test_the_answer_that_begins_a_session_has_its_key() -> None:
     play(scenario)
 
 
+def test_a_server_that_is_left_alone_says_so() -> None:
+    """What others should hold is in its memory only; with another server there it is not."""
+    ports = free_ports(2)
+    members = ",".join(f"127.0.0.1:{port}" for port in ports)
+
+    def server(port: int) -> SessionMiddleware:
+        url = f"all-to-all://?members={members}&me=127.0.0.1:{port}"
+        return SessionMiddleware(DemoApp(ABOUT), url=url, secret=SECRET, tls="off", cookie_name="sid-8080")
+
+    async def main() -> None:
+        first, second = (server(port) for port in ports)
+        transport = httpx2.ASGITransport(app=first)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as browser:
+            answer = (await browser.post("/api/set?name=a&value=1")).json()
+            assert (answer["alone"], answer["role"]) == (True, "primary")
+            await backend_of(second.engine).start()
+            await until(lambda: backend_of(first.engine).status()["linked"] == 1)
+            assert "alone" not in (await browser.get("/api/session")).json()
+        for each in (first, second):
+            await backend_of(each.engine).stop()
+
+    asyncio.run(main())
+
+
 def test_counting_and_incrementing_agree_one_after_the_other() -> None:
     """Both add one to what is there."""
 
@@ -84,15 +110,29 @@ def test_eight_counts_at_once_are_fewer_and_eight_increments_are_eight() -> None
     play(scenario)
 
 
-def test_a_cart_is_filled_in_place() -> None:
-    """An `append` is noticed without anybody saying so."""
+def test_a_cart_is_a_set_that_merges() -> None:
+    """What is put in at the same time is all there, each once; what is discarded is gone."""
 
     async def scenario(browser: httpx2.AsyncClient) -> None:
-        for item in ("bread", "<b>salt</b>", "bread"):
+        for item in ("salt", "<b>bread</b>", "salt"):
             await told(browser, f"/api/cart?item={item}")
-        assert (await told(browser))["fields"] == {"cart": ["bread", "<b>salt</b>", "bread"]}
+        assert (await told(browser))["fields"] == {"cart": ["<b>bread</b>", "salt"]}
+        await asyncio.gather(*(told(browser, f"/api/cart?item={number}&delay_ms=300") for number in range(8)))
+        assert len((await told(browser))["fields"]["cart"]) == 10
+        assert len((await told(browser, "/api/discard?item=salt"))["fields"]["cart"]) == 9
         assert (await told(browser, "/api/remove?name=cart"))["fields"] == {}
         assert (await told(browser, "/api/remove?name=cart"))["fields"] == {}
+
+    play(scenario)
+
+
+def test_a_list_keeps_the_last_values_in_their_order() -> None:
+    """Fifty of them."""
+
+    async def scenario(browser: httpx2.AsyncClient) -> None:
+        for number in range(KEPT_MAX + 2):
+            shown = await told(browser, f"/api/append?name=log&value={number}")
+        assert shown["fields"] == {"log": [str(number) for number in range(2, KEPT_MAX + 2)]}
 
     play(scenario)
 
@@ -125,6 +165,8 @@ def test_logging_in_renews_the_key_and_keeps_the_fields() -> None:
         *(
             "/api/cart",
             "/api/cart?item=",
+            "/api/discard",
+            "/api/append?name=text&value=1",
             "/api/login",
             "/api/login?user=",
             f"/api/login?user={'u' * 300}",
@@ -145,7 +187,7 @@ def test_a_bad_parameter_is_400_with_the_reason_and_changes_nothing(path: str) -
     play(scenario)
 
 
-def test_a_cart_that_is_no_list_is_left_alone() -> None:
+def test_a_cart_that_is_no_set_is_left_alone() -> None:
     """Somebody may have set a field of that name."""
 
     async def scenario(browser: httpx2.AsyncClient) -> None:

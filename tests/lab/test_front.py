@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sessile.balancer.servers import Server
 from sessile.balancer.settings import BalancerSettings
+from sessile.cookies import CookiePolicy
 from sessile.errors import SessileError
 from sessile.lab import ports
-from sessile.lab.front import Front, config_text
+from sessile.lab.front import Front, config_text, session_settings
+from sessile.settings import Settings
 from tests.lab.waiting import is_running
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ SECRET = "a secret of thirty-two characters"
 @pytest.mark.parametrize(("routing", "affinity"), [("sticky", "cookie"), ("round-robin", "none")])
 def test_the_balancer_reads_its_file_as_it_was_meant(routing: str, affinity: str) -> None:
     """Round robin among the servers by their names; affinity only where routing is sticky; a cookie for each port."""
-    text = config_text(8080, routing, SECRET, {"s1": 9081, "s2": 9082})
+    text = config_text(8080, routing, SECRET, {"s1": 9081, "s2": 9082}, Settings())
     settings = BalancerSettings.from_mapping(tomllib.loads(text))
     assert settings.listen == ("127.0.0.1", 8080)
     assert settings.algorithm == "round-robin"
@@ -35,6 +38,31 @@ def test_the_balancer_reads_its_file_as_it_was_meant(routing: str, affinity: str
         ("s1", "127.0.0.1", 9081),
         ("s2", "127.0.0.1", 9082),
     ]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"SESSILE_SAMESITE": "none", "SESSILE_PARTITIONED": "true"},
+        {"SESSILE_SAMESITE": "none", "SESSILE_SECURE": "true"},
+        {"SESSILE_SAMESITE": "strict", "SESSILE_SECURE": "false"},
+    ],
+)
+def test_the_two_cookies_go_together(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of the session cookie holds for the affinity cookie: neither goes where the other does not."""
+    for name in ("SESSILE_SAMESITE", "SESSILE_PARTITIONED", "SESSILE_SECURE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    session = session_settings()
+    settings = BalancerSettings.from_mapping(tomllib.loads(config_text(8080, "sticky", SECRET, {"s1": 1}, session)))
+    server = Server(settings.servers[0], settings)
+    policy = CookiePolicy(Settings.load(environ=environ))
+    for is_https, line in ((False, server.cookie), (True, server.cookie_secure)):
+        seen = policy.read((), is_https=is_https).is_https
+        wanted = policy.id_cookie(b"x", is_https=seen).split(b"; ")[1:]
+        assert set(line.split(b"\r\n")[0].split(b"; ")[1:]) == set(wanted)
 
 
 def test_a_balancer_starts_takes_up_servers_and_ends(tmp_path: Path, free_port: Callable[[], int]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sessile.lab import ports
 from sessile.lab.probe import ask
 from sessile.lab.server import ServerPlan
+from tests.fakes import SECRET
 from tests.lab.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "sessile.lab.server"]
@@ -23,7 +24,7 @@ def plan(**other: object) -> ServerPlan:
         "descriptor": 99,
         "parent_pid": os.getpid(),
         "url": "sticky://",
-        "secret": "s" * 32,
+        "secret": SECRET,
         "cookie_name": "sid-1",
         "token": "t" * 32,
         "strategy": "sticky",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sessile.cli import main
 from tests.lab.running import running, told_at_start
 from tests.lab.waiting import wait_until
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.needs("redis-server")
-def test_the_stores_primary_may_be_killed() -> None:
-    """The session goes on at every server, exactly, and another primary takes over."""
+def test_the_stores_primary_may_be_killed_and_all_of_it() -> None:
+    """The session goes on, exactly, and another primary takes over. Without any, answers, dashboard and status say so."""
     with (
         running("--strategy", "store", "--servers", "2", "--routing", "round-robin") as demo,
         demo.browser() as browser,
@@ -41,6 +42,19 @@ def test_the_stores_primary_may_be_killed() -> None:
         wait_until(lambda: primaries() == 1, "another primary")
         wait_until(is_settled, "a store that is there")
         assert [count() for _ in range(4)] == [5, 6, 7, 8]
+
+        asked = ["status", f"http://127.0.0.1:{demo.port + 1}"]
+        wait_until(lambda: demo.status()["remarks"] == [], "both hear the store again")
+        assert main(asked) == 0
+        for each in demo.status()["store"]:
+            if each["state"] != "dead":
+                demo.act(each["name"], "kill")
+        wait_until(lambda: all("alone" in browser.get("/api/session").json() for _ in range(4)), "both say so")
+        assert browser.post("/api/count?name=n").json()["alone"] is True
+        wait_until(
+            lambda: "the store is not reached by s1 and s2: " in " ".join(demo.status()["remarks"]), "a sentence"
+        )
+        assert main(asked) == 1
 
 
 @pytest.mark.needs("redis-server")

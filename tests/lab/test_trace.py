@@ -9,6 +9,7 @@ import httpx2
 
 from sessile.asgi import SessionMiddleware
 from sessile.lab.app import About, DemoApp
+from tests.fakes import SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ ABOUT = About("s1", "sticky", "round-robin", "http://127.0.0.1:8081/", "1")
 
 def play(scenario: Callable[[httpx2.AsyncClient], Awaitable[None]]) -> None:
     async def main() -> None:
-        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret="s" * 32)
+        sessions = SessionMiddleware(DemoApp(ABOUT), url="sticky://", secret=SECRET)
         transport = httpx2.ASGITransport(app=sessions)
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as browser:
             await scenario(browser)

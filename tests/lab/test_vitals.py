@@ -10,6 +10,7 @@ import pytest
 from sessile.engine import Engine
 from sessile.lab.states import Phase
 from sessile.lab.vitals import DRAIN_PATH, SERVE_PATH, STATUS_PATH, TOKEN_HEADER, Vitals
+from tests.fakes import SECRET
 
 TOKEN = "t" * 40
 
@@ -33,7 +34,7 @@ def inner() -> Inner:
 
 @pytest.fixture
 def vitals(inner: Inner) -> Vitals:
-    made = Vitals(inner, Engine(url="sticky://", secret="s" * 32), TOKEN)
+    made = Vitals(inner, Engine(url="sticky://", secret=SECRET), TOKEN)
     made.phase = Phase.READY
     return made
 
@@ -101,7 +102,7 @@ def test_the_supervisor_is_told_of_no_other_path(vitals: Vitals, inner: Inner) -
 
 def test_a_server_joins_serves_and_drains_with_its_lifespan(inner: Inner) -> None:
     """Before start-up is complete and once it is told to end, it is not healthy."""
-    vitals = Vitals(inner, Engine(url="sticky://", secret="s" * 32), TOKEN)
+    vitals = Vitals(inner, Engine(url="sticky://", secret=SECRET), TOKEN)
     phases = [vitals.phase]
     coming = iter(["lifespan.startup", "lifespan.shutdown"])
 

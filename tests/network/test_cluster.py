@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,22 @@ from sessile.backend import Acknowledged, PullStatus
 from sessile.blocking import run_blocking
 from sessile.engine import Engine
 from sessile.errors import SettingsError
+from sessile.network import runtime, troubles
+from sessile.replication import dials
 from tests.fakes import SECRET, FakeBrowser
 from tests.forked import Child
 from tests.network.clusters import Tab, backend_of, cluster_of, engines_of, free_ports, kill, ran, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sessile.session import Session
+
+LOOPS = [asyncio.new_event_loop]
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS.append(uvloop.new_event_loop)
 
 
 def count(session: Session) -> int:
@@ -351,6 +362,115 @@ def test_a_stranger_without_the_secret_is_no_member() -> None:
     ran(run())
 
 
+def another(engine: Engine, **changed: Any) -> Engine:
+    """The same member with other settings."""
+    settings = engine.settings
+    members = [str(member) for member in settings.members]
+    given: dict[str, Any] = {"url": "all-to-all://", "secret": SECRET, "tls": "secret", **changed}
+    return Engine(me=settings.me, members=members, sweeps=False, **given)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes tenths of them."""
+    for module, name, value in (
+        (troubles, "UNMET_MS", 200),
+        (troubles, "ALONE_MS", 200),
+        (runtime, "LOOK_S", 0.05),
+        (dials, "BACKOFF_MAX_MS", 200),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"secret": "of-another-cluster-and-long-enough"}, ["another secret", "SESSILE_SECRET"]),
+        ({"tls": "off"}, ["tls="]),
+        ({"url": "primary-backup://"}, ["its strategy is", "url="]),
+    ],
+    ids=["secret", "tls", "strategy"],
+)
+@pytest.mark.parametrize("make_loop", LOOPS[-1:])
+def test_a_member_that_is_set_up_otherwise_is_told_once_at_both_ends(
+    changed: dict[str, Any],
+    words: list[str],
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A warning with the remedy, however often it is dialled; the status names the one that was never met, and why."""
+    hurry(monkeypatch)
+
+    async def run() -> None:
+        engines = engines_of(3, tls="secret")
+        engines[2] = another(engines[2], **changed)
+        names = [engine.settings.me for engine in engines]
+        try:
+            await asyncio.gather(*(backend_of(engine).start() for engine in engines))
+
+            def said(number: int) -> list[str]:
+                about = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+                return [text for text in about if text.startswith(f"{names[number]}: ") and "alone" not in text]
+
+            await until(lambda: all(names[2] in " ".join(said(n)) for n in (0, 1)) and bool(said(2)))
+            for number in (0, 1):
+                status = backend_of(engines[number]).status()
+                assert set(status["unmet"]) == {names[2]} and status["unmet"][names[2]]
+                assert all(word in " ".join(said(number)) for word in words)
+            assert set(backend_of(engines[2]).status()["unmet"]) == set(names[:2])
+            counts = backend_of(engines[0]).status()["counts"]
+            dialled = counts.get("failed_handshakes", 0) + counts.get("refused_links", 0)
+
+            def now() -> int:
+                counts = backend_of(engines[0]).status()["counts"]
+                return int(counts.get("failed_handshakes", 0) + counts.get("refused_links", 0))
+
+            await until(lambda: now() >= dialled + 2)
+            for number in range(3):  # each state once, however often it was tried
+                assert len(set(said(number))) == len(said(number)) <= 4, said(number)
+            await kill(engines[2])
+            engines[2] = another(engines[2], tls="secret", secret=SECRET, cluster="sessile", url="all-to-all://")
+            await backend_of(engines[2]).start()
+            await until(lambda: all(f"linked to {names[2]}: all is well there" in " ".join(said(n)) for n in (0, 1)))
+            assert all(backend_of(engine).status()["unmet"] == {} for engine in engines)
+        finally:
+            await asyncio.gather(*(kill(engine) for engine in engines))
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_server_alone_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members are named wrongly, or a firewall is between them: nobody answers, and it serves all the same."""
+    hurry(monkeypatch)
+
+    async def run() -> None:
+        (engine,) = engines_of(1)
+        members = [engine.settings.me, "no-such-host.invalid:7400"]
+        wrong = Engine(url="all-to-all://", secret=SECRET, me=members[0], members=members, sweeps=False)
+        await backend_of(wrong).start()
+        await until(lambda: "alone among 2 named members" in caplog.text)
+        (unmet,) = (each.getMessage() for each in caplog.records if "did not meet" in each.message)
+        assert "cannot be resolved" in unmet and "members=" in unmet
+        await kill(wrong)
+
+    ran(run())
+
+
+def test_a_death_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """By those who go on; one that leaves in good order has not died."""
+
+    async def run() -> None:
+        async with cluster_of(3) as engines:
+            names = [engine.settings.me for engine in engines]
+            await backend_of(engines[2]).stop()
+            await kill(engines[1])
+            await until(lambda: f"{names[1]} is dead" in caplog.text)
+            assert f"{names[2]} is dead" not in caplog.text
+
+    ran(run())
+
+
 def test_status_tells_of_members_copies_and_traffic() -> None:
     """Plain values, true at both ends."""
 
@@ -419,3 +539,25 @@ def test_a_forked_child_of_a_member_is_none_and_disturbs_no_link() -> None:
                 child.end()
 
     ran(run())
+
+
+def test_a_member_that_stops_alone_says_what_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """The last live member's sessions are lost, in one line; one that could hand them over, or has none, says nothing."""
+
+    async def run() -> None:
+        async with cluster_of(2) as engines:
+            tab = Tab(engines[0])
+            await tab.ask(engines[0], count)
+            await backend_of(engines[0]).stop()
+            assert not warnings_of(caplog)
+            await backend_of(engines[1]).stop()
+        async with cluster_of(1) as (engine,):
+            await backend_of(engine).stop()
+
+    ran(run())
+    (line,) = warnings_of(caplog)
+    assert "stopped as the only live member; 1 sessions are lost" in line and "--max-requests" in line
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

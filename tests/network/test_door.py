@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from tests.forked import Child
 from tests.network.clusters import until
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
 LOOPS = [asyncio.new_event_loop]
@@ -106,23 +107,25 @@ def test_where_nobody_has_to_prove_anything_all_come_in() -> None:
 
 
 def test_a_process_without_sockets_goes_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who could not be taken now is taken when others have gone."""
+    """Who could not be taken now is taken when others have gone; meanwhile it does not spin."""
     monkeypatch.setattr(doors, "PAUSE_S", 0.01)
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        accept = loop.sock_accept
-        failures = iter([OSError(24, "Too many open files")] * 3)
+        times = 0
+        accept = socket.socket.accept
 
-        async def fail(listener: socket.socket) -> object:
-            for error in failures:
-                raise error
-            return await accept(listener)
+        def fail(listener: socket.socket) -> tuple[socket.socket, object]:
+            nonlocal times
+            times += 1
+            if times <= 2:
+                raise OSError(errno.EMFILE, "too many open files")
+            return accept(listener)
 
-        monkeypatch.setattr(loop, "sock_accept", fail)
+        monkeypatch.setattr(socket.socket, "accept", fail)
         door, port, inside = opened(None)
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         await until(lambda: len(inside) == 1)
+        assert times == 3
         await door.close()
         writer.close()
         inside[0].close()
@@ -142,7 +145,7 @@ def test_a_forked_child_holds_neither_the_port_nor_who_stands_in_the_door(
         door, port, inside = opened(contexts.server)
         silent, silent_writer = await asyncio.open_connection("127.0.0.1", port)
         await until(lambda: len(door._unproven) == 1)
-        child = Child(lambda: (len(door._unproven), door._accepting))
+        child = Child(lambda: (len(door._unproven), door._loop))
         try:
             assert await asyncio.to_thread(child.said) == "(0, None)"
             _, member = await asyncio.open_connection("127.0.0.1", port, ssl=contexts.client, server_hostname="")
@@ -162,3 +165,26 @@ def test_a_forked_child_holds_neither_the_port_nor_who_stands_in_the_door(
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(run())
+
+
+def test_who_fails_to_prove_itself_is_told_with_its_host() -> None:
+    """By TLS; one that closes without a word fails, too."""
+
+    async def run() -> None:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        failed: list[tuple[str, OSError]] = []
+        context = tls.contexts([b"a secret that is long enough"], "sessile", "a:1").server
+        door = Door(listener, lambda: Guest([]), context, lambda host, error: failed.append((host, error)))
+        door.open()
+        for number, said in enumerate((b"GET / HTTP/1.1\r\n\r\n", b""), start=1):
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+            writer.write(said)
+            writer.write_eof()
+            await until(lambda number=number: len(failed) == number)  # type: ignore[misc]  # bound now
+            writer.transport.abort()
+        await door.close()
+        assert [host for host, _ in failed] == ["127.0.0.1"] * 2
+        assert isinstance(failed[0][1], ssl.SSLError)
+
+    asyncio.run(run())

@@ -152,20 +152,24 @@ def test_whole_records_are_left_out_where_too_much_waits(monkeypatch: pytest.Mon
 
 
 def test_what_a_person_may_want_to_read_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Refusals as warnings, the rest for those who ask for it."""
+    """What must be mended once, as one line whatever a peer calls itself; the rest for those who ask for it."""
 
     async def run() -> None:
         (port,) = free_ports(1)
         runtime = await alone(port)
+        refused = Note("refused", {"name": "x\nINFO all is well", "reason": "y", "remedy": "z"})
         with caplog.at_level(logging.DEBUG, "sessile.cluster"):
-            runtime._perform([Note("refused", {"name": "x", "reason": "y"}), Note("member", {"name": "x"})])
+            for _ in range(3):
+                runtime._perform([refused, Note("protocol error", {"link": 1}), Note("member", {"name": "x"})])
         await runtime.close()
 
     ran(run())
-    assert [(each.levelname, each.message.partition(": ")[2]) for each in caplog.records] == [
-        ("WARNING", "refused name=x reason=y"),
-        ("DEBUG", "member name=x"),
+    said = [(each.levelname, each.getMessage().partition(": ")[2]) for each in caplog.records]
+    assert [text for level, text in said if level == "WARNING"] == [
+        "x\N{REPLACEMENT CHARACTER}INFO all is well is refused: y; z",
+        "protocol error link=1",
     ]
+    assert said.count(("DEBUG", "member name=x")) == 3
 
 
 def test_closing_leaves_nothing_on_the_loop() -> None:

@@ -11,6 +11,8 @@ from tests.fakes import SECRET
 from tests.network.clusters import backend_of, engines_of, kill, ran, until
 
 if TYPE_CHECKING:
+    import pytest
+
     from sessile.engine import Engine
 
 
@@ -18,7 +20,7 @@ def name_of(engine: Engine) -> str:
     return engine.settings.me
 
 
-def test_joins_leaves_and_ends_are_learned_from_any_member() -> None:
+def test_joins_leaves_and_ends_are_learned_from_any_member(caplog: pytest.LogCaptureFixture) -> None:
     """Told one, it knows all; when that one dies it asks another; strangers and the silent tell it nothing."""
 
     async def run() -> None:
@@ -42,7 +44,14 @@ def test_joins_leaves_and_ends_are_learned_from_any_member() -> None:
         watching.cancel()
         assert backend_of(engines[2]).status()["linked"] == 1
         stranger = tls.contexts([b"another secret, of somebody else"], "sessile", "balancer")
-        assert not await Watch([name_of(engines[2])], told.append, stranger.client).look()
+        caplog.clear()
+        watch = Watch([name_of(engines[2])], told.append, stranger.client)
+        assert not await watch.look() and not await watch.look()
+        (said,) = (each.getMessage() for each in caplog.records if "no member" in each.message)
+        assert name_of(engines[2]) in said and "SESSILE_SECRET" in said
+        (door,) = (runtime._door for engine in engines[2:3] if (runtime := backend_of(engine)._runtime) is not None)
+        assert door is not None
+        await until(lambda: not door._unproven)  # both sides have noticed that they are strangers
         for engine in engines[2:]:
             await kill(engine)
 

@@ -243,7 +243,7 @@ class Cluster:
         assert held is not None, f"{name} holds no {key.hex()}"
         record, stamp = held.write(server.writer, _encoded(values), now_ms=self.now_ms)
         server.table.put(key, record)
-        return self.push(name, key, Delta.of(record, key, held.heads, stamp, names=values, counted=()), ack)
+        return self.push(name, key, Delta.of(record, key, held, stamp, names=values, counted=()), ack)
 
     def end(self, name: str, key: SessionKey, *, ack: str = "one") -> int:
         held = self.held(name, key)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Browser", "Engines"]
 
-SECRET = "the secret of the scenarios"
+SECRET = "the secret of the scenarios k3Vn8Xw1"
 
 
 class _Ticket:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sessile.replication.member import INCARNATION_MAX, NAME_CHARS_MAX, Standing, Timings
-from sessile.replication.membership import Greeting, Steps
+from sessile.replication.membership import Greeting, Steps, Unlinked
 from tests.replication.watch import Watch, info
 
 if TYPE_CHECKING:
@@ -274,7 +274,8 @@ def test_who_is_refused(who: MemberInfo, reason: str) -> None:
     watch.wait(0)
     watch.met("b", 1)
     before = watch.it.infos()
-    assert reason in watch.greet(2, who, "x").refusal
+    refused = watch.greet(2, who, "x")
+    assert reason in refused.refusal and bool(refused.remedy) == ("itself" not in reason)
     assert reason in watch.greet(3, who).refusal
     assert watch.it.infos() == before and watch.it.linked() == ("b",) and watch.it.tick(watch.now_ms) == Steps()
     assert watch.it.counts["refused_members"] == (2 if reason == "no such name" else 0)
@@ -319,6 +320,26 @@ def test_an_address_that_leads_to_somebody_else_now() -> None:
     assert watch.it.standing("y") is DEAD
     watch.greet(2, info("z"), "ip-1")
     assert watch.wait(0).dial == ("y",)
+
+
+def test_to_whom_there_is_no_link_can_be_asked() -> None:
+    """Named addresses where nobody greeted, and members, met or not; a member under two names is one."""
+    watch = Watch("m", "ip-1", "ip-2")
+    assert watch.it.unlinked() == (Unlinked("ip-1", None, is_named=True), Unlinked("ip-2", None, is_named=True))
+    assert (watch.it.named, watch.it.linked_at()) == (2, frozenset())
+    watch.wait(0)
+    watch.greet(1, info("z"), "ip-1")
+    watch.hear(1)
+    watch.told(info("y"))
+    assert watch.it.unlinked() == (Unlinked("y", UNKNOWN, is_named=False), Unlinked("ip-2", None, is_named=True))
+    assert watch.it.named == 2 and watch.it.linked_at() == {"z", "ip-1"}
+    watch.down(1)
+    watch.wait(5_000)
+    (lost, *_) = watch.it.unlinked()
+    assert (lost, lost.is_met) == (Unlinked("ip-1", DEAD, is_named=True), True)
+    assert [one.is_met for one in watch.it.unlinked()] == [True, False, False]
+    watch.it.said_goodbye("z", watch.now_ms)
+    assert [one.address for one in watch.it.unlinked()] == ["y", "ip-2"]
 
 
 def test_ones_own_address_is_dialled_once() -> None:

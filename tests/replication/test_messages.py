@@ -99,7 +99,7 @@ def test_a_later_release_may_add_fields() -> None:
 
 def test_the_protocol_has_a_number() -> None:
     """It changes when a node of the last release could not follow."""
-    assert PROTOCOL == 1
+    assert PROTOCOL == 2
 
 
 def test_no_message_carries_anything_that_runs() -> None:

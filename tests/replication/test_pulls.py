@@ -179,7 +179,7 @@ def test_the_writer_that_the_browser_names_is_asked_early() -> None:
     after, stamp = record.write(cluster.servers[writer].writer, {"z": b"\x05"}, now_ms=cluster.now_ms)
     cluster.mangle = lambda source, target, message: source == writer and not isinstance(message, Answered)
     cluster.servers[writer].table.put(key, after)
-    cluster.push(writer, key, Delta.of(after, key, record.heads, stamp, names=["z"], counted=()))
+    cluster.push(writer, key, Delta.of(after, key, record, stamp, names=["z"], counted=()))
     asker = cluster.servers["a"].node.placement.order(key)[3]
     pulled = cluster.asked(asker, key, after.heads)
     assert pulled.record is not None and pulled.record.covers(after.heads)

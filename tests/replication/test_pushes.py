@@ -8,7 +8,7 @@ from sessile.backend import Acknowledged
 from sessile.backend import Whole as Born
 from sessile.record import ENDED, LIVE
 from sessile.replication.intake import REFUSED
-from sessile.replication.messages import Changed, Whole, Writing
+from sessile.replication.messages import Changed, Digest, Whole, Writing
 from tests.replication.cluster import Cluster
 
 
@@ -725,3 +725,26 @@ def test_a_change_that_everybody_refused_is_held_by_who_takes_the_next_one() -> 
     assert (cluster.answer("a", first), cluster.answer("a", second)) == (Acknowledged.NO, Acknowledged.YES)
     node = cluster.servers["a"].node
     assert node.is_settled(key) and node.waiting["pushes"] == 0
+
+
+def test_a_whole_record_confirms_what_the_queue_had_no_room_for() -> None:
+    """The other holder dies, and one record brings the next one every change: all are answered, though not each is sent."""
+    cluster = Cluster("abc", copies=2, queue_bytes_max=100, ack_timeout_ms=5_000)
+    key = cluster.first_key("a")
+    cluster.create("a", key, x=1)
+    cluster.run(10)
+    (backup,) = cluster.servers["a"].node.placement.others(key)
+    (spare,) = set("bc") - {backup}
+    cluster.cut("a", backup)
+    cluster.cut(backup, spare)
+    cluster.cut("a", spare)
+    cluster.close("a", spare)
+    tickets = [cluster.write("a", key, x=number) for number in range(2, 6)]
+    cluster.run(100)  # no other one can be asked to hold them
+    cluster.mangle = lambda source, target, message: isinstance(message, Digest)  # repair finds that nothing differs
+    cluster.cuts.discard(frozenset(("a", spare)))
+    cluster.dial("a", spare)
+    cluster.run(2_000)
+    assert cluster.servers["a"].node.placement.others(key) == (spare,)
+    assert [cluster.answer("a", ticket) for ticket in tickets] == [Acknowledged.YES] * 4
+    assert not len(cluster.servers["a"].node._pushes)

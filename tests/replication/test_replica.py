@@ -32,7 +32,7 @@ def test_a_write_is_taken_by_the_rule_of_deltas() -> None:
     replica = make_replica()
     record = make(a=1)
     after, stamp = record.write(7, {"b": codec.encode(2)}, now_ms=100)
-    delta = Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=())
+    delta = Delta.of(after, KEY, record, stamp, names=["b"], counted=())
     assert replica.apply(delta, 500) == (Outcome.NEED, None)
     replica.merge(KEY, record, 0)
     outcome, held = replica.apply(delta, 500)
@@ -71,7 +71,7 @@ def test_a_write_that_finds_no_room_changes_nothing() -> None:
     replica.merge(KEY, record, 0)
     after, stamp = record.write(7, {"b": codec.encode("x" * 2_000)}, now_ms=100)
     with pytest.raises(SessionLimit):
-        replica.apply(Delta.of(after, KEY, record.heads, stamp, names=["b"], counted=()), 500)
+        replica.apply(Delta.of(after, KEY, record, stamp, names=["b"], counted=()), 500)
     assert replica.get(KEY) == record
 
 

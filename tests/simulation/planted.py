@@ -12,9 +12,12 @@ from msgspec.structs import replace
 
 import tests.simulation.planted_away  # noqa: F401  # what it plants is entered into the list
 from sessile import codec
+from sessile import delta as delta_module
+from sessile import items as items_module
+from sessile import record as record_module
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.engine import Engine
-from sessile.record import LIVE, ROTATED, Record
+from sessile.record import LIVE, ROTATED, Entry, Record
 from sessile.replication import replica as replica_module
 from sessile.replication.context import Context
 from sessile.replication.events import Answer
@@ -27,6 +30,7 @@ from sessile.replication.pulls import NONE, Pulls
 from sessile.replication.pushes import Pushes
 from sessile.replication.repair import Repair
 from sessile.replication.replica import Replica
+from sessile.session import Session
 from sessile.simulation.campaign import one
 from tests.simulation.planting import PLANTED, merging, method, planting
 
@@ -92,19 +96,126 @@ def _() -> Iterator[None]:
 
 @planting("a merge takes what arrived last")
 def _() -> Iterator[None]:
-    """The record that came last is the newest."""
+    """Of two assignments the one that came last is the newer."""
 
-    def make(merge: Any) -> Any:
-        def latest(one: Record, other: Record, clashes: Any = None) -> Record:
-            merged: Record = merge(one, other, clashes)
-            if merged.version.keys() != other.version.keys() or merged.state != LIVE:
-                return merged
-            return replace(merged, fields={**merged.fields, **merge(other, replace(one, fields={})).fields})
+    def make(join: Any) -> Any:
+        def latest(ours: Entry, theirs: Entry, *rest: Any) -> Entry | None:
+            joined: Entry | None = join(ours, theirs, *rest)
+            return joined if joined is None or len(joined.assignments()) == 1 else replace(theirs, rest=())
 
         return latest
 
-    with merging(make):
+    with method(record_module, "_join", make):
         yield
+
+
+@planting("of parallel assignments only the later is kept")
+def _() -> Iterator[None]:
+    """The higher stamp wins, so the other one is not needed any more."""
+
+    def make(join: Any) -> Any:
+        def highest(*copies: Any) -> Entry | None:
+            joined: Entry | None = join(*copies)
+            return joined if joined is None or not joined.value else Entry.of(joined.assignments()[:1])
+
+        return highest
+
+    with method(record_module, "_join", make):
+        yield
+
+
+@planting("what one copy has not, it has not received yet")
+def _() -> Iterator[None]:
+    """A merge is the union of both copies."""
+    with method(record_module, "_unknown", lambda _: lambda entry, known: entry):
+        yield
+
+
+@planting("a removal removes whatever is there")
+def _() -> Iterator[None]:
+    """A write of an empty value, whatever assignments its receiver has meanwhile."""
+
+    def make(kept: Any) -> Any:
+        del kept
+        return lambda entry, record, known: []
+
+    with method(delta_module, "_kept", make):
+        yield
+
+
+@planting("a delta names the heads alone")
+def _() -> Iterator[None]:
+    """What a write was made on follows from the heads."""
+    with method(delta_module, "_with_replaced", lambda _: lambda base, *rest: base):
+        yield
+
+
+@planting("an answer leaves out what did not change")
+def _() -> Iterator[None]:
+    """The asker has it."""
+
+    def make(since: Any) -> Any:
+        def news(self: Record, have: Any) -> Record:
+            answer: Record = since(self, have)
+            return replace(answer, fields={name: entry for name, entry in answer.fields.items() if entry.is_present})
+
+        return news
+
+    with method(Record, "since", make):
+        yield
+
+
+# -- sets and lists --------------------------------------------------------------------------------------------------------
+
+
+@planting("adding what is in a set changes nothing")
+def _() -> Iterator[None]:
+    """It is there."""
+
+    def make(add_to: Any) -> Any:
+        def economical(self: Session, name: str, value: Any) -> None:
+            if value not in self.get(name, ()):
+                add_to(self, name, value)
+
+        return economical
+
+    with method(Session, "add_to", make):
+        yield
+
+
+@planting("a removal of a set removes the items that its request saw")
+def _() -> Iterator[None]:
+    """What the handler did is what is stored."""
+    with method(items_module, "removed_with", lambda _: lambda record, values: {}):
+        yield
+
+
+@planting("every server numbers what it appends")
+def _() -> Iterator[None]:
+    """The first item of a request is number 0, the next one number 1."""
+    with method(Engine, "draw_batch", lambda _: lambda self: "0"):
+        yield
+
+
+@planting("a new id takes over the items as they are")
+def _() -> Iterator[None]:
+    """They are fields like any other."""
+    with method(items_module, "carried", lambda _: lambda record, changed, values: values):
+        yield
+
+
+@planting("items have the order of their names")
+def _() -> Iterator[None]:
+    """Sorted, they are the same everywhere, and moved by nothing."""
+
+    def make(ordered: Any) -> Any:
+        return lambda *given: sorted(ordered(*given))
+
+    with method(items_module, "ordered", make):
+        yield
+
+
+# -- counters --------------------------------------------------------------------------------------------------------------
 
 
 @planting("a merge keeps the increments of one writer")
@@ -114,7 +225,7 @@ def _() -> Iterator[None]:
     def make(merge: Any) -> Any:
         def single(one: Record, other: Record, clashes: Any = None) -> Record:
             merged: Record = merge(one, other, clashes)
-            fields = {name: replace(entry, additions=entry.additions[:1]) for name, entry in merged.fields.items()}
+            fields = {name: replace(entry, rest=entry.rest[:1]) for name, entry in merged.fields.items()}
             return replace(merged, fields=fields)
 
         return single
@@ -132,10 +243,12 @@ def _() -> Iterator[None]:
             merged: Record = merge(one, other, clashes)
             fields = dict(merged.fields)
             for name, entry in merged.fields.items():
-                if len(entry.additions) > 1:
-                    base: Any = codec.decode(entry.value) if entry.value else 0
-                    place, counter, _ = max(entry.additions, key=lambda addition: addition[1])
-                    fields[name] = type(entry)(place, counter, codec.encode(base + entry.added))
+                data, added = entry.read()
+                additions = [(counter, place) for place, counter, item in entry.rest if not isinstance(item, bytes)]
+                if len(additions) > 1:
+                    base: Any = codec.decode(data) if data else 0
+                    counter, place = max(additions)
+                    fields[name] = type(entry)(place, counter, codec.encode(base + added))
             return replace(merged, fields=fields)
 
         return folded

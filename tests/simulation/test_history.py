@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sessile.record import ENDED, NEVER, Record, Stamp
-from sessile.simulation.history import GONE, Chronicle, End, Write, is_within, joined
+from sessile.record import ENDED, Record, Stamp
+from sessile.simulation.history import GONE, LIST, SET, Chronicle, End, Write, is_within, joined
 
 
 def chronicle(*writes: Write) -> Chronicle:
@@ -15,12 +15,12 @@ def chronicle(*writes: Write) -> Chronicle:
 
 
 ONE = Write(Stamp(1, 7), {7: 1}, {"a": 1}, {}, 0)
-TWO = Write(Stamp(2, 8), {7: 1, 8: 2}, {"a": 2, "b": 1}, {"n": (NEVER, 3)}, 0)
-PARALLEL = Write(Stamp(2, 7), {7: 2}, {"a": GONE}, {"n": (NEVER, 4)}, 0)
+TWO = Write(Stamp(2, 8), {7: 1, 8: 2}, {"a": 2, "b": 1}, {"n": (Stamp(2, 8), 3)}, 0)
+PARALLEL = Write(Stamp(2, 7), {7: 2}, {"a": GONE}, {"n": (Stamp(2, 7), 4)}, 0)
 
 
 def test_the_last_assignment_counts_and_every_increment() -> None:
-    """Of parallel ones the higher stamp; a version that covers less shows less."""
+    """Of parallel ones the higher stamp; what a remover had not seen stays; a version that covers less shows less."""
     made = chronicle(ONE, TWO, PARALLEL)
     assert made.state({7: 1}) == {"a": 1}
     assert made.state({7: 1, 8: 2}) == {"a": 2, "b": 1, "n": 3}
@@ -29,10 +29,30 @@ def test_the_last_assignment_counts_and_every_increment() -> None:
 
 
 def test_an_increment_counts_only_on_what_it_was_added_to() -> None:
-    """An assignment after it starts anew."""
+    """An assignment after it starts anew, and so does a parallel one."""
     later = Write(Stamp(3, 7), {7: 3}, {"n": 100}, {}, 0)
     on_it = Write(Stamp(4, 7), {7: 4}, {}, {"n": (Stamp(3, 7), 1)}, 0)
-    assert chronicle(PARALLEL, later, on_it).state({7: 4})["n"] == 101
+    made = chronicle(PARALLEL, later, on_it, TWO)
+    assert made.state({7: 4})["n"] == made.state({7: 4, 8: 2})["n"] == 101
+    assert made.counted_from({7: 4, 8: 2}, "n", Stamp(9, 9)) == Stamp(3, 7)
+    assert made.counted_from({7: 2}, "n", Stamp(9, 9)) == Stamp(2, 7)
+    assert made.counted_from({7: 1}, "n", Stamp(9, 9)) == Stamp(9, 9)
+
+
+def test_items_stay_until_a_write_that_had_received_them_removes_them() -> None:
+    """Of a set and of a list; an assignment hides them, and a removal takes what it knew."""
+    add = Write(
+        Stamp(1, 7), {7: 1}, {"s": SET, "l": LIST}, {}, 0, items={("s", 1): True, ("s", 2): True, ("l", 3): True}
+    )
+    drop = Write(Stamp(2, 8), {7: 1, 8: 2}, {}, {}, 0, items={("s", 1): False})
+    again = Write(Stamp(2, 7), {7: 2}, {"s": SET}, {}, 0, items={("s", 1): True})
+    made = chronicle(add, drop, again)
+    assert made.state({7: 1}) == {"s": (1, 2), "l": (3,)}
+    assert made.state({7: 1, 8: 2})["s"] == (2,)
+    assert made.state({7: 2, 8: 2})["s"] == made.state({7: 2})["s"] == (2, 1), "what is added anew comes last"
+    clear = Write(Stamp(3, 8), {7: 1, 8: 3}, {"s": GONE}, {}, 0, cleared={"s": {7: 1, 8: 2}})
+    assert chronicle(add, drop, again, clear).state({7: 2, 8: 3}) == {"s": (1,), "l": (3,)}
+    assert made.items({7: 2, 8: 2}, {"s": {7: 1}}) == {"l": [3], "s": [1]}
 
 
 def test_heads_stand_for_all_they_build_on() -> None:

@@ -33,6 +33,10 @@ SHARP = {
     ),
     "what a link loses of uses is lost": ("quiet", "idle=2000,reads=95,faults=losses"),
     "only repair goes on with repair": ("bounds", "queue=200,faults=delays+slow+losses,reads=10"),
+    "a removal of a set removes the items that its request saw": (
+        "reads",
+        "behaviours=collections+slow-handlers+bursts+removals",
+    ),
     "those who have no room are waited for": ("bounds", "rooms=1,nodes=2,faults=,ack=one"),
     "peers take fewer writers than servers draw": ("bounds", "routing=random,browsers=1,reads=10,faults="),
 }
@@ -45,6 +49,7 @@ SLOWER = {
     "a node that leaves acknowledges",
     "a stamp is given twice",
     "counters are folded",
+    "repair leaves out tombstones",
     "the first that has nothing is believed",
     "who leaves drops what it handed over",
 }

@@ -32,6 +32,15 @@ def test_a_handler_s_changes_are_kept_and_seen() -> None:
     assert first.saw == {} and second.saw == {"a": 1, "n": 1, "hits": 1, "list": [5]}
 
 
+def test_sets_and_lists_are_kept_and_seen() -> None:
+    """Over a new id as well; what is no collection is left alone."""
+    ops = (Op(Verb.ADD, "s", 1), Op(Verb.ADD, "s", 2), Op(Verb.PUSH, "l", 3), Op(Verb.SET, "plain", 4))
+    change = (Op(Verb.DISCARD, "s", 1), Op(Verb.DISCARD, "s", 9), Op(Verb.ADD, "plain", 1), Op(Verb.LOGIN, value="u"))
+    first, _, third = serve(Work(ops), Work(change), Work((Op(Verb.REMOVE, "l"), Op(Verb.PUSH, "l", 5))))
+    assert first.saw == {} and third.saw == {"s": (2,), "l": (3,), "plain": 4}
+    assert serve(Work(ops), Work((Op(Verb.SET, "s", 7), Op(Verb.REMOVE, "l"))), Work())[2].saw == {"s": 7, "plain": 4}
+
+
 def test_the_id_changes_and_the_session_ends() -> None:
     """After a login the data is there under another key; after a logout it is not."""
     first, second = serve(Work((Op(Verb.SET, "a", 1), Op(Verb.LOGIN, value="u"))), Work())

@@ -59,11 +59,11 @@ class ContentConformance:
         await rig.store.merge(key, record, "one")
         assert same(await rig.held(key), record)
         after, stamp = record.write(C, {name: value + b"!" for name, value in values.items()}, now_ms=0)
-        delta = Delta.of(after, key, record.heads, stamp, names=values, counted=())
+        delta = Delta.of(after, key, record, stamp, names=values, counted=())
         assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
         held = await rig.held(key)
         assert same(held, after) and held.fields["binary"].value == bytes(range(256)) + b"!"
-        assert not held.fields["removed"].is_present
+        assert "removed" not in held.fields
 
     @in_place
     async def test_large_numbers_are_kept(self, rig: Rig) -> None:
@@ -80,8 +80,9 @@ class ContentConformance:
         assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
         assert same(await rig.held(key), after)
         total = TOTAL_MAX - 1
+        n = after.fields["n"]
         clashing = msgspec.structs.replace(
-            after, fields={**after.fields, "n": Entry(0, 0, REMOVED, ((1, after.version[1], total),))}
+            after, fields={**after.fields, "n": Entry(n.writer, n.counter, REMOVED, ((1, after.version[1], total),))}
         )
         joined = merge(after, clashing)
         await rig.store.merge(key, clashing, "one")
@@ -169,6 +170,39 @@ class ContentConformance:
                 assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
         held = await rig.held(key)
         assert same(held, merge(high, added)) and (held.fields["n"].value, held.fields["n"].added) == (b"\x02", 0)
+
+    @pytest.mark.parametrize("is_whole", [False, True])
+    @in_place
+    async def test_a_removal_leaves_nothing_and_a_parallel_write_stays(self, rig: Rig, is_whole: bool) -> None:  # noqa: FBT001
+        """Whatever comes first: what the remover had seen is gone, and what it had not seen is there."""
+        for is_removed_first in (False, True):
+            key, base = fresh_key(), new(a=b"1", b=b"2")
+            removed, removes = write(base, key, B, a=REMOVED, b=REMOVED)
+            parallel, assigns = write(base, key, C, b=b"3")
+            await rig.store.merge(key, base, "one")
+            for at in (0, 1) if is_removed_first else (1, 0):
+                if is_whole:
+                    await rig.store.merge(key, (removed, parallel)[at], "one")
+                else:
+                    await rig.store.apply((removes, assigns)[at], "one")
+            held = await rig.held(key)
+            assert same(held, merge(removed, parallel)) and list(held.fields) == ["b"]
+            after, delta = write(held, key, A, b=REMOVED)
+            await (rig.store.merge(key, after, "one") if is_whole else rig.store.apply(delta, "one"))
+            assert same(await rig.held(key), after) and after.fields == {}
+
+    @in_place
+    async def test_a_record_of_an_early_version_is_read(self, rig: Rig) -> None:
+        """A removed field, and a name that was only counted, which stood under no assignment."""
+        key, base = fresh_key(), new(a=b"1")
+        early = {"gone": Entry(0, 1, REMOVED), "n": Entry(0, 0, REMOVED, ((0, 1, 5),))}
+        record = msgspec.structs.replace(base, fields={**base.fields, **early})
+        await rig.store.merge(key, record, "one")
+        assert same(await rig.held(key), record)
+        after, delta = write(record, key, B, {"n": 2}, gone=b"2")
+        assert (await rig.store.apply(delta, "one")).outcome is Outcome.APPLIED
+        held = await rig.held(key)
+        assert same(held, after) and held.fields["n"].read() == (REMOVED, 7)
 
     @pytest.mark.parametrize("is_lower_first", [False, True])
     @in_place

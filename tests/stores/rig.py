@@ -188,7 +188,7 @@ def write(
 ) -> tuple[Record, Delta]:
     """The record after one write, and the write on its way."""
     after, stamp = record.write(writer, values, increments, now_ms=0)
-    return after, Delta.of(after, key, record.heads, stamp, names=values, counted=increments or ())
+    return after, Delta.of(after, key, record, stamp, names=values, counted=increments or ())
 
 
 def same(one: Record | None, other: Record | None) -> bool:

@@ -81,4 +81,4 @@ def test_what_is_none_of_these_is_none() -> None:
 )
 def test_a_reason_is_one_line(error: Exception, said: str) -> None:
     """Without password, statement or value."""
-    assert reason(error, "hunter2") == said
+    assert reason(error, ["hunter2"]) == said

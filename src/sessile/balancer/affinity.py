@@ -18,15 +18,18 @@ from sessile.token import derive_key
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Learned", "derived_key", "set_cookie", "token", "tokens_of"]
+    from sessile.balancer.settings import Affinity
+
+__all__ = ["OTHER_COOKIES", "Learned", "cookie_name", "derived_key", "set_cookie", "token", "tokens_of"]
 
 _PURPOSE: Final = b"sessile affinity"
+OTHER_COOKIES: Final = b"affinity-"
 TOKEN_BYTES: Final = 15  # 120 bits: 20 characters without padding
 
 
 def derived_key(secret: str) -> bytes:
     """The key for affinity tokens; knowing it gives nothing of the cluster secret or of the session cookies' keys."""
-    return derive_key(secret.encode(), "affinity cookie")
+    return derive_key(secret.encode(errors="surrogateescape"), "affinity cookie")
 
 
 def token(key: bytes, server: str) -> bytes:
@@ -41,14 +44,29 @@ def tokens_of(secrets: Sequence[str], servers: Iterable[str]) -> dict[bytes, str
     return {token(key, server): server for server in servers for key in keys}
 
 
-def set_cookie(name: str, value: bytes, *, is_secure: bool) -> bytes:
-    """The lines added to a response that moves a client to a server, for RFC 6265 browsers and for caches."""
-    secure = b"; Secure" if is_secure else b""
-    return b"Set-Cookie: %b=%b; Path=/; HttpOnly; SameSite=Lax%b\r\nCache-Control: no-store\r\n" % (
-        name.encode(),
-        value,
-        secure,
-    )
+def cookie_name(secret: str, cluster: str, port: int) -> bytes:
+    """The cookie's name where none is given: another one for each secret, each cluster and each port.
+
+    Browsers tell hosts apart, but not their ports (RFC 6265 section 8.5): two services on one host would take each other's
+    cookie away. `OTHER_COOKIES` begins all such names, so that a balancer finds what one like it has set.
+    """
+    about = f"affinity cookie of {cluster} at {port}".encode()
+    return OTHER_COOKIES + blake2b(about, key=derived_key(secret), digest_size=4).hexdigest().encode()
+
+
+def set_cookie(name: bytes, value: bytes, affinity: Affinity, *, is_secure: bool) -> bytes:
+    """The lines added to a response that moves a client to a server, for RFC 6265 browsers and for caches.
+
+    SameSite=None and Partitioned need Secure, or browsers refuse the cookie (RFC 6265bis section 5.7): without it the
+    cookie is Lax, and not partitioned, as the session's is.
+    """
+    samesite = affinity.samesite if is_secure or affinity.samesite != "none" else "lax"
+    attributes = f"; Path=/; HttpOnly; SameSite={samesite.capitalize()}"
+    if is_secure:
+        attributes += "; Secure"
+        if affinity.partitioned:
+            attributes += "; Partitioned"
+    return b"Set-Cookie: %b=%b%b\r\nCache-Control: no-store\r\n" % (name, value, attributes.encode())
 
 
 class Learned:

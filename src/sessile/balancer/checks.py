@@ -1,8 +1,8 @@
 """Active health checks: one request per server and interval, each over a connection of its own.
 
 Checks of one server may overlap: the next begins on time even while one waits, so a server that falls silent is known
-to be down after `interval * (fall - 1) + timeout`. A check that ran out of time because our own loop was late proves
-nothing and is not counted.
+to be down after `interval * (fall - 1) + timeout`. A check that ran out of time while our own loop was late proves
+nothing and is not counted: load on the balancer takes no server out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Checker"]
 
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
+STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})[ \r]")
 LINE_BYTES_MAX: Final = 1024
+LATE: Final = 0.25
+"""Our own loop is late when a timer comes by this share of a check's timeout after its time."""
 
 
 class Checker:
@@ -37,6 +39,9 @@ class Checker:
         self._under_way: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+        self._due = 0.0
+        self._late_at = float("-inf")
+        """When our own loop was last seen to be late."""
 
     async def first_round(self) -> None:
         """Check everybody once and wait for it, then go on in the background."""
@@ -52,6 +57,10 @@ class Checker:
 
     def _next(self) -> None:
         loop = asyncio.get_running_loop()
+        now = self._clock()
+        if self._due and now - self._due > self._policy.timeout_s * LATE:
+            self._late_at = now
+        self._due = now + self._policy.interval_s
         for server in self._servers.by_name.values():
             task = loop.create_task(self._check(server))
             self._under_way.add(task)
@@ -69,8 +78,9 @@ class Checker:
         except ConnectionRefusedError:
             reason, is_refusal = "connection refused", True
         except TimeoutError:
-            if self._clock() - started > self._policy.timeout_s + self._policy.interval_s:
-                return  # we were asleep ourselves
+            now = self._clock()
+            if now - started > self._policy.timeout_s * (1 + LATE) or self._late_at >= started:
+                return  # we were asleep ourselves, or busy
             reason = f"no answer to the health check in {self._policy.timeout_s:g} s"
         except OSError as error:
             reason = f"health check: {error.strerror or error}"
@@ -94,5 +104,5 @@ class Checker:
             return None
         finally:
             writer.transport.abort()
-        match = _STATUS.match(line)
+        match = STATUS.match(line)
         return int(match.group(1)) if match is not None else None

@@ -1,20 +1,21 @@
 """One client connection: requests are read one after the other, each is served whole before the next is looked at.
 
-The life of a request: its head is judged, a server is chosen, an idle or new connection carries it, the response
-streams back. Until the first byte of a response a request may be sent once more: to anybody if no byte of it left, else
-only if its method is idempotent and what was sent of its body is still here. Nothing a client sends is kept beyond the
-limits: reading pauses instead. Every wait has a deadline, looked at by the worker's sweep.
+The life of a request: its head is judged, its body is collected, a server is chosen, an idle or new connection carries
+it, the response streams back. Until the first byte of a response a request may be sent once more: to anybody if no byte
+of it left, else only if its method is idempotent and what was sent of its body is still here. Nothing a client sends is
+kept beyond the limits: reading pauses instead. Every wait has a deadline, looked at by the worker's sweep.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from sessile.balancer.bodies import CHUNKED, BodyError, chunk, reader_for
-from sessile.balancer.flow import ASIDE_BYTES_MAX, FOR_DIAL, FOR_PIPELINE, FOR_UPSTREAM, Flow
+from sessile.balancer.bodies import CHUNKED, BodyError
+from sessile.balancer.flow import ASIDE_BYTES_MAX, FOR_CATCHING_UP, FOR_DIAL, FOR_PIPELINE, FOR_TURN, FOR_UPSTREAM, Flow
 from sessile.balancer.phases import BODY, HEAD, IDLE, LINGER, STREAM, TUNNEL, WAIT
-from sessile.balancer.refusals import Refusal, answer
+from sessile.balancer.refusals import CONTINUE, Refusal, answer
+from sessile.balancer.request_body import RequestBody
 from sessile.balancer.requests import IDEMPOTENT
 
 if TYPE_CHECKING:
@@ -26,12 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Client"]
 
+AHEAD_BYTES: Final = 16 * 1024
+"""So much of what was read ahead is looked at in one go: a request out of it costs no copy of all that follows."""
+PIECES_PER_TURN: Final = 4
+"""Of a collected body, sent in one turn."""
+
 
 class Client(Flow, asyncio.Protocol):
     """A client's connection and the request on it."""
 
     __slots__ = (
-        "_arrivals", "_buffer", "_is_blocked", "_is_eof", "_is_full", "_owner", "_sent", "_sent_bytes", "_tried",
+        "_ahead", "_arrivals", "_buffer", "_is_blocked", "_is_collecting", "_is_eof", "_is_full", "_owner", "_tried",
         "attempt", "is_plain", "is_tunnel", "peer", "request", "server", "upstream",
     )  # fmt: skip
 
@@ -49,9 +55,11 @@ class Client(Flow, asyncio.Protocol):
         self.attempt = 0
         """Counts the tries to serve; a connection made for an earlier one comes too late."""
         self._buffer = b""
-        self._sent: list[bytes] | None = None
-        """What was sent of the request's body, while it may be needed again; None without a body."""
-        self._sent_bytes = 0
+        """The beginning of a head; while a request is served, what came right after it."""
+        self._ahead = bytearray()
+        """What was read after that."""
+        self._is_collecting = False
+        """The request waits for its body, and no server has heard of it."""
         self._tried: tuple[Server, ...] = ()
         self._owner: Server | None = None
         self._is_eof = False
@@ -65,6 +73,8 @@ class Client(Flow, asyncio.Protocol):
         peer = self._worker.admit(self, self.transport)
         if peer is None:
             self._say(503, "too many connections")
+            if self._worker.is_crowded:
+                self.transport.close()
         else:
             self.peer = peer
 
@@ -83,7 +93,7 @@ class Client(Flow, asyncio.Protocol):
         """
         del carried
         worker = self._worker
-        if self.phase != IDLE or self._buffer or len(data) > worker.head_bytes_max:
+        if self.phase != IDLE or self._buffer or self._ahead or len(data) > worker.head_bytes_max:
             self._take_any(data)
             return
         try:
@@ -113,21 +123,91 @@ class Client(Flow, asyncio.Protocol):
     def _take_any(self, data: bytes) -> None:
         """What may have arrived besides the first piece of a head."""
         phase = self.phase
-        if phase <= HEAD:
+        if self._ahead and phase < TUNNEL:
+            self._take_ahead(data)
+        elif phase <= HEAD:
             self._take_head(data)
-        elif self._body is not None:
+        elif self._is_body_due:
             self._take_body(data)
         elif phase == TUNNEL:
             self._into_tunnel(data)
         elif phase != LINGER:
-            self._buffer += data
-            if len(self._buffer) > self._worker.settings.limits.pipelined_bytes:
-                self._hold(FOR_PIPELINE)
+            self._take_ahead(data)
+
+    def _take_ahead(self, data: bytes) -> None:
+        """It comes after the request that is being served: keep it, and read no more once it is enough."""
+        room = self._worker.room
+        room.ahead_bytes -= len(data)
+        self._ahead += data
+        if room.ahead_bytes < 0:
+            self._refuse_ahead()
+        elif len(self._ahead) > self._worker.settings.limits.pipelined_bytes:
+            self._hold(FOR_PIPELINE)
+
+    def _refuse_ahead(self) -> None:
+        """All connections together sent too much ahead: keep nothing of this one's, and close it after the answer under way.
+
+        A client that pipelines must be ready for that (RFC 9112 section 9.3.2). What belongs to the request itself, the rest
+        of its body or of what will be a tunnel, cannot be left out: that request fails.
+        """
+        worker, request = self._worker, self.request
+        reason = "clients sent too much ahead of their answers"
+        worker.warn(f"{reason}: connections that send more are closed after an answer", "pipelined_bytes")
+        self._drop_ahead()
+        if self.phase < STREAM and (self._is_body_due or request.is_upgrade):
+            self._drop_upstream()
+            self._say(503, reason)
+        elif self._is_body_due:
+            self._drop_upstream()
+            self.transport.abort()
+        else:
+            request.keep_alive = self.is_plain = False
+            self._hold(FOR_PIPELINE)
+
+    def _drop_ahead(self) -> None:
+        self._worker.room.ahead_bytes += len(self._ahead)
+        self._ahead.clear()
+
+    def _read_on(self) -> None:
+        """Look at what was read ahead, up to the end of the next request."""
+        ahead = self._ahead
+        if self.phase == IDLE and self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._take_head(data)
+        while ahead and (self.phase <= HEAD or (self._is_body_due and not self._held & FOR_TURN)):
+            data = bytes(ahead[:AHEAD_BYTES])
+            del ahead[:AHEAD_BYTES]
+            self._worker.room.ahead_bytes += len(data)
+            if self.phase <= HEAD:
+                self._take_head(data)
+            else:
+                self._take_body(data)
+        if not ahead:
+            self._release(FOR_PIPELINE)
+
+    def wait_turn(self) -> None:
+        """This connection has had its share of the turn: the others first."""
+        if not self._held & FOR_TURN:
+            self._hold(FOR_TURN)
+            self._worker.later(self)
+
+    def catch_up(self) -> None:
+        """The next turn: go on with what is here, then read on."""
+        self._held &= ~FOR_TURN
+        self._held |= FOR_CATCHING_UP
+        body = self._body
+        if body is not None and self.phase == BODY:
+            if body.is_behind:
+                self._take_body(b"")
+            elif not self._is_collecting:
+                self._pump()
+        self._read_on()
+        self._release(FOR_CATCHING_UP)
 
     def eof_received(self) -> bool:
         """A client may close its sending half and still read its response, but not before its request is whole."""
         self._worker.drain()
-        if self.phase in {WAIT, STREAM} and self._body is None:
+        if self.phase in {BODY, WAIT, STREAM} and not self._is_body_due:
             self._is_eof = True
             return True
         return False
@@ -137,6 +217,8 @@ class Client(Flow, asyncio.Protocol):
         self._worker.drain()
         self._worker.dismiss(self)
         self._drop_upstream()
+        self._end_body()
+        self._drop_ahead()
         self.phase = LINGER
 
     def pause_writing(self) -> None:
@@ -151,7 +233,7 @@ class Client(Flow, asyncio.Protocol):
             self.upstream.resume()
         elif self._is_blocked:
             self._is_blocked = False
-            self._next()
+            self.go_on()
 
     # --- reading a request
 
@@ -169,8 +251,12 @@ class Client(Flow, asyncio.Protocol):
                 end = data.find(b"\r\n\r\n") + 4
             request = worker.requests.parse(data[:end], self.peer)
         except Refusal as refusal:
+            if refusal.setting:
+                worker.warn(refusal.reason, refusal.setting)
             self._say(refusal.status, refusal.reason)
             return
+        if request.is_overruled:
+            worker.warn_of_overruled(self.peer)
         self._begin(request, data[end:])
 
     def _begin(self, request: RequestHead, rest: bytes) -> None:
@@ -178,15 +264,23 @@ class Client(Flow, asyncio.Protocol):
         worker = self._worker
         self.request = request
         if request.body:
-            self._body = reader_for(request.body)
-            self._sent, self._sent_bytes, self._received, self._since = [], 0, 0, worker.now
+            self._body = RequestBody(request.body, worker.room, worker.settings.limits.replay_bytes)
+            self._received, self._since = 0, worker.now
             self.phase = BODY
             self.deadline = worker.now + worker.settings.timeouts.body_s
-            self._dispatch()
-            if self._body is not None and rest:
+            # What is malformed in a chunked body shows in its first chunk, and then no server hears of the request.
+            self._is_collecting = worker.collects_bodies or (request.body == CHUNKED and not request.expects_continue)
+            if not self._is_collecting:
+                self._dispatch()
+            if rest and self._is_body_due:
                 self._take_body(rest)
+            elif request.expects_continue and worker.collects_bodies:
+                self.transport.write(CONTINUE)
         else:
-            self._buffer = rest
+            if len(rest) <= AHEAD_BYTES:
+                self._buffer = rest
+            else:
+                self._take_ahead(rest)
             self.phase = WAIT
             self.deadline = worker.response_by
             self._dispatch()
@@ -204,7 +298,9 @@ class Client(Flow, asyncio.Protocol):
         end = data.find(b"\r\n\r\n")
         limit = worker.settings.limits.head_bytes
         if end + 4 > limit or (end < 0 and len(data) > limit):
-            raise Refusal(431, f"the request head is longer than {limit} bytes")
+            if b"\r\n" not in data[:limit]:
+                raise Refusal(414, f"the request line is longer than {limit} bytes", "head_bytes")
+            raise Refusal(431, f"the request head is longer than {limit} bytes", "head_bytes")
         if end >= 0:
             return data
         self._buffer = data
@@ -214,48 +310,88 @@ class Client(Flow, asyncio.Protocol):
         return b""
 
     def _take_body(self, data: bytes) -> None:
-        body = self._body
+        worker, body = self._worker, self._body
         assert body is not None
         self._received += len(data)
         try:
-            payload = body.feed(data)
+            body.take(data)
         except BodyError as error:
             self._drop_upstream()
             self._fail(400, str(error))
             return
-        if self.request.body == CHUNKED:
-            payload = chunk(payload, is_last=body.is_done)
-        if body.is_done:
-            self._body = None
-            self._buffer = body.rest
-        if payload:
-            self._send(payload)
+        if body.is_behind:
+            self.wait_turn()
+        elif body.is_whole:
+            self._keep_rest(body.rest)
+        if self._is_collecting:
+            if not self._collects_more(body) or body.is_whole:
+                self._is_collecting = False
+                self._dispatch()
+        elif self.upstream is not None:
+            self._pump()
+        elif body.in_memory > worker.settings.limits.replay_bytes or worker.room.memory_bytes < 0:
+            self._hold(FOR_DIAL)
         if self.phase == BODY:
             self._touch()
 
-    def _send(self, payload: bytes) -> None:
-        """Pass a piece of the body on, and keep it while it may be needed for another try."""
-        if self._sent is not None:
-            self._sent.append(payload)
-            self._sent_bytes += len(payload)
-        if self.upstream is None:
-            if self._sent_bytes > self._worker.settings.limits.replay_bytes:
-                self._hold(FOR_DIAL)
+    def _collects_more(self, body: RequestBody) -> bool:
+        """Whether to wait for more of the body before a server is asked."""
+        return body.make_room() if self._worker.collects_bodies else not body.size
+
+    def _keep_rest(self, rest: bytes) -> None:
+        """What came after a body. It comes before what was read ahead."""
+        if len(rest) <= AHEAD_BYTES:
+            self._buffer = rest
+        else:
+            rest += bytes(self._ahead)
+            self._drop_ahead()
+            self._take_ahead(rest)
+
+    def _pump(self) -> None:
+        """Send what is here of the body, as long as the server takes it; a share of it in each turn."""
+        body, upstream = self._body, self.upstream
+        if body is None or upstream is None:
             return
-        self.upstream.transport.write(payload)
-        if self._sent_bytes > self._worker.settings.limits.replay_bytes:
-            self._sent = None
+        try:
+            for _ in range(PIECES_PER_TURN):
+                if self._held & FOR_UPSTREAM:
+                    return
+                piece = body.next()
+                if not piece:
+                    break
+                upstream.transport.write(piece)
+            else:
+                self.wait_turn()
+        except BodyError as error:
+            self._drop_upstream()
+            self._fail(503, str(error))
+            return
+        if body.is_sent and self.phase == BODY:
+            self.phase = WAIT
+            self.deadline = self._worker.response_by
+
+    def release_for_upstream(self) -> None:
+        super().release_for_upstream()
+        if self.phase == BODY and not self._is_collecting:
+            self._pump()
+
+    def _end_body(self) -> None:
+        """The request is done with: its body may go."""
+        self._is_collecting = False
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
     # --- sending it to a server
 
     @property
     def is_request_sent(self) -> bool:
-        return self._body is None
+        return self._body is None or self._body.is_sent
 
     @property
     def is_repeatable(self) -> bool:
         """The request may be executed twice and all that was read of it is still here."""
-        return self.request.method in IDEMPOTENT and (not self.request.body or self._sent is not None)
+        return self.request.method in IDEMPOTENT and (self._body is None or self._body.can_rewind)
 
     @property
     def is_waiting(self) -> bool:
@@ -267,6 +403,9 @@ class Client(Flow, asyncio.Protocol):
         worker, request = self._worker, self.request
         servers = worker.servers
         owner = self._owner = servers.owner(request) if request.affinity else None
+        is_known = owner is not None
+        if owner is None and worker.sets_cookie and (request.affinity or request.elsewhere):
+            owner = servers.former_owner(request)
         if owner is None or owner.is_down:
             server = servers.choose(request, None, self.peer.address)
             if server is None:
@@ -275,9 +414,9 @@ class Client(Flow, asyncio.Protocol):
             self.is_plain = False
         else:
             server = owner
-            self.is_plain = (
-                worker.is_plain and request.method == b"GET" and request.keep_alive and not request.is_http_10
-            ) and not request.body
+            self.is_plain = (worker.is_plain and is_known and request.method == b"GET" and request.keep_alive) and not (
+                request.is_http_10 or request.body
+            )
         self._send_to(server)
 
     def _send_to(self, server: Server) -> None:
@@ -294,16 +433,24 @@ class Client(Flow, asyncio.Protocol):
     def attach(self, upstream: Upstream) -> None:
         """A connection is there: send the head and what is here of the body."""
         self.upstream = upstream
-        request = self.request
-        if not self._sent:
+        request, body = self.request, self._body
+        if body is None:
             upstream.carry(self, request.forward)
-        else:
-            upstream.carry(self, b"".join([request.forward, *self._sent]))
-            if self._sent_bytes > self._worker.settings.limits.replay_bytes or request.method not in IDEMPOTENT:
-                self._sent = None
-            self._release(FOR_DIAL)
+            return
+        body.rewind()
         if request.method not in IDEMPOTENT:
-            self._sent = None
+            body.forget()
+        if self.phase == WAIT:  # it was sent before, to another server
+            self.phase = BODY
+        self._touch()
+        try:
+            upstream.carry(self, request.forward + body.next())
+        except BodyError as error:
+            self._drop_upstream()
+            self._fail(503, str(error))
+            return
+        self._release(FOR_DIAL)
+        self._pump()
 
     def _drop_upstream(self) -> None:
         """Leave the server the request was sent to."""
@@ -337,6 +484,7 @@ class Client(Flow, asyncio.Protocol):
             self._drop_upstream()
             self.transport.close()
         elif self.phase >= STREAM or self.server is None:
+            self._worker.warn(f"server {upstream.server.name} closed the connection in the middle of a response")
             self._drop_upstream()
             self.transport.abort()
         elif upstream.has_begun or not self.is_repeatable:
@@ -360,7 +508,7 @@ class Client(Flow, asyncio.Protocol):
         if has_begun:
             self.transport.abort()
         else:
-            self._fail(502, reason)
+            self._say(502, reason, is_head=self.request.method == b"HEAD")
 
     def _again(self, status: int, reason: str) -> None:
         """Send the request to a server that was not tried yet; with none left, say why."""
@@ -378,7 +526,7 @@ class Client(Flow, asyncio.Protocol):
     def response_begun(self, response: ResponseHead, server: Server) -> bytes:
         """The final response's head is there; returns the lines to add to it, and may change those it has."""
         worker, request = self._worker, self.request
-        if self._body is not None or worker.is_stopping or (response.body < 0 and request.is_http_10):
+        if self._is_body_due or worker.is_stopping or (response.body < 0 and request.is_http_10):
             request.keep_alive = False
         self.phase = STREAM
         self._touch()
@@ -409,16 +557,16 @@ class Client(Flow, asyncio.Protocol):
             self.server.active -= 1
             self.server = None
         self.upstream = None
-        self._sent = None
         self._tried = ()
-        if not self.request.keep_alive or self._body is not None:
-            self._linger()
-        else:
-            self.go_on()
+        if self._body is not None:
+            if self._is_body_due:
+                self.request.keep_alive = False
+            self._end_body()
+        self.go_on()
 
     def go_on(self) -> None:
-        """The connection stays open: on to the next request."""
-        if self._is_eof or self._worker.is_stopping:
+        """On to the next request, if the connection stays open."""
+        if not self.request.keep_alive or self._is_eof or self._worker.is_stopping:
             self._linger()
         elif self._is_full:
             # A client that does not read its responses gets no more of them.
@@ -430,12 +578,13 @@ class Client(Flow, asyncio.Protocol):
         self.phase = IDLE
         self.deadline = self._worker.idle_by
         if self._held:
-            self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self.take(data, 0)
+            self._release(FOR_UPSTREAM | FOR_DIAL)
+        if self._buffer or self._ahead:
+            self._read_on()
 
-    def _fail(self, status: int, reason: str) -> None:
+    def _fail(self, status: int, reason: str, setting: str = "") -> None:
+        if status >= 500:
+            self._worker.warn(reason, setting)
         self._say(status, reason, is_head=self.request.method == b"HEAD")
 
     def _say(self, status: int, reason: str, *, is_head: bool = False) -> None:
@@ -448,8 +597,9 @@ class Client(Flow, asyncio.Protocol):
     def _linger(self) -> None:
         """Close our half and read on for a moment: closing at once would reset the answer away (RFC 9112 section 9.6)."""
         self.phase = LINGER
-        self._body = None
+        self._end_body()
         self._buffer = b""
+        self._drop_ahead()
         self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s
         self._release(FOR_UPSTREAM | FOR_PIPELINE | FOR_DIAL)
         if self._is_eof:
@@ -464,8 +614,9 @@ class Client(Flow, asyncio.Protocol):
         self.phase = TUNNEL
         self._touch()
         self._release(FOR_PIPELINE)
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
+        if self._buffer or self._ahead:
+            data, self._buffer = self._buffer + bytes(self._ahead), b""
+            self._drop_ahead()
             self._into_tunnel(data)
 
     def tunnel(self, data: bytes) -> None:
@@ -489,7 +640,7 @@ class Client(Flow, asyncio.Protocol):
         elif phase in {BODY, WAIT}:
             name = self.server.name if self.server is not None else "?"
             self._drop_upstream()
-            self._fail(504, f"server {name} did not answer in time")
+            self._fail(504, f"server {name} did not answer in time", "response_s")
         elif phase == IDLE:
             self.transport.close()
             self.deadline = self._worker.now + self._worker.settings.timeouts.linger_s

@@ -13,14 +13,25 @@ from sessile.balancer.phases import BODY, IDLE, is_dripping, wait_s
 if TYPE_CHECKING:
     import asyncio
 
-    from sessile.balancer.bodies import BodyReader
+    from sessile.balancer.request_body import RequestBody
     from sessile.balancer.worker import Worker
 
-__all__ = ["ASIDE_BYTES_MAX", "FOR_DIAL", "FOR_PIPELINE", "FOR_UPSTREAM", "Flow"]
+__all__ = [
+    "ASIDE_BYTES_MAX",
+    "FOR_CATCHING_UP",
+    "FOR_DIAL",
+    "FOR_PIPELINE",
+    "FOR_TURN",
+    "FOR_UPSTREAM",
+    "SHARE_BYTES",
+    "Flow",
+]
 
 ASIDE_BYTES_MAX: Final = 16 * 1024
 """A longer piece is part of a stream: it is looked at as soon as it is read."""
-FOR_UPSTREAM, FOR_PIPELINE, FOR_DIAL = 1, 2, 4
+SHARE_BYTES: Final = 128 * 1024
+"""A connection that has read as much in a turn is not read again before the next."""
+FOR_UPSTREAM, FOR_PIPELINE, FOR_DIAL, FOR_TURN, FOR_CATCHING_UP = 1, 2, 4, 8, 16
 """Why reading from a client may be paused; it resumes when no reason is left."""
 
 
@@ -35,8 +46,8 @@ class Flow:
         self._worker = worker
         self.phase = IDLE
         self.deadline = 0.0
-        self._body: BodyReader | None = None
-        """Reads the request's body; None when there is none, or no more of it."""
+        self._body: RequestBody | None = None
+        """The body of the request under way; None when it has none."""
         self._received = 0
         self._since = 0.0
         self._held = 0
@@ -67,15 +78,24 @@ class Flow:
             self.deadline = self._worker.now + wait
 
     @property
+    def _is_body_due(self) -> bool:
+        """More of the request's body is to come."""
+        return self._body is not None and not self._body.is_whole
+
+    @property
     def _is_clients_turn(self) -> bool:
         """More of the request is to come, and we would read it."""
-        return self._body is not None and not self._held
+        return self._is_body_due and not self._held
 
     def is_overdue(self, now: float) -> bool:
-        """The deadline is past, or the request's body drips."""
+        """The deadline is past, or the request's body drips. What came fast once is no credit for later: a new while begins."""
         if now >= self.deadline:
             return True
         if self.phase != BODY or not self._is_clients_turn:
             return False
-        settings = self._worker.settings
-        return is_dripping(self._received, now - self._since, settings.timeouts, settings.limits)
+        settings, elapsed = self._worker.settings, now - self._since
+        if is_dripping(self._received, elapsed, settings.timeouts, settings.limits):
+            return True
+        if elapsed > settings.timeouts.body_s:
+            self._received, self._since = 0, now
+        return False

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["PHRASES", "Refusal", "UpstreamFault", "answer"]
+__all__ = ["CONTINUE", "PHRASES", "Refusal", "UpstreamFault", "answer"]
 
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""To a client that waits for it before it sends a body that is collected here (RFC 9110 section 10.1.1)."""
 PHRASES: Final = {
     400: "Bad Request",
     408: "Request Timeout",
+    414: "URI Too Long",
     431: "Request Header Fields Too Large",
     502: "Bad Gateway",
     503: "Service Unavailable",
@@ -22,24 +25,29 @@ PHRASES: Final = {
 
 
 class Refusal(Exception):
-    """A request that is not passed on: the status to answer with and a reason a person understands."""
+    """A request that is not passed on: the status to answer with and a reason a person understands.
 
-    __slots__ = ("reason", "status")
+    `setting` names the limit it went beyond, for whoever may set it higher.
+    """
 
-    def __init__(self, status: int, reason: str) -> None:
+    __slots__ = ("reason", "setting", "status")
+
+    def __init__(self, status: int, reason: str, setting: str = "") -> None:
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.setting = setting
 
 
 class UpstreamFault(Exception):
-    """A server answered with something that is not HTTP/1.1 as we accept it."""
+    """A server answered with something that is not HTTP/1.1 as we accept it; `setting` as with Refusal."""
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "setting")
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, setting: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.setting = setting
 
 
 def answer(status: int, reason: str, *, is_head: bool = False) -> bytes:

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.balancer.bodies import CHUNKED
 from sessile.balancer.refusals import Refusal
+from sessile.cookies import says_https
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sessile.balancer.request_head import Peer, RequestHead
 
-__all__ = ["Fields", "added", "judge_framing", "origin_form"]
+__all__ = ["Fields", "added", "host_of", "judge_framing", "origin_form"]
 
 _HOST: Final = re.compile(rb"[ \t]*((?:[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?)[ \t]*\r\n")
 _ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?@]+)([/?].*)?")
 _LENGTH: Final = re.compile(rb"[ \t]*(0|[1-9][0-9]{0,17})[ \t]*\r\n")
 _CHUNKED: Final = re.compile(rb"[ \t]*chunked[ \t]*\r\n")
 _PLAIN_CONNECTION: Final = re.compile(rb"[ \t]*(keep-alive|close)[ \t]*\r\n")
-_OPTIONS: Final = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9a-z-]*[ \t]*,[ \t]*)*[!#$%&'*+.^_`|~0-9a-z-]*")
+_NO_TOKEN: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
 _ADDRESSES: Final = re.compile(rb"[0-9A-Za-z._:\[\], \t-]{1,1024}")
 _NOT_TO_NOMINATE: Final = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 
@@ -96,6 +97,12 @@ class Fields:
         value = self.cut(newline)
         if name.startswith(b"\nx-forwarded-"):
             self.forwarded.setdefault(name[13:-1], []).append(value.strip(b" \t"))
+        elif name == b"\nforwarded:":
+            self.forwarded.setdefault(b"", []).append(value)
+
+    def claims_https(self) -> bool:
+        """Whether X-Forwarded-Proto, or Forwarded, says that a browser speaks https."""
+        return any(map(says_https, (*self.forwarded.get(b"proto", ()), *self.forwarded.get(b"", ()))))
 
     def connection(self, newline: int, end: int, request: RequestHead) -> None:
         plain = _PLAIN_CONNECTION.match(self.lower, end)
@@ -103,10 +110,11 @@ class Fields:
         if plain is not None:
             options = {plain.group(1)}
         else:
-            value = self.lower[end : self.lower.find(b"\r", end)].strip(b" \t")
-            if _OPTIONS.fullmatch(value) is None:
-                raise Refusal(400, "Connection is not a list of tokens")
+            value = self.lower[end : self.lower.find(b"\r", end)]
             options = {option.strip(b" \t") for option in value.split(b",")} - {b""}
+            # Judged joined: one expression for the whole list would try every way to divide its blanks.
+            if _NO_TOKEN.search(b"".join(options)) is not None:
+                raise Refusal(400, "Connection is not a list of tokens")
         if b"close" in options:
             request.keep_alive = False
         elif request.is_http_10 and b"keep-alive" in options:
@@ -148,9 +156,10 @@ def judge_framing(fields: Fields, request: RequestHead) -> None:
     elif fields.length:
         request.body = fields.length
     if fields.wants_upgrade and fields.upgrade == [b"websocket"]:
-        bodyless = fields.length is None and not fields.chunked
+        bodyless = not fields.length and not fields.chunked
         if request.method == b"GET" and bodyless and not request.is_http_10:
             request.is_upgrade = True
+            fields.nominated.add(b"content-length")  # a length of 0 says nothing here, and some servers stumble over it
             fields.extra.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
 
 
@@ -167,6 +176,16 @@ def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
+def host_of(target: bytes, peer: Peer) -> bytes:
+    """Whom an HTTP/1.0 request without Host means: the host in its target, else the address it came to (RFC 9112 section 3.3)."""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None:
+        return peer.here
+    if _HOST.fullmatch(absolute.group(1) + b"\r\n") is None:
+        raise Refusal(400, "the target names no valid host")
+    return bytes(absolute.group(1))
+
+
 def _without_port(authority: bytes) -> bytes:
     lowered = authority.lower()
     for port in (b":80", b":443"):
@@ -179,6 +198,7 @@ def added(fields: Fields, request: RequestHead, peer: Peer) -> bytes:
     """The fields that are ours. What a trusted peer forwarded is continued, what anybody else sent is gone."""
     assert fields.host is not None
     if not peer.is_trusted:
+        request.is_overruled = not peer.is_https and fields.claims_https()
         return peer.ours + fields.host + b"\r\n\r\n"
     before = fields.forwarded.get(b"for", [])
     chain = _joined_if(_ADDRESSES, before)

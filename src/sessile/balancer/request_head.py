@@ -24,11 +24,14 @@ class Peer:
     ours: bytes = b""
     """The added fields up to the host, for a request whose peer is not trusted; made once per connection."""
 
+    here: bytes = b"localhost"
+    """The address at which it reached us, as a Host: for HTTP/1.0 requests that have none."""
+
     @classmethod
-    def of(cls, address: str, *, is_trusted: bool = False, is_https: bool = False) -> Peer:
+    def of(cls, address: str, *, is_trusted: bool = False, is_https: bool = False, here: str = "localhost") -> Peer:
         proto = b"https" if is_https else b"http"
         ours = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: " % (address.encode(), proto)
-        return cls(address, is_trusted, is_https, ours)
+        return cls(address, is_trusted, is_https, ours, here.encode())
 
 
 class RequestHead:
@@ -41,10 +44,16 @@ class RequestHead:
     is_https = False
     keep_alive = True
     is_upgrade = False
+    expects_continue = False
+    """The client waits for an interim response before it sends the body."""
     body = 0
     """Its length in bytes, or CHUNKED."""
+    is_overruled = False
+    """A peer that is not trusted says that its client speaks https, and the server is told http."""
     affinity: tuple[bytes, ...] = ()
     """What the request says of the server it belongs to; not judged here."""
+    elsewhere: tuple[bytes, ...] = ()
+    """What it says by cookies that a balancer like us set, with another secret or at another port. Some are another service's."""
 
     def __init__(self, method: bytes, forward: bytes = b"") -> None:
         self.method = method

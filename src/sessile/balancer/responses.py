@@ -82,8 +82,10 @@ class ResponseParser:
             response.body = int(usual.group(2))
             return response
         valid = _HEAD.fullmatch(head)
-        if valid is None or head.count(b"\n") - 2 > self._fields_max:
+        if valid is None:
             raise UpstreamFault("the response head is malformed")
+        if head.count(b"\n") - 2 > self._fields_max:
+            raise UpstreamFault(f"the response has more than {self._fields_max} header fields", "fields")
         return self._any(head, valid.group(1), is_head=is_head)
 
     def _any(self, head: bytes, status: bytes, *, is_head: bool) -> ResponseHead:
@@ -94,6 +96,9 @@ class ResponseParser:
         self._frame(response, length, chunked=chunked, is_head=is_head)
         pieces.append(head[at:-2])
         response.lines = b"".join(pieces)
+        if response.is_http_10:  # the version is that of the hop: what we send is HTTP/1.1 (RFC 9110 section 6.2)
+            response.lines = b"HTTP/1.1" + response.lines[8:]
+            response.is_untouched = False
         return response
 
     def _walk(self, head: bytes, response: ResponseHead) -> tuple[int | None, bool, list[bytes], int]:

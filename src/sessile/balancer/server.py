@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from sessile.balancer.settings import BalancerSettings, ServerAddress
+    from sessile.balancer.settings import BalancerSettings, Limits, ServerAddress
 
     Learn = Callable[[BalancerSettings, Callable[[tuple[ServerAddress, ...]], None]], Coroutine[Any, Any, None]]
 
@@ -86,7 +86,7 @@ def serve(
             "members in the config file"
         )
     learner = None if learn is None or not settings.members else learn
-    _raise_file_limit()
+    settings = replace(settings, limits=_fit_to_files(settings, log))
     reserved = bind(settings.listen, is_shared=settings.workers > 1)
     settings = replace(settings, listen=(settings.listen[0], reserved.getsockname()[1]))
     if settings.workers == 1:
@@ -129,11 +129,26 @@ def _announce(settings: BalancerSettings, log: Log) -> None:
     log("listening", {"url": url, "pid": os.getpid(), "workers": settings.workers})
 
 
-def _raise_file_limit() -> None:
-    """Every request holds up to two sockets; take as many as the system lets us."""
+def _fit_to_files(settings: BalancerSettings, log: Log) -> Limits:
+    """Take as many descriptors as the system lets us have, and accept no more connections than those are enough for."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = settings.limits
+    needed = limits.descriptors + len(settings.servers)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return limits
+    fitting = limits.fitted_to(soft - len(settings.servers))
+    log(
+        "warning",
+        {
+            "message": f"{limits.connections} connections need {needed} descriptors, and this process may have {soft}: "
+            f"{fitting.connections} are accepted; raise the limit with `ulimit -n {needed}`, or set connections in [limits] "
+            "of the config file to less"
+        },
+    )
+    return fitting
 
 
 def _run_worker(
@@ -237,8 +252,8 @@ class _Parent:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            # All workers see the same servers; one of them tells.
-            log = self._log if index == 0 else _quiet
+            # All workers see the same servers; one of them tells. What is wrong may be seen by any of them.
+            log = self._log if index == 0 else _warnings_of(self._log)
             sock = bind_again(self._settings.listen)
             status = _run_worker(self._settings, sock, log, self._reread, lambda: _tell(told), learn=self._learn)
         finally:
@@ -286,5 +301,11 @@ def _tell(ready: int | None) -> None:
         os.write(ready, b".")
 
 
-def _quiet(event: str, fields: dict[str, object]) -> None:
-    del event, fields
+def _warnings_of(log: Log) -> Callable[[str, dict[str, object]], None]:
+    """The log of a worker that says nothing of what the first one says."""
+
+    def say(event: str, fields: dict[str, object]) -> None:
+        if event == "warning":
+            log(event, fields)
+
+    return say

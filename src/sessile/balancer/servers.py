@@ -59,9 +59,9 @@ class Server:
         self.cookie = self.cookie_secure = b""
         if settings.affinity.kind == "cookie":
             value = token(derived_key(settings.secrets[0]), self.name)
-            secure = settings.affinity.secure
-            self.cookie = set_cookie(settings.affinity.name, value, is_secure=secure == "always")
-            self.cookie_secure = set_cookie(settings.affinity.name, value, is_secure=secure != "never")
+            name, affinity = settings.affinity_name, settings.affinity
+            self.cookie = set_cookie(name, value, affinity, is_secure=affinity.secure == "always")
+            self.cookie_secure = set_cookie(name, value, affinity, is_secure=affinity.secure != "never")
 
     def __repr__(self) -> str:
         return f"<Server {self.name} {self.health.state.value} active={self.active} idle={len(self.idle)}>"
@@ -109,6 +109,9 @@ class Servers:
         self.learned = Learned(settings.limits.learned)
         self.by_name: dict[str, Server] = {}
         self.tokens: dict[bytes, Server] = {}
+        """By the values of cookies that we set."""
+        self._former: dict[bytes, Server] = {}
+        """By the values of cookies that we set when another secret was the first."""
         self.placeable: list[Server] = []
         self.apply(settings)
 
@@ -127,8 +130,9 @@ class Servers:
             else:
                 self.by_name[address.name] = Server(address, settings)
         if settings.affinity.kind == "cookie":
-            names = tokens_of(settings.secrets, self.by_name)
-            self.tokens = {value: self.by_name[name] for value, name in names.items()}
+            first, former = settings.secrets[:1], settings.secrets[1:]
+            self.tokens = {value: self.by_name[name] for value, name in tokens_of(first, self.by_name).items()}
+            self._former = {value: self.by_name[name] for value, name in tokens_of(former, self.by_name).items()}
         self.refresh()
         return [one for one in before.values() if self.by_name.get(one.name) is not one]
 
@@ -148,6 +152,13 @@ class Servers:
         for value in request.affinity:
             name = self.learned.server_of(value)
             if name is not None and (server := self.by_name.get(name)) is not None:
+                return server
+        return None
+
+    def former_owner(self, request: RequestHead) -> Server | None:
+        """The server that a request names by a cookie of a former secret or another balancer's: it is to get one of ours."""
+        for value in (*request.affinity, *request.elsewhere):
+            if (server := self.tokens.get(value) or self._former.get(value)) is not None:
                 return server
         return None
 

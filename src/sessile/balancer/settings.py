@@ -14,6 +14,8 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile import kinds
+from sessile.balancer.affinity import cookie_name
 from sessile.balancer.algorithms import ALGORITHMS
 from sessile.balancer.health import HealthPolicy
 from sessile.errors import BalancerError
@@ -21,11 +23,32 @@ from sessile.errors import BalancerError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["Affinity", "BalancerSettings", "Limits", "ServerAddress", "Timeouts", "parse_address", "parse_server"]
+    from sessile.kinds import Kind
+
+__all__ = [
+    "AFFINITY",
+    "Affinity",
+    "BalancerSettings",
+    "Limits",
+    "ServerAddress",
+    "Timeouts",
+    "parse_address",
+    "parse_server",
+]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+AFFINITY: Final = {
+    "cookie_name": "name",
+    "affinity_refresh": "refresh",
+    "affinity_secure": "secure",
+    "affinity_samesite": "samesite",
+    "affinity_partitioned": "partitioned",
+}
+"""Settings of `Affinity` by the names they have in a file, and beside what `affinity` itself says."""
 SERVERS_MAX: Final = 1024
+OTHER_DESCRIPTORS: Final = 128
+"""Of a worker: what it listens on, its log, its loop's own, connections that are being refused."""
 WEIGHT_MAX: Final = 1000
 
 
@@ -44,11 +67,16 @@ class Affinity:
     """Where a request says which server it belongs to: kind `cookie`, `header`, `query` or `none`."""
 
     kind: str = "cookie"
-    name: str = "affinity"
+    name: str = ""
+    """Of the cookie, header or parameter; that of a cookie follows from secret, cluster and port, if none is given."""
     refresh: str = "when-needed"
     """`when-needed` sets the cookie when the server changes, `always` in every response."""
     secure: str = "auto"
     """`auto` sets Secure when the client's side is https by a trusted peer's word; `always`; `never`."""
+    samesite: str = "lax"
+    """`lax`, `strict` or `none`: as the session cookie's, or the two part where pages are embedded in other sites."""
+    partitioned: bool = False
+    """Whether it has another value under each site that embeds the service (CHIPS); as the session cookie's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +109,14 @@ class Limits:
     head_bytes: int = 16_384
     fields: int = 100
     replay_bytes: int = 65_536
-    """Of a request body, kept so that the request can be sent once more."""
+    """Of a request body, kept in memory: more of one that is collected goes to a temporary file, and a request with more
+    that is passed on as it comes cannot be sent once more."""
+    buffered_bytes: int = 1_073_741_824
+    """Of request bodies in temporary files, all together in one worker; a body beyond it is passed on as it comes."""
+    buffered_files: int = 1024
+    """The same files, counted."""
     pipelined_bytes: int = 65_536
-    """Read ahead of the request being served."""
+    """Read ahead of the request being served; reading pauses beyond it, so there may be one read more."""
     body_rate_bytes: int = 100
     """A request body must come at least this fast per second, once `body_s` have passed."""
     connections: int = 20_000
@@ -94,6 +127,17 @@ class Limits:
     """Unused connections kept to each server."""
     learned: int = 100_000
     """Affinity values remembered, where affinity is by header or query."""
+
+    @property
+    def descriptors(self) -> int:
+        """How many a worker may need, beside those for the health checks: a connection has one to a server."""
+        return 2 * self.connections + self.buffered_files + OTHER_DESCRIPTORS
+
+    def fitted_to(self, descriptors: int) -> Limits:
+        """The same with fewer connections and files: so many descriptors are enough."""
+        files = min(self.buffered_files, descriptors // 8)
+        connections = (descriptors - files - OTHER_DESCRIPTORS) // 2
+        return replace(self, buffered_files=files, connections=min(self.connections, max(1, connections)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +152,14 @@ class BalancerSettings:
     """The cluster's name, as its servers are told it."""
     algorithm: str = "round-robin"
     affinity: Affinity = field(default_factory=Affinity)
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     workers: int = 1
     trusted: tuple[str, ...] = ()
     """Networks whose X-Forwarded-* are believed: the proxies in front of this one."""
     proto: str = "http"
     """How clients reach this balancer, as the servers are told: http or https."""
+    buffer_requests: bool = True
+    """Collect a request's body before a server is asked, so that a slow client keeps no server waiting."""
     health_path: str = "/healthz"
     health: HealthPolicy = field(default_factory=HealthPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -123,12 +169,8 @@ class BalancerSettings:
 
     def __post_init__(self) -> None:
         _require_one_of("algorithm", self.algorithm, ALGORITHMS)
-        _require_one_of("affinity", self.affinity.kind, ("cookie", "header", "query", "none"))
-        _require_one_of("affinity_refresh", self.affinity.refresh, ("when-needed", "always"))
-        _require_one_of("affinity_secure", self.affinity.secure, ("auto", "always", "never"))
         _require_one_of("proto", self.proto, ("http", "https"))
-        if self.affinity.kind != "none" and _TOKEN.fullmatch(self.affinity.name) is None:
-            raise BalancerError(f"affinity: {self.affinity.name!r} is not a name of a cookie, header or parameter")
+        _require_affinity(self.affinity)
         if not 1 <= self.workers <= 256:
             raise BalancerError(f"workers is {self.workers}; it must be 1 to 256")
         if self.affinity.kind in {"header", "query"} and self.workers > 1:
@@ -144,10 +186,22 @@ class BalancerSettings:
         for group in (self.timeouts, self.limits, self.health):
             _require_positive(group)
 
+    @property
+    def affinity_name(self) -> bytes:
+        """Of the affinity cookie, header or parameter."""
+        if self.has_own_cookie_name:
+            return cookie_name(self.secrets[0] if self.secrets else "", self.cluster, self.listen[1])
+        return self.affinity.name.encode()
+
+    @property
+    def has_own_cookie_name(self) -> bool:
+        """Whether nobody named the affinity cookie, so that its name follows from what the service is."""
+        return self.affinity.kind == "cookie" and not self.affinity.name
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> BalancerSettings:
         """From what a TOML file holds; `servers` is a table of name = "host:port" or {address, weight}."""
-        known = {one.name for one in fields(cls)} | {"secret", "affinity_refresh", "affinity_secure", "cookie_name"}
+        known = {one.name for one in fields(cls)} | {"secret", *AFFINITY}
         _refuse_unknown(values, known, "")
         given = dict(values)
         if "listen" in given:
@@ -155,9 +209,14 @@ class BalancerSettings:
         if "servers" in given:
             given["servers"] = _servers_of(given["servers"])
         _take_affinity(given)
-        if "secret" in given:
-            given["secrets"] = (given.pop("secret"),)
-        for name in ("secrets", "trusted", "members"):
+        if "secret" in given and "secrets" in given:
+            raise BalancerError("secret and secrets are both given: leave one of them out")
+        for name in ("secret", "secrets"):
+            if name in given:
+                given["secrets"] = secrets_of(name, given.pop(name))
+        if "cluster" in given:
+            given["cluster"] = _read("cluster", kinds.CLUSTER_NAME, given["cluster"])
+        for name in ("trusted", "members"):
             if name in given:
                 given[name] = _strings(name, given[name])
         for name, group in (("health", HealthPolicy), ("timeouts", Timeouts), ("limits", Limits)):
@@ -168,9 +227,10 @@ class BalancerSettings:
             ("grace_s", (int, float)),
             ("algorithm", str),
             ("health_path", str),
-            ("cluster", str),
         ):
             _require_type(given, name, kind)
+        if not isinstance(given.get("buffer_requests", True), bool):
+            raise BalancerError(f"buffer_requests is {given['buffer_requests']!r}; it must be true or false")
         return cls(**given)
 
     @classmethod
@@ -231,14 +291,30 @@ def affinity_of(text: str, *, base: Affinity | None = None) -> Affinity:
     return replace(base, kind=kind, name=name or base.name)
 
 
+def secrets_of(label: str, value: object) -> tuple[str, ...]:
+    """Secrets as the servers read theirs: the same text is the same secrets."""
+    return tuple(secret.decode(errors="surrogateescape") for secret in _read(label, kinds.SECRETS, value))
+
+
+def _read(label: str, kind: Kind, value: object) -> Any:
+    """A value that servers and balancers must read alike."""
+    try:
+        return kind.read(value)
+    except ValueError as error:
+        raise BalancerError(f"{label} {error}") from None
+
+
 def _take_affinity(given: dict[str, Any]) -> None:
     affinity = Affinity()
     if "affinity" in given:
         _require_type(given, "affinity", str)
         affinity = affinity_of(given["affinity"])
-    for key, name in (("cookie_name", "name"), ("affinity_refresh", "refresh"), ("affinity_secure", "secure")):
+    for key, name in AFFINITY.items():
         if key in given and not (key == "cookie_name" and affinity.kind != "cookie"):
-            _require_type(given, key, str)
+            if name != "partitioned":
+                _require_type(given, key, str)
+            elif not isinstance(given[key], bool):
+                raise BalancerError(f"{key} is {given[key]!r}; it must be true or false")
             affinity = replace(affinity, **{name: given[key]})
         given.pop(key, None)
     given["affinity"] = affinity
@@ -293,6 +369,21 @@ def _require_type(values: Mapping[str, Any], name: str, kind: type | tuple[type,
 def _require_one_of(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         raise BalancerError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _require_affinity(affinity: Affinity) -> None:
+    _require_one_of("affinity", affinity.kind, ("cookie", "header", "query", "none"))
+    _require_one_of("affinity_refresh", affinity.refresh, ("when-needed", "always"))
+    _require_one_of("affinity_secure", affinity.secure, ("auto", "always", "never"))
+    _require_one_of("affinity_samesite", affinity.samesite, ("lax", "strict", "none"))
+    if affinity.secure == "never" and (affinity.samesite == "none" or affinity.partitioned):
+        what = "affinity_samesite = none" if affinity.samesite == "none" else "affinity_partitioned"
+        raise BalancerError(
+            f"{what} needs Secure, or browsers refuse the cookie: set affinity_secure to auto or always, not never"
+        )
+    needs_name = affinity.kind in {"header", "query"}
+    if (affinity.name or needs_name) and _TOKEN.fullmatch(affinity.name) is None:
+        raise BalancerError(f"affinity: {affinity.name!r} is not a name of a cookie, header or parameter")
 
 
 def _require_network(text: str) -> None:

@@ -31,7 +31,7 @@ class Upstream(asyncio.Protocol):
     """A connection to `server`; `client` is whose request it carries, None while idle."""
 
     __slots__ = (
-        "_arrivals", "_buffer", "_chunking", "_interim", "_is_paused", "_keep_alive", "_reader", "_worker",
+        "_arrivals", "_buffer", "_chunking", "_interim", "_is_paused", "_is_waiting", "_keep_alive", "_reader", "_worker",
         "carried", "client", "has_begun", "idle_since", "is_reused", "server", "transport",
     )  # fmt: skip
 
@@ -53,6 +53,9 @@ class Upstream(asyncio.Protocol):
         self._chunking = False
         self._keep_alive = False
         self._is_paused = False
+        """The client takes no more."""
+        self._is_waiting = False
+        """This connection has had its share of the turn."""
         self._interim = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,13 +86,34 @@ class Upstream(asyncio.Protocol):
     def pause(self) -> None:
         if not self._is_paused and not self.transport.is_closing():
             self._is_paused = True
-            self.transport.pause_reading()
+            if not self._is_waiting:
+                self.transport.pause_reading()
 
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            if not self.transport.is_closing():
+            if not self._is_waiting and not self.transport.is_closing():
                 self.transport.resume_reading()
+
+    def wait_turn(self) -> None:
+        """This connection has had its share of the turn: the others first."""
+        if not self._is_waiting and not self.transport.is_closing():
+            self._is_waiting = True
+            if not self._is_paused:
+                self.transport.pause_reading()
+            self._worker.later(self)
+
+    def catch_up(self) -> None:
+        """The next turn: go on with what is here, then read on."""
+        self._is_waiting = False
+        if self._is_behind:
+            self._take_any(b"", self.carried)
+        if not self._is_waiting and not self._is_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    @property
+    def _is_behind(self) -> bool:
+        return self.client is not None and self._reader is not None and self._reader.is_behind
 
     # --- what the transport says
 
@@ -149,9 +173,9 @@ class Upstream(asyncio.Protocol):
             else:
                 self._take_body(data, client, b"")
         except UpstreamFault as fault:
-            self._faulty(client, fault.reason)
+            self._faulty(client, fault.reason, fault.setting)
         except BodyError as error:
-            self._faulty(client, str(error))
+            self._faulty(client, str(error), "")
 
     def pause_writing(self) -> None:
         if self.client is not None:
@@ -163,6 +187,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.drain()
+        while self._is_behind:
+            self._take_any(b"", self.carried)
         client, self.client = self.client, None
         if client is None:
             if self in self.server.idle:
@@ -181,9 +207,11 @@ class Upstream(asyncio.Protocol):
             self.server.idle.remove(self)
         self.transport.abort()
 
-    def _faulty(self, client: Client, reason: str) -> None:
+    def _faulty(self, client: Client, reason: str, setting: str) -> None:
         self.close()
-        client.upstream_faulty(f"server {self.server.name}: {reason}")
+        reason = f"server {self.server.name}: {reason}"
+        self._worker.warn(reason, setting)
+        client.upstream_faulty(reason)
 
     def _take_head(self, data: bytes, client: Client) -> None:
         if self._buffer:
@@ -201,7 +229,8 @@ class Upstream(asyncio.Protocol):
             self._interim += 1
             if self._interim > INTERIM_MAX:
                 raise UpstreamFault("too many interim responses")
-            if not request.is_http_10:  # RFC 9110 section 15.2
+            is_said = response.status == 100 and request.body and self._worker.collects_bodies
+            if not request.is_http_10 and not is_said:  # RFC 9110 section 15.2
                 client.write(response.lines + b"\r\n")
             data = data[end + 4 :]
             if not data:
@@ -219,7 +248,7 @@ class Upstream(asyncio.Protocol):
     def _await_head(self, data: bytes, limit: int) -> None:
         """Keep a piece of a head until the rest comes, if it can still become one."""
         if len(data) > limit:
-            raise UpstreamFault("the response head is too long")
+            raise UpstreamFault(f"the response head is longer than {limit} bytes", "head_bytes")
         if not data.startswith(b"HTTP/1."[: len(data)]):
             raise UpstreamFault("the response does not begin with HTTP/1")
         self._buffer = data
@@ -260,7 +289,9 @@ class Upstream(asyncio.Protocol):
     def _take_body(self, data: bytes, client: Client, before: bytes) -> None:
         reader = self._reader
         assert reader is not None
-        payload = reader.feed(data) if data else b""
+        payload = reader.feed(data) if data or reader.is_behind else b""
+        if reader.is_behind:
+            self.wait_turn()
         if self._chunking:
             payload = chunk(payload, is_last=reader.is_done)
         client.stream(before + payload if before else payload)

@@ -35,17 +35,21 @@ _CONNECTION: Final = b"\nConnection: keep-alive\r"
 _COOKIE: Final = b"\nCookie: "
 _MOST: Final = [_CONNECTION, _COOKIE, _END]
 _LESS: Final = ([_END], [_CONNECTION, _END], [_COOKIE, _END])
-# What a name with "_" looks like, and hardly any value.
-_UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^_`|~0-9A-Za-z-]*:")
+# What the end of a name with "_" looks like, and hardly any value. No second "_" in it: each is looked at once.
+_UNDERSCORED: Final = re.compile(rb"_[!#$%&'*+.^`|~0-9A-Za-z-]*:")
 
 
 class UsualHeads:
-    """Recognises usual heads and rewrites them; `mark` is our cookie's name and `=`, empty for no cookie."""
+    """Recognises usual heads and rewrites them; `mark` is our cookie's name and `=`, empty for no cookie.
 
-    __slots__ = ("_grammar", "_lines_max", "_mark")
+    A head without ours, but with a cookie whose name begins with `others`, is not usual.
+    """
 
-    def __init__(self, mark: bytes, fields_max: int, grammar: Grammar) -> None:
+    __slots__ = ("_grammar", "_lines_max", "_mark", "_others")
+
+    def __init__(self, mark: bytes, fields_max: int, grammar: Grammar, others: bytes = b"") -> None:
         self._mark = mark
+        self._others = others
         self._lines_max = fields_max + 2
         self._grammar = grammar
 
@@ -78,11 +82,12 @@ class UsualHeads:
         mark = self._mark
         value = head.find(mark, field, stop) if mark else -1
         if value < 0:
+            if self._others and head.find(self._others, field, stop) > 0:
+                return None
             request = RequestHead(method, b"".join((before, head[at:end], peer.ours, host, b"\r\n\r\n")))
         else:
             past = head.find(b";", value, stop)
-            if past < 0:
-                past = stop
+            past = stop if past < 0 else past
             if head[value - 2 : value] != b"; " or head.find(mark, value + 1, stop) > 0:
                 return None
             pieces = (before, head[at : value - 2], head[past:end], peer.ours, host, b"\r\n\r\n")
@@ -101,5 +106,6 @@ def _is_name_underscored(head: bytes, at: int, underscore: int) -> bool:
         underscore = suspect.start()
         if head.rfind(b":", at, underscore) <= head.rfind(b"\n", at - 1, underscore):
             return True
-        suspect = _UNDERSCORED.search(head, suspect.end())
+        # It stands in a value, and so does the rest of the line.
+        suspect = _UNDERSCORED.search(head, head.find(b"\n", underscore))
     return False

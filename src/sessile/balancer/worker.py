@@ -7,19 +7,23 @@ costs none. What a worker knows (health, what it learned, counts) is its own; wo
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from sessile.balancer.affinity import OTHER_COOKIES
 from sessile.balancer.checks import Checker
 from sessile.balancer.client import Client
-from sessile.balancer.flow import ASIDE_BYTES_MAX
+from sessile.balancer.flow import ASIDE_BYTES_MAX, SHARE_BYTES
 from sessile.balancer.health import State
+from sessile.balancer.notices import Notices
 from sessile.balancer.phases import IDLE
 from sessile.balancer.request_head import Peer
 from sessile.balancer.requests import RequestParser
 from sessile.balancer.responses import ResponseHead, ResponseParser, without_caching
+from sessile.balancer.room import Room
 from sessile.balancer.servers import Server, Servers
 from sessile.balancer.upstream import Upstream
 from sessile.errors import BalancerError
@@ -27,15 +31,24 @@ from sessile.errors import BalancerError
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from ipaddress import IPv4Address, IPv6Address
 
     from sessile.balancer.health import Change
     from sessile.balancer.settings import BalancerSettings
 
 __all__ = ["Worker"]
 
+OVERRULED: Final = (
+    "%s says that its client speaks https, but is not trusted: servers are told http, so session cookies lose Secure and "
+    "the prefix __Host-, and samesite=none becomes Lax; if it is the proxy that ends TLS, name it: --trusted ADDRESS, or "
+    "trusted = [...] in the config file"
+)
 SWEEP_S: Final = 0.1
 BACKLOG: Final = 4096
 WRITE_BUFFER_BYTES: Final = 128 * 1024
+REFUSED_MAX: Final = 32
+"""Connections beyond the limits that may linger, to read that they are refused."""
+NOWHERE: Final = ("0.0.0.0", 0)  # noqa: S104 - says that it is not known
 
 
 class Worker:
@@ -47,16 +60,22 @@ class Worker:
         self.settings = settings
         self._log = log
         affinity = settings.affinity
-        name = affinity.name.encode()
+        name = settings.affinity_name
         self.requests = RequestParser(
-            None if affinity.kind == "none" else (affinity.kind, name), fields_max=settings.limits.fields
+            None if affinity.kind == "none" else (affinity.kind, name),
+            others=OTHER_COOKIES if settings.has_own_cookie_name else b"",
+            fields_max=settings.limits.fields,
         )
+        self.collects_bodies = settings.buffer_requests
+        self.room = Room(settings.limits.buffered_bytes, settings.limits.buffered_files, self.warn)
         self.sets_cookie = affinity.kind == "cookie"
         self.is_plain = self.sets_cookie and affinity.refresh != "always"
         """A response to a client that is where it belongs needs nothing from us; until we are stopping."""
         self.refreshes_always = affinity.refresh == "always"
         self.responses = ResponseParser(
-            cookie=name if self.sets_cookie else b"", header=name if affinity.kind in {"header", "query"} else b""
+            cookie=name if self.sets_cookie else b"",
+            header=name if affinity.kind in {"header", "query"} else b"",
+            fields_max=2 * settings.limits.fields,
         )
         self.servers = Servers(settings, rng or Random())  # noqa: S311 - spreads load, guards nothing
         self.checker = Checker(self.servers, settings, self._health_changed)
@@ -65,6 +84,8 @@ class Worker:
         self.now = self.idle_by = self.response_by = 0.0
         """The sweep's clock, and the deadlines of what begins now."""
         self.is_stopping = False
+        self._notices = Notices()
+        self._is_overruling_said = False
         self.retried = 0
         self.refused: dict[int, int] = {}
         self._per_address: dict[str, int] = {}
@@ -75,15 +96,22 @@ class Worker:
         self._gone: asyncio.Event = asyncio.Event()
         self.arrivals: list[tuple[Client | Upstream, bytes, int]] = []
         """What was put aside in this turn. Connections hold on to this list: it is emptied, never replaced."""
+        self._waiting: list[Client | Upstream] = []
+        """Connections that have had their share of this turn."""
         self._call_soon: Callable[[Callable[[], None]], object] = _no_loop
         networks = [ip_network(one) for one in settings.trusted]
 
+        is_https = settings.proto == "https"
+
         @lru_cache(maxsize=4096)
-        def peer_of(address: str) -> tuple[Peer, bool]:
-            parsed = ip_address(address.partition("%")[0])
-            mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+        def peer_of(address: str, here: str, port: int) -> tuple[Peer, bool]:
+            mapped = _plain(address)
             is_trusted = any(mapped in network for network in networks)
-            return Peer.of(str(mapped), is_trusted=is_trusted, is_https=settings.proto == "https"), mapped.is_loopback
+            local = _plain(here)
+            host = f"[{local}]" if local.version == 6 else str(local)
+            host += "" if port == (443 if is_https else 80) else f":{port}"
+            peer = Peer.of(str(mapped), is_trusted=is_trusted, is_https=is_https, here=host)
+            return peer, mapped.is_loopback
 
         self._peer_of = peer_of
 
@@ -131,6 +159,9 @@ class Worker:
     def reload(self, settings: BalancerSettings) -> None:
         """Take over the servers and the algorithm of new settings; nothing under way is disturbed."""
         before = set(self.servers.by_name)
+        # What cookies look like stays as it was: what reads them was made at the start.
+        own = self.settings
+        settings = replace(settings, affinity=own.affinity, secrets=own.secrets, cluster=own.cluster, listen=own.listen)
         for gone in self.servers.apply(settings):
             gone.idle_max = 0  # what is under way there ends, and its connection with it
             gone.close_idle()
@@ -147,12 +178,15 @@ class Worker:
         So the kernel's work and ours come in long stretches, each with its own code in the processor's caches, instead of
         turn by turn; docs/design/0005 says what was measured of that. Order within a connection is kept:
         whatever else happens to one drains first. A large piece is part of a stream and is looked at now, so that reading
-        stops before the next one when its other end cannot keep up.
+        stops before the next one when its other end cannot keep up. After a very large one the others are read first: a loop
+        may read a connection many times in a row.
         """
         arrivals = self.arrivals
         arrivals.append((connection, data, carried))
         if len(data) > ASIDE_BYTES_MAX:
             self.drain()
+            if len(data) >= SHARE_BYTES:
+                connection.wait_turn()
         elif len(arrivals) == 1:
             self._call_soon(self.drain)
 
@@ -166,23 +200,52 @@ class Worker:
             try:
                 connection.take(data, carried)
             except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
-                loop = asyncio.get_running_loop()
-                about = {"message": "a connection failed", "exception": error, "protocol": connection}
-                loop.call_exception_handler(about)
-                connection.transport.abort()
+                self._broken(connection, error)
+
+    def later(self, connection: Client | Upstream) -> None:
+        """Let a connection catch up in the next turn."""
+        self._waiting.append(connection)
+        if len(self._waiting) == 1:
+            self._call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self.drain()
+        waiting = self._waiting.copy()
+        self._waiting.clear()
+        for connection in waiting:
+            try:
+                connection.catch_up()
+            except Exception as error:  # noqa: BLE001 - one connection's fault is not another's
+                self._broken(connection, error)
+
+    def _broken(self, connection: Client | Upstream, error: Exception) -> None:
+        loop = asyncio.get_running_loop()
+        about = {"message": "a connection failed", "exception": error, "protocol": connection}
+        loop.call_exception_handler(about)
+        connection.transport.abort()
 
     # --- clients
+
+    @property
+    def is_crowded(self) -> bool:
+        """So many that were refused are still here that the next is not waited for to read why."""
+        return len(self.clients) - len(self._counted) > REFUSED_MAX
 
     def admit(self, client: Client, transport: asyncio.Transport) -> Peer | None:
         """Count a new client; None when there are too many, altogether or from its address."""
         limits = self.settings.limits
-        name = transport.get_extra_info("peername")
-        peer, is_loopback = self._peer_of(name[0] if name else "0.0.0.0")  # noqa: S104 - says that it is not known
+        name = transport.get_extra_info("peername") or NOWHERE
+        ours = transport.get_extra_info("sockname") or NOWHERE
+        peer, is_loopback = self._peer_of(name[0], ours[0], ours[1])
         limit = limits.connections_per_loopback if is_loopback else limits.connections_per_address
         here = self._per_address.get(peer.address, 0)
-        is_full = len(self.clients) >= limits.connections or (bool(limit) and here >= limit)
+        everybody = len(self._counted) >= limits.connections
+        is_full = everybody or (bool(limit) and here >= limit)
         self.clients.add(client)
         if is_full:
+            setting = "connections" if everybody else "connections_per_" + ("loopback" if is_loopback else "address")
+            where = "" if everybody else f" from {peer.address}"
+            self.warn(f"too many connections{where}", setting, kind=setting)
             return None
         self._per_address[peer.address] = here + 1
         self._counted[client] = peer.address
@@ -203,6 +266,25 @@ class Worker:
     def answered(self, status: int) -> None:
         """An answer of our own went out."""
         self.refused[status] = self.refused.get(status, 0) + 1
+
+    def warn(self, reason: str, setting: str = "", *, kind: str = "") -> None:
+        """Say what somebody should see to; what happens again is said once a minute at most, and how often it was.
+
+        `setting` names the timeout or limit that was met; `kind` is the reason without what differs, if something does.
+        """
+        times = self._notices.due(kind or reason, self.now)
+        if times:
+            settings = self.settings
+            group = "timeouts" if setting and hasattr(settings.timeouts, setting) else "limits"
+            remedy = f"; {setting} in [{group}] of the config file is the setting" if setting else ""
+            often = f" ({times} times since this was last said)" if times > 1 else ""
+            self._log("warning", {"message": f"{reason}{remedy}{often}"})
+
+    def warn_of_overruled(self, peer: Peer) -> None:
+        """Say once that a peer's word for https does not count, and what follows from it."""
+        if not self._is_overruling_said:
+            self._is_overruling_said = True
+            self._log("warning", {"message": OVERRULED % peer.address})
 
     def _sweep(self) -> None:
         self.drain()
@@ -269,6 +351,12 @@ class Worker:
             server.close_idle()
         for client in [one for one in self.clients if one.server is not None and one.server.is_down]:
             client.given_up()
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """An address without its zone; IPv4 where IPv6 only wraps it."""
+    parsed = ip_address(address.partition("%")[0])
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def _no_loop(callback: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from sessile.errors import SessileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SECRET_OPTIONS = ("--secret", "--token")
+_DASHED = re.compile(r"-[A-Za-z0-9_-]{15,}")
+_OPTION = re.compile(r"--[a-z-]+")
 SUBCOMMANDS = ("demo", "balance", "status", "simulate", "schema", "keygen")
 
 
@@ -38,9 +42,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """The command line with each secret joined to its option: one in 64 begins with a dash, as an option does."""
+    joined: list[str] = []
+    for each in argv:
+        if joined and joined[-1] in _SECRET_OPTIONS and _DASHED.fullmatch(each) and not _OPTION.fullmatch(each):
+            joined[-1] += f"={each}"
+        else:
+            joined.append(each)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status, 0 only for success."""
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         return int(arguments.run(arguments))
     except SessileError as error:

@@ -25,6 +25,7 @@ config file:
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import sys
@@ -34,11 +35,11 @@ from typing import TYPE_CHECKING, Any
 
 from sessile.addresses import split
 from sessile.balancer.algorithms import ALGORITHMS
-from sessile.balancer.settings import BalancerSettings, ServerAddress, parse_server, read_toml
+from sessile.balancer.settings import AFFINITY, BalancerSettings, ServerAddress, parse_server, read_toml
 from sessile.errors import BalancerError
+from sessile.sources import variable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable
 
     from sessile.network.watch import Served
@@ -58,15 +59,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="a node of the servers' cluster, which tells of all servers",
     )
-    parser.add_argument("--cluster", metavar="NAME", help="the cluster's name, if its servers are given one")
+    parser.add_argument(
+        "--cluster", metavar="NAME", help="the cluster's name, if its servers are given one (SESSILE_CLUSTER)"
+    )
     parser.add_argument("--config", metavar="FILE", help="a TOML file; options given here win over it")
     parser.add_argument("--algorithm", choices=list(ALGORITHMS), help="for requests without affinity")
     parser.add_argument("--affinity", metavar="HOW", help="cookie, header:NAME, query:NAME or none (default cookie)")
     parser.add_argument("--affinity-refresh", choices=("when-needed", "always"), help="when the cookie is set again")
     parser.add_argument("--affinity-secure", choices=("auto", "always", "never"), help="Secure on the cookie")
-    parser.add_argument("--cookie-name", metavar="NAME", help="of the affinity cookie (default affinity)")
-    parser.add_argument("--secret", help="signs the affinity cookie; better in SESSILE_SECRET")
+    parser.add_argument(
+        "--affinity-samesite", choices=("lax", "strict", "none"), help="as the session cookie's (default lax)"
+    )
+    parser.add_argument(
+        "--affinity-partitioned", action="store_true", default=None, help="if the session cookie is partitioned"
+    )
+    parser.add_argument(
+        "--cookie-name", metavar="NAME", help="of the affinity cookie (by default one for each service)"
+    )
+    parser.add_argument(
+        "--secret", help="the servers' secret, or several with commas between them; better in SESSILE_SECRET"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes on the one port (default 1)")
+    parser.add_argument(
+        "--buffer-requests",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="collect a request's body before a server is asked (default), or pass it on as it comes",
+    )
     parser.add_argument("--health-path", metavar="PATH", help="asked of every server (default /healthz)")
     parser.add_argument(
         "--trusted", action="append", metavar="NETWORK", help="a proxy whose X-Forwarded-* count; repeat it"
@@ -99,7 +118,7 @@ async def learn(settings: BalancerSettings, told: Callable[[tuple[ServerAddress,
     from sessile.network import tls  # noqa: PLC0415 - only where there is a cluster
     from sessile.network.watch import Watch  # noqa: PLC0415
 
-    secrets = [secret.encode() for secret in settings.secrets]
+    secrets = [secret.encode(errors="surrogateescape") for secret in settings.secrets]
     contexts = tls.contexts(secrets, settings.cluster, "balancer")
     await Watch(settings.members, lambda served: told(servers_of(served)), contexts.client).run()
 
@@ -117,19 +136,28 @@ def servers_of(served: Iterable[Served]) -> tuple[ServerAddress, ...]:
 def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
     """The settings from the file, if any, then the environment, then the command line."""
     values: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
-    if "secret" not in values and "secrets" not in values and (secret := os.environ.get("SESSILE_SECRET")):
-        values["secret"] = secret
-    for name in ("listen", "algorithm", "affinity", "affinity_refresh", "affinity_secure", "cookie_name", "workers"):
-        if (value := getattr(arguments, name)) is not None:
-            values[name] = value
-    for name in ("health_path", "trusted", "cluster"):
+    if values.keys().isdisjoint({"secret", "secrets"}) and (secret := os.environ.get(variable("secret"))) is not None:
+        values["secret"] = secret.split(",")
+    if "cluster" not in values and (cluster := os.environ.get(variable("cluster"))) is not None:
+        values["cluster"] = cluster
+    for name in (
+        "listen",
+        "algorithm",
+        "workers",
+        "buffer_requests",
+        "health_path",
+        "trusted",
+        "cluster",
+        "affinity",
+        *AFFINITY,
+    ):
         if (value := getattr(arguments, name)) is not None:
             values[name] = value
     if arguments.member:
         values["members"] = arguments.member
     if arguments.secret is not None:
         values.pop("secrets", None)
-        values["secret"] = arguments.secret
+        values["secret"] = arguments.secret.split(",")
     settings = BalancerSettings.from_mapping(values)
     if arguments.server:
         settings = settings.with_servers(tuple(parse_server(text) for text in arguments.server))

@@ -26,8 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help='print {"secret": "..."}')
 
 
+def draw() -> str:
+    """A secret that a command line does not take for an option."""
+    while (secret := secrets.token_urlsafe(SECRET_BYTES)).startswith("-"):
+        pass
+    return secret
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Print a secret."""
-    secret = secrets.token_urlsafe(SECRET_BYTES)
+    secret = draw()
     print(json.dumps({"secret": secret}) if arguments.json else secret)
     return 0

@@ -1,8 +1,9 @@
 """Show how servers are: roles, copies, lag, traffic, what went wrong, and how they see each other.
 
 Without a URL it asks the demo's control API, on the port after the service's. An app of your own answers at the path where
-it mounts `sessile.status.StatusApp`; give the URLs of several servers to see them side by side. The status is 0 only if
-every one of them answered.
+it mounts `sessile.status.StatusApp`; give the URLs of several servers, and what they say of each other is compared. The exit
+status is 0 only if every one of them answered and nothing is wrong: all know each other, see each other alive, and can read each
+other's cookies, and their store is there. What is wrong is told in sentences; with --json on standard error.
 
 Examples:
   sessile status
@@ -21,11 +22,15 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+import msgspec
+
 from sessile.errors import SettingsError, StatusError
 from sessile.overview import remarks, totals
+from sessile.shown import plain
 from sessile.status import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -40,10 +45,13 @@ HELP = "how servers are: roles, copies, lag, and how they see each other"
 PORT: Final = 8080
 PATH: Final = "/api/status"
 """Where a URL without a path is asked."""
+ERROR_CHARS: Final = 400
 ANSWER_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 16 << 20
 REDIRECTS_MAX: Final = 2
 WATCH_S_MIN: Final = 0.1
+WORDS_CHARS_MAX: Final = 1_000
+"""Of a name or a reason that a server tells."""
 WIDE_CHARS: Final = 200
 """What is not printed to a terminal may be this wide."""
 _CLEAR: Final = "\x1b[H\x1b[2J"
@@ -73,29 +81,91 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= port <= 65_534:
         raise SettingsError(f"--port {port} must be 1 to 65534")
     urls = [_parsed(url) for url in arguments.url] or [_parsed(f"http://127.0.0.1:{port + 1}")]
-    token = arguments.token or os.environ.get(TOKEN_VARIABLE, "")
+    token = (arguments.token or os.environ.get(TOKEN_VARIABLE, "")).strip()
     if not token.isascii() or not token.isprintable():
         raise SettingsError("--token holds what a header cannot: it must be the one that the server was given")
     show = _json if arguments.json else _text
     if arguments.watch is None:
-        print(show([_asked(url, token) for url in urls]))
-        return 0
-    return _watch(lambda: show([_asked(url, token) for url in urls]), arguments.watch)
+        looked = _look(urls, token)
+        _print(looked, show)
+        return looked.status
+    return _watch(lambda: _look(urls, token), show, arguments.watch)
 
 
-def _watch(look: Callable[[], str], every_s: float) -> int:
+class _Looked(NamedTuple):
+    """What came of asking every server once."""
+
+    told: list[dict[str, Any]]
+    where: list[str]
+    """Where each of them was asked, without the scheme."""
+    failed: list[str]
+    """Why others could not be asked."""
+
+    @property
+    def servers(self) -> list[Server]:
+        """All servers, by names of their own: of two that call themselves alike, each goes by its URL as well."""
+        asked = [
+            (server, where)
+            for one, where in zip(self.told, self.where, strict=True)
+            for server in one.get("servers", [one])
+        ]
+        named = Counter(server["name"] for server, _ in asked)
+        return [
+            server if named[server["name"]] == 1 else {**server, "name": f"{server['name']} at {where}"}
+            for server, where in asked
+        ]
+
+    @property
+    def wrong(self) -> list[str]:
+        """What is not well, as far as those that answered know."""
+        return remarks(self.servers)
+
+    @property
+    def status(self) -> int:
+        return 1 if self.failed or self.wrong else 0
+
+
+def _look(urls: Sequence[SplitResult], token: str) -> _Looked:
+    """Ask all of them; one that does not answer keeps nobody from seeing the others.
+
+    Raises:
+        StatusError: none could be asked.
+    """
+    told, where, failed = [], [], []
+    for url in urls:
+        try:
+            told.append(_asked(url, token))
+            where.append(plain(url.netloc + url.path))
+        except StatusError as error:
+            failed.append(str(error))
+    if not told and len(failed) == 1:
+        raise StatusError(failed[0])
+    return _Looked(told, where, failed)
+
+
+def _print(looked: _Looked, show: Callable[[_Looked], str], *, is_watching: bool = False) -> None:
+    """Who watches sees on one screen what others find on standard error."""
+    if is_watching and sys.stdout.isatty():
+        print(_CLEAR, end="")
+    if looked.told:
+        print(show(looked), flush=True)
+    for line in [*(looked.wrong if show is _json else []), *looked.failed]:
+        print(f"sessile: {line}", file=sys.stdout if is_watching else sys.stderr, flush=True)
+
+
+def _watch(look: Callable[[], _Looked], show: Callable[[_Looked], str], every_s: float) -> int:
     """Look again and again; the first look must succeed, and the status is that of the last one."""
-    shown, status = look(), 0
+    looked = look()
     try:
         while True:
-            print((_CLEAR if sys.stdout.isatty() else "") + shown, flush=True)
+            _print(looked, show, is_watching=True)
             time.sleep(every_s)
             try:
-                shown, status = look(), 0
+                looked = look()
             except StatusError as error:
-                shown, status = f"sessile: {error}", 1
+                looked = _Looked([], [], [str(error)])
     except KeyboardInterrupt:
-        return status
+        return looked.status
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------------
@@ -118,6 +188,13 @@ def _asked(url: SplitResult, token: str) -> dict[str, Any]:
     Raises:
         StatusError: nobody answers, or answers anything else.
     """
+    try:
+        return _told(url, token)
+    except StatusError as error:
+        raise StatusError(plain(error, ERROR_CHARS)) from None
+
+
+def _told(url: SplitResult, token: str) -> dict[str, Any]:
     for _ in range(REDIRECTS_MAX + 1):
         status, location, body = _exchange(url, token)
         if not 300 <= status < 400:
@@ -125,7 +202,7 @@ def _asked(url: SplitResult, token: str) -> dict[str, Any]:
         # A mounted app may want its slash. The token goes to nobody else.
         there = urlsplit(urljoin(url.geturl(), location))
         if there[:2] != url[:2]:
-            raise StatusError(f"{url.geturl()} sends on to {there.geturl():.200}: ask there, if you trust it")
+            raise StatusError(f"{url.geturl()} sends on to {plain(there.geturl())}: ask there, if you trust it")
         url = there
     where = url.geturl()
     if status == 404:
@@ -136,18 +213,75 @@ def _asked(url: SplitResult, token: str) -> dict[str, Any]:
         )
     try:
         told = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if status != 200:
-        why = told.get("error", "") if isinstance(told, dict) else ""
+        why = plain(told.get("error", "")) if isinstance(told, dict) else ""
         raise StatusError(
             f"{where} answers {status}{': ' if why else ''}{why}: ask the server itself, not by way of others"
         )
-    if not (isinstance(told, dict) and ("servers" in told or {"name", "state", "stats", "cluster"} <= told.keys())):
+    try:
+        msgspec.convert(told, _Fleet if isinstance(told, dict) and "servers" in told else _Server)
+    except (msgspec.ValidationError, RecursionError):
         raise StatusError(
             f"{where} answers with no status: the demo tells it on the port after the service's, at {PATH}"
-        )
-    return told
+        ) from None
+    return dict(_cleaned(told))
+
+
+class _Cluster(msgspec.Struct):
+    """What is read of a server's cluster or store; more may be there."""
+
+    state: str = ""
+    reason: str = ""
+    channel: str = ""
+    members: dict[str, str] | None = None
+    unmet: dict[str, str] | None = None
+    primary: int = 0
+    backup: int = 0
+    other: int = 0
+    directory: int | None = None
+    lag_ms: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class _Server(msgspec.Struct):
+    """What is read of one server."""
+
+    name: str
+    state: str
+    stats: dict[str, int]
+    cluster: _Cluster
+    strategy: str = ""
+    node: str = ""
+    secrets: list[str] = []
+    copies: int = 0
+    requests: int = 0
+    balancer_sees: str = ""
+
+
+class _Balancer(msgspec.Struct):
+    state: str
+
+
+class _Fleet(msgspec.Struct):
+    """What is read of a demo."""
+
+    servers: list[_Server]
+    strategy: str = ""
+    routing: str = ""
+    url: str = ""
+    balancer: _Balancer = msgspec.field(default_factory=lambda: _Balancer(""))
+
+
+def _cleaned(told: Any) -> Any:
+    """The same values, with nothing in their words that a terminal obeys."""
+    if isinstance(told, dict):
+        return {plain(name, WORDS_CHARS_MAX): _cleaned(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_cleaned(value) for value in told]
+    return plain(told, WORDS_CHARS_MAX) if isinstance(told, str) else told
 
 
 def _exchange(url: SplitResult, token: str) -> tuple[int, str, bytes]:
@@ -170,7 +304,7 @@ def _exchange(url: SplitResult, token: str) -> tuple[int, str, bytes]:
     except TimeoutError:
         raise StatusError(f"{where}: no answer within {ANSWER_S:g} s; see whether its process is stopped") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise StatusError(f"{where}: {str(error) or type(error).__name__}; check the URL") from None
+        raise StatusError(f"{where}: {plain(error) or type(error).__name__}; check the URL") from None
     finally:
         connection.close()
 
@@ -178,8 +312,8 @@ def _exchange(url: SplitResult, token: str) -> tuple[int, str, bytes]:
 # -- showing ---------------------------------------------------------------------------------------------------------------
 
 
-def _json(told: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(json.dumps(one) for one in told)
+def _json(looked: _Looked) -> str:
+    return "\n".join(json.dumps(one) for one in looked.told)
 
 
 class _Column(NamedTuple):
@@ -189,9 +323,9 @@ class _Column(NamedTuple):
     cell: Callable[[Server], Cell]
 
 
-def _text(told: Sequence[dict[str, Any]]) -> str:
-    """The table, with what belongs to all servers above it and how they see each other below."""
-    servers = [server for one in told for server in one.get("servers", [one])]
+def _text(looked: _Looked) -> str:
+    """The table, with what belongs to all servers above it, and what is wrong with them below."""
+    told, servers = looked.told, looked.servers
     whole = totals(servers)
     parts = [_plural(len(servers), "server"), _plural(whole["sessions"], "session")]
     if any(server["cluster"] for server in servers):
@@ -201,12 +335,14 @@ def _text(told: Sequence[dict[str, Any]]) -> str:
     lines += [
         f"service {one['url']}, {one['routing']} routing, balancer {one['balancer']['state']}"
         for one in told
-        if "balancer" in one
+        if one.keys() >= {"balancer", "url", "routing"}
     ]
     lines += ["", *_tables(servers)]
-    if any(server["cluster"].get("members") for server in servers):
-        seen = remarks(servers)
-        lines += ["", *(f"{remark}." for remark in seen)] if seen else ["", "All see each other alive."]
+    wrong = remarks(servers)
+    if wrong:
+        lines += ["", *(f"{remark}." for remark in wrong)]
+    elif any(server["cluster"].get("members") for server in servers):
+        lines += ["", "All see each other alive."]
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@ It knows the public face of a session and nothing of processes or balancers. The
 it was kept: its body is written after its head has left, when the middleware has stored the session under the key it
 names. A read has nothing to wait for and answers in one piece.
 
+An answer has `alone` where what others should hold is in this server's memory alone at the moment.
+
 Two parameters are for who holds the demo to its promises. `answer=early` lets the whole answer leave while the handler goes
 on, `answer=late` makes the change when the head has left already; `trace=NAME` is for a history (`sessile.lab.trace`).
 """
@@ -19,6 +21,8 @@ from urllib.parse import parse_qsl
 from sessile.dashboard import files
 from sessile.lab import trace
 from sessile.lab.replies import Message, Receive, Send, begin_json, json_bytes, send_json, send_whole
+from sessile.network.cluster import Cluster
+from sessile.stores.shared import Shared
 
 if TYPE_CHECKING:
     from sessile.engine import Engine
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["About", "DemoApp"]
 
 DELAY_MS_MAX: Final = 2_000
+KEPT_MAX: Final = 50
+"""At most this many values stay in a list that `/api/append` appends to."""
 PARAMETERS_MAX: Final = 16
 LINGER_S: Final = 0.01
 """So long a handler goes on whose answer left early."""
@@ -126,15 +132,17 @@ class DemoApp:
 
     def _telling(self, scope: Message, fields: dict[str, object], *, was_new: bool) -> dict[str, object]:
         session: Session = scope["session"]
+        engine: Engine = scope["sessile.engine"]
         is_kept = not session.new
-        return {
+        told = {
             "server": self._about.server,
-            "role": _role(scope["sessile.engine"], session) if is_kept else "none",
+            "role": _role(engine, session) if is_kept else "none",
             "key": session.key if is_kept else "",
             "new": was_new or not is_kept,
             "stale": session.stale,
             "fields": fields,
         }
+        return {**told, "alone": True} if is_kept and _is_alone(engine) else told
 
 
 def _role(engine: Engine, session: Session) -> str:
@@ -145,6 +153,16 @@ def _role(engine: Engine, session: Session) -> str:
     if backend is None or backend.is_first_holder(key):  # under sticky:// the server that made it is the only one
         return "primary"
     return "backup" if backend.holds(key) else "proxy"
+
+
+def _is_alone(engine: Engine) -> bool:
+    """Whether what others should hold is in this server's memory alone now: the store is away, or no other server is there."""
+    match engine.backend:
+        case Shared() as store:
+            return bool(store.outage)
+        case Cluster() as cluster:
+            return cluster.is_running and len(cluster.node.placement.names) <= 1
+    return False
 
 
 async def _set(session: Session, given: Parameters) -> None:
@@ -173,12 +191,21 @@ async def _increment(session: Session, given: Parameters) -> None:
 
 
 async def _add_to_cart(session: Session, given: Parameters) -> None:
-    """A mutable value, changed in place; nobody says `modified = True`."""
+    """A set that merges: any number of additions at once, on any servers, are all there. `delay_ms` makes them overlap."""
     item = _wanted(given, "item")
-    cart = session.setdefault("cart", [])
-    if type(cart) is not list:
-        raise ValueError(f"cart is {type(cart).__name__}, not a list to put something into")
-    cart.append(item)
+    if delay_ms := _delay_ms(given):
+        session.get("cart")
+        await asyncio.sleep(delay_ms / 1000)
+    session.add_to("cart", item)
+
+
+async def _discard_from_cart(session: Session, given: Parameters) -> None:
+    session.discard_from("cart", _wanted(given, "item"))
+
+
+async def _append(session: Session, given: Parameters) -> None:
+    """A list that merges; the last fifty stay."""
+    session.append_to(_wanted(given, "name"), _wanted(given, "value"), keep=KEPT_MAX)
 
 
 async def _remove(session: Session, given: Parameters) -> None:
@@ -201,6 +228,8 @@ CHANGES: Final[dict[str, Change]] = {
     "/api/count": _count,
     "/api/increment": _increment,
     "/api/cart": _add_to_cart,
+    "/api/discard": _discard_from_cart,
+    "/api/append": _append,
     "/api/remove": _remove,
     "/api/login": _login,
     "/api/logout": _logout,

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile.errors import LabError
 from sessile.lab.child import Child, run_module
 from sessile.lab.ports import HOST
+from sessile.settings import Settings
+from sessile.sources import variable
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -28,20 +31,30 @@ GRACE_S: Final = 1.0
 """How long it waits for requests under way when it is told to end."""
 
 
-def config_text(port: int, routing: str, secret: str, servers: Mapping[str, int]) -> str:
-    """The balancer's TOML file: `servers` is name → port."""
+def config_text(port: int, routing: str, secret: str, servers: Mapping[str, int], session: Settings) -> str:
+    """The balancer's TOML file: `servers` is name → port. Its cookie goes wherever the session's of these settings goes."""
+    secure = "auto" if session.secure == "auto" else "always" if session.secure else "never"
     affinity = "cookie" if routing == "sticky" else "none"
     lines = [
         f'listen = "{HOST}:{port}"',
         'algorithm = "round-robin"',
         f'affinity = "{affinity}"',
         f'cookie_name = "affinity-{port}"',
+        f'affinity_secure = "{secure}"',
+        f'affinity_samesite = "{session.samesite}"',
+        f"affinity_partitioned = {str(session.partitioned).lower()}",
         f'secret = "{secret}"',
         f"grace_s = {GRACE_S}",
         "[servers]",
         *(f'{name} = "{HOST}:{server_port}"' for name, server_port in servers.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def session_settings() -> Settings:
+    """How the servers' session cookies look: they too are told by the environment, and it is the same."""
+    names = [variable(name) for name in ("samesite", "partitioned", "secure")]
+    return Settings.load(environ={name: os.environ[name] for name in names if name in os.environ})
 
 
 class Front:
@@ -104,7 +117,7 @@ class Front:
         """Replace the file at once: the balancer must never read half of one."""
         fresh = self._file.with_suffix(".new")
         fresh.touch(mode=0o600)
-        fresh.write_text(config_text(self.port, self._routing, self._secret, servers))
+        fresh.write_text(config_text(self.port, self._routing, self._secret, servers, session_settings()))
         fresh.replace(self._file)
 
     async def _happens(self, event: asyncio.Event, within_s: float) -> bool:

@@ -39,6 +39,9 @@ class ServerPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routing: str
     dashboard: str
 
+    def __repr__(self) -> str:
+        return f"<ServerPlan {self.name}>"
+
 
 def serve(plan: ServerPlan) -> None:
     """Serve until SIGTERM or SIGINT."""

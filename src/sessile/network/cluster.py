@@ -105,7 +105,7 @@ class Cluster(Holding, Service):
                 host=settings.host_id or socket.gethostname(),
                 incarnation=time.time_ns() // 1_000_000,
             )
-            runtime = Runtime(self._owner, config, contexts)
+            runtime = Runtime(self._owner, config, contexts, tls_setting=settings.tls)
             try:
                 await runtime.listen(listener)
             except BaseException:
@@ -137,11 +137,26 @@ class Cluster(Holding, Service):
         """Leave in good order: hand over what only this server holds, say goodbye, close every connection."""
         runtime = self._runtime
         assert runtime is not None, "it began"
-        await runtime.leave()
+        if not await runtime.leave() and self._owner.table.sessions:
+            self._warn_of_losses(runtime.node)
         if self._discovering is not None:
             await end_tasks([self._discovering])
         await runtime.close()
         self._runtime = None
+
+    def _warn_of_losses(self, node: Node) -> None:
+        sessions = self._owner.table.sessions
+        if node.peers:
+            _LOG.warning(
+                "%s: stopped before the other members had everything; up to %d sessions are lost", node.name, sessions
+            )
+            return
+        _LOG.warning(
+            "%s: stopped as the only live member; %d sessions are lost: let another member join before the last one stops, "
+            "also where a server restarts its workers by itself (--max-requests)",
+            node.name,
+            sessions,
+        )
 
     def abandon(self) -> None:
         """Nobody can be told, and nothing may be left that takes connections."""
@@ -205,6 +220,11 @@ class Cluster(Holding, Service):
                 "state": "leaving" if node.is_leaving else "ready",
                 "name": node.name,
                 "members": {name: membership.standing(name).name.lower() for name in _names(node)},
+                "unmet": {
+                    one.address: runtime.troubles.problem_of(one.address)
+                    for one in membership.unlinked()
+                    if not one.is_met
+                },
                 "holders": placement.number,
                 "linked": len(node.peers),
                 **_roles(node, self._owner.table),

@@ -51,6 +51,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, ends: Ends, address: str = "") -> None:
         self.link = 0
         self.address = address
+        self.error: Exception | None = None
+        """Why it is gone, where an error tells."""
         self._ends = ends
         self._frames = Frames()
         self._waiting: deque[bytes] = deque()
@@ -84,7 +86,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             frames = self._frames.feed(data)
-        except WireError:
+        except WireError as error:
+            self.error = error
             self.abort()
             return
         if self._waiting:  # TLS gives what it has decrypted all the same
@@ -120,7 +123,7 @@ class Connection(asyncio.Protocol):
             self._ends.frames_came(self, frames, sum(map(len, frames)) + LENGTH_BYTES * len(frames))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        del exc  # whatever it was, the link is gone
+        self.error = self.error or exc
         self._transport = None
         self._hand_on(tuple(self._waiting))
         self._waiting.clear()

@@ -143,7 +143,7 @@ class Discovery:
             kept = len(self._known[name])
             _LOG.warning("%s%s cannot be resolved: %s; going on with %d known addresses", DNS, name, trouble, kept)
         else:
-            _LOG.info("%s%s is resolved again: %d addresses", DNS, name, len(self._known[name]))
+            _LOG.warning("%s%s is resolved again: %d addresses", DNS, name, len(self._known[name]))
 
 
 def is_mine(address: str) -> bool:

@@ -12,10 +12,13 @@ import logging
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.backend import Acknowledged
 from sessile.forks import dropped_by
+from sessile.network import failures
 from sessile.network.connection import Connection
 from sessile.network.door import Door
 from sessile.network.tls import ALPN
+from sessile.network.troubles import Troubles
 from sessile.replication.events import (
     AddressesFound,
     Answer,
@@ -31,7 +34,9 @@ from sessile.replication.events import (
     StopAsked,
     Woken,
 )
+from sessile.replication.membership import Standing
 from sessile.replication.node import Node
+from sessile.shown import plain
 
 if TYPE_CHECKING:
     import socket
@@ -67,7 +72,9 @@ SPARE_BYTES_MAX: Final = 16 * 2**20
 """While this much waits to be sent to a peer, records that it can ask for again are dropped. At twice as much its link is
 closed (`connection.WAITING_BYTES_MAX`)."""
 JOIN_S: Final = 0.5
-_WARNED: Final = frozenset({"refused", "record refused", "protocol error", "starting over"})
+LOOK_S: Final = 1.0
+"""How often troubles with others are looked for."""
+_WARNED: Final = frozenset({"record refused", "protocol error", "starting over"})
 """What somebody should look at; other notes are for who wants to know more."""
 
 
@@ -79,9 +86,17 @@ class Runtime:
         owner: its engine.
         config: who it is.
         tls: the contexts for links that it dials and that it accepts; None for links in the clear.
+        tls_setting: where those come from, for messages.
     """
 
-    def __init__(self, owner: Owner, config: NodeConfig, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        config: NodeConfig,
+        tls: tuple[ssl.SSLContext, ssl.SSLContext] | None,
+        *,
+        tls_setting: str = "secret",
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.node = Node(
             config, owner.table, rng=SystemRandom(), now_ms=owner.clock_ms(), waiting_bytes=self._waiting_bytes
@@ -103,6 +118,9 @@ class Runtime:
         """Link → the bytes in the outbox that belong to frames which may be dropped."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
+        self.troubles = Troubles()
+        self._tls_setting = tls_setting
+        self._looking: asyncio.TimerHandle | None = None
         self._is_over = False
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -110,8 +128,9 @@ class Runtime:
     async def listen(self, listener: socket.socket) -> None:
         """Take connections on a bound socket."""
         self._listener = listener
-        self._door = Door(listener, lambda: Connection(self), self._accepting)
+        self._door = Door(listener, lambda: Connection(self), self._accepting, self._turned_away)
         self._door.open()
+        self._look()
 
     def found(self, addresses: tuple[str, ...]) -> None:
         """Discovery names these."""
@@ -123,16 +142,21 @@ class Runtime:
         while self.node.membership.has_missing(self._owner.clock_ms()) and self.loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
-    async def leave(self) -> None:
-        """Leave the cluster in good order: hand over what only this node holds, and say goodbye."""
-        await self.ask(StopAsked)
+    async def leave(self) -> bool:
+        """Leave the cluster in good order: hand over what only this node holds, and say goodbye.
+
+        Returns:
+            Whether the other members have everything.
+        """
+        return await self.ask(StopAsked) is Acknowledged.YES
 
     async def close(self) -> None:
         """Close every connection; nothing is left on the loop when this returns."""
         self._is_over = True
         self._flush()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._looking):
+            if timer is not None:
+                timer.cancel()
         if self._door is not None:
             await self._door.close()
         for task in list(self._dials):
@@ -261,9 +285,7 @@ class Runtime:
             case DrawWriter():
                 """Done, while the table was locked."""
             case Note():
-                level = logging.WARNING if effect.event in _WARNED else logging.DEBUG
-                about = " ".join(f"{name}={value}" for name, value in effect.about.items())
-                _LOG.log(level, "%s: %s %s", self.node.name, effect.event, about)
+                self._note(effect)
 
     async def _dial(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -274,6 +296,7 @@ class Runtime:
             async with asyncio.timeout(DIAL_S):
                 await self.loop.create_connection(lambda: Connection(self, address), host.strip("[]"), int(port), **tls)
         except (OSError, TimeoutError, ValueError) as error:
+            self._dial_failed(address, error)
             self.feed(DialFailed(address, is_refused=isinstance(error, ConnectionRefusedError)))
 
     # -- connections -------------------------------------------------------------------------------------------------
@@ -303,8 +326,55 @@ class Runtime:
     def went_down(self, connection: Connection) -> None:
         """A connection is gone; one that was hung up from here is known to be."""
         if self._connections.pop(connection.link, None) is not None:
+            if connection.address and self.node.is_greeting(connection.link):
+                self._dial_failed(connection.address, connection.error)
             self.feed(LinkDown(connection.link))
 
     def _strangers(self) -> int:
         """How many connections are up on which nobody has greeted."""
         return len(self._connections) - len(self.node.peers)
+
+    # -- what a person must be told ----------------------------------------------------------------------------------
+
+    def _dial_failed(self, address: str, error: BaseException | None) -> None:
+        """No link came of a dial; the node hears of it apart."""
+        failure = failures.dialled(error, self._tls_setting, DIAL_S)
+        if failure.kind in failures.HANDSHAKES:
+            self.node.counts["failed_handshakes"] += 1
+        self.troubles.failed(address, failure)
+
+    def _turned_away(self, host: str, error: OSError) -> None:
+        """Somebody came to this node's port and did not prove to be a member."""
+        failure = failures.of_a_stranger(error, self._tls_setting)
+        if failure is None or self._is_over:
+            return
+        self.node.counts["failed_handshakes"] += 1
+        if self.troubles.is_news(f"{failure.kind} {host}", self._owner.clock_ms()):
+            self._warn(f"a connection from {host} was turned away: {failure.problem}; {failure.remedy}")
+
+    def _note(self, note: Note) -> None:
+        """The node notes something: for a person to act on, or only for one who wants to know more."""
+        about = {name: plain(value) for name, value in note.about.items()}
+        text = f"{note.event} " + " ".join(f"{name}={value}" for name, value in about.items())
+        now_ms = self._owner.clock_ms()
+        if note.event in _WARNED and self.troubles.is_news(text, now_ms):
+            self._warn(text)
+        else:
+            _LOG.debug("%s: %s", self.node.name, text)
+        if note.event == "refused":
+            self.troubles.refused(about["name"], about["reason"], about["remedy"], now_ms)
+        if note.event == "refused" or about.get("after") == Standing.DEAD.value:
+            self._look()
+
+    def _look(self) -> None:
+        """Tell of what is wrong with others, and of what is well again; and look again later."""
+        if self._looking is not None:
+            self._looking.cancel()
+        membership = self.node.membership
+        now_ms = self._owner.clock_ms()
+        for line in self.troubles.look(membership.unlinked(), membership.linked_at(), membership.named, now_ms):
+            self._warn(line)
+        self._looking = self.loop.call_later(LOOK_S, self._look)
+
+    def _warn(self, text: str) -> None:
+        _LOG.warning("%s: %s", self.node.name, text)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.addresses import split
 from sessile.errors import WireError
+from sessile.network import failures
 from sessile.replication.member import Stage
 from sessile.replication.wire import Frames, decode
 
@@ -28,6 +29,8 @@ _LOG: Final = logging.getLogger("sessile.cluster")
 EVERY_S: Final = 0.5
 ASK_S: Final = 1.0
 KNOWN_MAX: Final = 1_024
+SHOWN_MAX: Final = 3
+"""The reasons of so many members are in the warning; they are alike as a rule."""
 
 
 class Served(NamedTuple):
@@ -61,6 +64,7 @@ class Watch:
         self._given = list(members)
         self._told = told
         self._tls = tls
+        self._tls_setting = "off" if tls is None else "secret"
         self._every_s = every_s
         self._learned: list[str] = []
         self._last: tuple[Served, ...] = ()
@@ -74,18 +78,25 @@ class Watch:
 
     async def look(self) -> bool:
         """Ask until one answers; whether any did."""
+        problems: dict[str, None] = {}
         for address in dict.fromkeys([*self._learned, *self._given]):
             try:
                 hello = await greeting_of(address, self._tls)
             except (OSError, TimeoutError, WireError, EOFError) as error:
                 _LOG.debug("%s did not answer: %s", address, error)
+                is_silence = isinstance(error, EOFError | WireError)
+                failure = failures.dialled(None if is_silence else error, self._tls_setting, ASK_S)
+                problems[f"{address}: {failure.problem}; {failure.remedy}"] = None
                 continue
             self._take(hello)
-            self._is_silent = False
+            if self._is_silent:
+                self._is_silent = False
+                _LOG.warning("%s answers: the servers are learned from the cluster again", address)
             return True
         if not self._is_silent:
             self._is_silent = True
-            _LOG.warning("no member of the cluster answers; the servers stay as they were")
+            shown = list(problems)[:SHOWN_MAX]
+            _LOG.warning("no member of the cluster answers, the servers stay as they were (%s)", " / ".join(shown))
         return False
 
     def _take(self, hello: Hello) -> None:

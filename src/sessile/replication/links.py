@@ -164,9 +164,9 @@ class Links:
         context = self._context
         hello = decode(frame, is_greeting=True)
         assert isinstance(hello, Hello), "decode sees to that"
-        reason = self._why_not(hello)
+        reason, remedy = self._why_not(hello)
         if reason:
-            context.note("refused", name=hello.me.name, reason=reason)
+            context.note("refused", name=hello.me.name, reason=reason, remedy=remedy)
             self._refuse(link, reason)
             return
         theirs = _view(hello)
@@ -174,6 +174,8 @@ class Links:
         name = hello.me.name
         greeting = context.membership.greet(link, hello.me, address=mine.address, now_ms=context.now_ms)
         if greeting.refusal:
+            if greeting.remedy:
+                context.note("refused", name=name, reason=greeting.refusal, remedy=greeting.remedy)
             self.hang_up(link, greeting.refusal)
             return
         is_at_odds = not greeting.is_met and mine.view.is_at_odds(theirs)
@@ -204,20 +206,20 @@ class Links:
         linked = {_incarnation(info) for info in context.membership.infos() if info.name in context.peers}
         return bool(theirs.apart & linked) or any(_incarnation(they) in view.apart for view in self._views.values())
 
-    def _why_not(self, hello: Hello) -> str:
-        """Why a node that greets like this is none of ours; empty if it is."""
+    def _why_not(self, hello: Hello) -> tuple[str, str]:
+        """Why a node that greets like this is none of ours, and what a person does about it; empty if it is."""
         context = self._context
-        for what, mine, theirs in (
-            ("protocol", PROTOCOL, hello.protocol),
-            ("cluster", context.config.cluster, hello.cluster),
-            ("strategy", context.config.strategy_text, hello.strategy),
+        for what, mine, theirs, remedy in (
+            ("protocol", PROTOCOL, hello.protocol, "run the same release on every server"),
+            ("cluster", context.config.cluster, hello.cluster, "give every server the same cluster="),
+            ("strategy", context.config.strategy_text, hello.strategy, "give every server the same url= and copies="),
         ):
             if mine != theirs:
-                return f"its {what} is {theirs!r}, not {mine!r}"[:200]
+                return f"its {what} is {theirs!r}, not {mine!r}"[:200], remedy
         others = {peer.writer for peer in context.peers.values() if peer.name != hello.me.name} | {context.writer}
         if hello.writer and hello.writer in others:
-            return "it writes under a tag that another node writes under"
-        return ""
+            return "it writes under a tag that another node writes under", "start it again"
+        return "", ""
 
     def side_of(self, peer: Peer) -> tuple[str, ...]:
         """A peer, and whom it was linked to when it greeted."""

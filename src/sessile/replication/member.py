@@ -102,6 +102,8 @@ class Greeting(NamedTuple):
     """For how long this incarnation of it had not been heard since it was first heard of."""
     is_met: bool = False
     """Whether this incarnation of it was ever heard on a link."""
+    remedy: str = ""
+    """What a person does about a refusal; empty where nothing is wrong."""
 
 
 class Timings(Struct, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sessile.replication.messages import MemberInfo
 
-__all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings"]
+__all__ = ["MEMBERS_MAX", "Change", "Greeting", "Membership", "Standing", "Steps", "Timings", "Unlinked"]
 
 MEMBERS_MAX: Final = 1024
 READ_AGAIN_MS: Final = 5
@@ -55,6 +55,22 @@ class Steps(NamedTuple):
 
 
 _NOTHING: Final = Steps()
+
+
+class Unlinked(NamedTuple):
+    """Somebody to whom a link is wanted, and there is none."""
+
+    address: str
+    """Where it is dialled."""
+    standing: Standing | None
+    """How the member is; None where nobody has greeted at this address."""
+    is_named: bool
+    """Whether discovery names it now."""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether this node has ever been linked to it, as far as it knows."""
+        return self.standing is not None and self.standing is not Standing.UNKNOWN
 
 
 class Membership:
@@ -107,13 +123,13 @@ class Membership:
         """Somebody greeted on a link; `address` is what this node dialled for it, empty where the other side did."""
         self._pass(now_ms)
         self._hurry()
-        reason = self._refusal(info, address)
+        reason, remedy = self._refusal(info, address)
         if not reason and info.name not in self._members and not self._add(info):
-            reason = "there are too many members"
+            reason, remedy = "there are too many members", f"a cluster has at most {MEMBERS_MAX}"
         if reason:
             if address:
                 self._dials.failed(address, now_ms)
-            return Greeting(reason)
+            return Greeting(reason, remedy=remedy)
         member = self._members[info.name]
         if address:
             self._dials.succeeded(address)
@@ -284,6 +300,26 @@ class Membership:
         """The members that are there as far as can be told: alive, suspect or leaving."""
         return tuple(name for name, member in self._members.items() if member.standing in HERE)
 
+    def unlinked(self) -> tuple[Unlinked, ...]:
+        """Members and named addresses to which this node has no link, and which have not left."""
+        return tuple(
+            Unlinked(address, None, is_named=True)
+            if member is None
+            else Unlinked(address, member.standing, is_named=self._is_named(member))
+            for address, member in self._targets()
+        )
+
+    def linked_at(self) -> frozenset[str]:
+        """The addresses and names of the members to which a link is up."""
+        at = {name for member in self._by_link.values() for name in (member.info.name, member.address)}
+        at.update(address for address, name in self._owners.items() if name in at)
+        return frozenset(at)
+
+    @property
+    def named(self) -> int:
+        """How many addresses of others discovery names, each member once."""
+        return len({self._owners.get(address, address) for address in self._named} - {self.me.name})
+
     def has_missing(self, now_ms: int) -> bool:
         """Whether somebody may be linked in a moment: a link just closed, or a first dial has not come to its end."""
         for member in self._members.values():
@@ -450,21 +486,21 @@ class Membership:
 
     # -- links and addresses -----------------------------------------------------------------------------------------
 
-    def _refusal(self, info: MemberInfo, address: str) -> str:
-        """Why nobody of this name is welcome, if so."""
+    def _refusal(self, info: MemberInfo, address: str) -> tuple[str, str]:
+        """Why nobody of this name is welcome, if so, and what a person does about it, if anything."""
         if not is_sane(info):
             self.counts["refused_members"] += 1
-            return "a member has no such name, host, incarnation or stage"
+            return "a member has no such name, host, incarnation or stage", "run the same release on every server"
         if info.name == self.me.name and info.host == self.me.host:
             self._claim(address, info.name)
-            return "that is this node itself"
+            return "that is this node itself", ""
         known = self._members.get(info.name)
         if info.name != self.me.name and (known is None or known.link is None or known.info.host == info.host):
-            return ""
+            return "", ""
         if known is not None and known.is_silent(self._now_ms, self._timings):
-            return ""
+            return "", ""
         self.counts["name_clashes"] += 1
-        return f"two nodes are called {info.name!r}"
+        return f"two nodes are called {info.name!r}", "give every server a me= of its own"
 
     def _prefers_new(self, member: Member, *, is_dialler: bool) -> bool:
         """Whether a second link replaces the first: the smaller name dialled it, or whoever dialled the first did."""

@@ -42,7 +42,7 @@ __all__ = [
     "Writing",
 ]
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Nodes that greet with another number hang up."""
 
 Items = tuple[tuple[bytes, bytes], ...]

@@ -182,6 +182,10 @@ class Node:
         """The linked nodes, by name."""
         return self._context.peers
 
+    def is_greeting(self, link: int) -> bool:
+        """Whether nobody has greeted on a link yet."""
+        return self._links.is_greeting(link)
+
     @property
     def waiting(self) -> dict[str, int]:
         """How much is under way: questions, changes, and bytes to peers."""

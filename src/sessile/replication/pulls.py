@@ -358,6 +358,6 @@ class Pulls:
             have = message.have or {}
             is_current = record.state == LIVE and all(have.get(w, 0) >= c for w, c in record.version.items())
             status = CURRENT if is_current and message.have is not None else RECORD
-            data = (record if message.have is None else record.since(message.have)).pack()
+            data = (record.times() if status == CURRENT else record.since(have)).pack()
         context.counts["answers"] += 1
         context.send(peer, Answered(message.ticket, status, now_ms, data), is_spare=True)

@@ -173,6 +173,8 @@ class Pushes:
 
     def _send_to(self, push: _Push, peer: Peer, message: Sequenced) -> None:
         held, denied = partial(self._held, push, peer.name), partial(self._denied, push, peer.name)
+        if isinstance(message, Whole):  # whatever was written before is in it, also what the queue had no room for
+            held = partial(self._held_all, push, tuple(self._open.get(push.key, ())), peer.name)
         if self._context.send_sequenced(peer, message, held, denied, is_end=push.is_end):
             push.sent_to.add(peer.name)
 
@@ -201,6 +203,13 @@ class Pushes:
         push.confirmed.add(name)
         self._close_if_held(push)
         self._answer(push.key)
+
+    def _held_all(self, push: _Push, others: tuple[_Push, ...], name: str) -> None:
+        """That node holds a whole record, and so each of these changes."""
+        self._held(push, name)
+        for other in others:
+            if other is not push:
+                self._held(other, name)
 
     def _denied(self, push: _Push, name: str, why: int) -> None:
         self._context.counts[f"denied_{DENIALS[why]}"] += 1

@@ -110,14 +110,19 @@ class Tab:
         unique = self.number * 10_000 + self._writes
         rng = self._rng
         own = f"own{self.number}"
+        if verb in {Verb.ADD, Verb.DISCARD}:
+            return Op(verb, "basket", rng.randrange(5))
+        if verb is Verb.SET and "collections" in self._has and rng.random() < 0.1:
+            return Op(verb, "basket", unique)
         if verb is Verb.SET:
             return Op(verb, "shared" if "shared-fields" in self._has and rng.random() < 0.4 else own, unique)
         if verb is Verb.INCREMENT:
             return Op(Verb.SET, "hits", unique * 1_000) if rng.random() < 0.1 else Op(verb, "hits")
         if verb is Verb.REMOVE:
-            return Op(verb, rng.choice(("shared", "hits", own)))
+            collections = ("basket", "journal") if "collections" in self._has else ()
+            return Op(verb, rng.choice(("shared", "hits", own, *collections)))
         value = f"user{unique}" if verb is Verb.LOGIN else unique
-        return Op(verb, {Verb.COUNT: "visits", Verb.APPEND: "list"}.get(verb, ""), value)
+        return Op(verb, {Verb.COUNT: "visits", Verb.APPEND: "list", Verb.PUSH: "journal"}.get(verb, ""), value)
 
     def _choices(self) -> tuple[list[Verb], list[int]]:
         """What handlers may do, and how often in proportion."""
@@ -129,6 +134,9 @@ class Tab:
             ("logins", Verb.LOGIN, 1),
             ("rotations", Verb.ROTATE, 1),
             ("logouts", Verb.LOGOUT, 1),
+            ("collections", Verb.ADD, 5),
+            ("collections", Verb.DISCARD, 3),
+            ("collections", Verb.PUSH, 4),
         )
         has = [(verb, weight) for behaviour, verb, weight in every if behaviour in self._has]
         return [Verb.SET, *(verb for verb, _ in has)], [10, *(weight for _, weight in has)]

@@ -2,35 +2,42 @@
 
 A session's `Chronicle` knows every write with its stamp, what was known when it was made, and what it assigned or added. So
 the state that a version stands for follows from the writes it covers, by the rules a reader of the documentation would
-give: of assignments the one with the higher stamp, and on top of it whatever was added to it. Nothing here is taken from a
-record but its version.
+give: an assignment stays until one that was made on it replaces or removes it, of those that stay the one with the highest
+stamp is read, and on top of it whatever was added to it. Nothing here is taken from a record but its version.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sessile.record import NEVER, Stamp, Version
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from sessile.record import Record
+    from sessile.record import Record, Stamp, Version
     from sessile.replication.peer import Peer
     from sessile.simulation.process import Process
     from sessile.token import SessionKey
 
-__all__ = ["GONE", "Chronicle", "End", "History", "Use", "Write", "is_within", "joined"]
+__all__ = ["GONE", "LIST", "SET", "Chronicle", "End", "History", "Use", "Write", "is_within", "joined"]
 
 
-class _Gone:
-    """The value of a field that was removed."""
+class _Word:
+    """A value that no handler assigns."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
 
     def __repr__(self) -> str:
-        return "GONE"
+        return self._word
 
 
-GONE: Final = _Gone()
+GONE: Final = _Word("GONE")
+"""The value of a field that was removed."""
+SET: Final = _Word("SET")
+LIST: Final = _Word("LIST")
+"""The values of a field that `add_to` and `append_to` make."""
+BEGAN: Final = _Word("BEGAN")
+"""What an increment assigns that finds nothing to add to."""
 
 
 class Write:
@@ -40,11 +47,13 @@ class Write:
         stamp: its name.
         closure: all that was known when it was made, and itself.
         values: what it assigned.
-        increments: name → the stamp of the assignment it added to, and how much.
+        increments: name → the stamp of the assignment it added to, and how much; its own stamp where it began a counter.
         made_ms: when it was made.
+        items: (name, value) → whether it added this item to a set or list, or removed it.
+        cleared: name → the version whose items it removed, all of them.
     """
 
-    __slots__ = ("closure", "copies", "hits", "increments", "is_lost", "made_ms", "stamp", "values")
+    __slots__ = ("cleared", "closure", "copies", "hits", "increments", "is_lost", "items", "made_ms", "stamp", "values")
 
     def __init__(
         self,
@@ -53,7 +62,12 @@ class Write:
         values: dict[str, Any],
         increments: dict[str, tuple[Stamp, int]],
         made_ms: int,
+        *,
+        items: dict[tuple[str, Any], bool] | None = None,
+        cleared: dict[str, Version] | None = None,
     ) -> None:
+        self.items = items or {}
+        self.cleared = cleared or {}
         self.stamp = stamp
         self.closure = closure
         self.values = values
@@ -151,23 +165,80 @@ class Chronicle:
         """The writes that a version stands for."""
         return [write for stamp, write in self.writes.items() if version.get(stamp.writer, 0) >= stamp.counter]
 
-    def winners(self, version: Version) -> dict[str, tuple[Stamp, Any]]:
-        """Name → the last assignment that a version covers."""
-        best: dict[str, tuple[Stamp, Any]] = {}
-        for write in self.covered(version):
+    def standing(self, version: Version) -> dict[str, dict[Stamp, Any]]:
+        """Name → the assignments that a version covers and that none replaces or removes which was made on them.
+
+        A counter that began is `BEGAN`. The one that is read comes last.
+        """
+        names: dict[str, dict[Stamp, Any]] = {}
+        for write in sorted(self.covered(version), key=lambda write: write.stamp):
             for name, value in write.values.items():
-                if name not in best or best[name][0] < write.stamp:
-                    best[name] = (write.stamp, value)
-        return best
+                closure = write.closure
+                stay = {
+                    stamp: each
+                    for stamp, each in names.get(name, {}).items()
+                    if stamp.counter > closure.get(stamp.writer, 0)
+                }
+                names[name] = stay if value is GONE else {**stay, write.stamp: value}
+            for name, (under, _) in write.increments.items():
+                if under == write.stamp:
+                    names[name] = {**names.get(name, {}), under: BEGAN}
+        for name, found in names.items():
+            names[name] = dict(sorted(found.items(), key=lambda item: (item[1] is not BEGAN, item[0])))
+        return names
+
+    def items(self, version: Version, cleared: Mapping[str, Version] | None = None) -> dict[str, list[Any]]:
+        """Name → the items that a version covers and that no write removed or added anew which had received them.
+
+        Args:
+            version: the version.
+            cleared: name → a version whose items are left out.
+        """
+        found: dict[tuple[str, Any], dict[Stamp, int]] = {}
+
+        def remove(item: tuple[str, Any], known: Version) -> None:
+            found[item] = {
+                stamp: at for stamp, at in found.get(item, {}).items() if stamp.counter > known.get(stamp.writer, 0)
+            }
+
+        for write in sorted(self.covered(version), key=lambda write: write.stamp):
+            for name, known in write.cleared.items():
+                for item in [item for item in found if item[0] == name]:
+                    remove(item, known)
+            for at, (item, is_added) in enumerate(write.items.items()):
+                remove(item, write.closure)
+                if is_added:
+                    found[item][write.stamp] = at
+        for name, known in (cleared or {}).items():
+            for item in [item for item in found if item[0] == name]:
+                remove(item, known)
+        firsts = sorted((min(stamps.items()), item) for item, stamps in found.items() if stamps)
+        names: dict[str, list[Any]] = {}
+        for _, (name, value) in firsts:
+            names.setdefault(name, []).append(value)
+        return names
+
+    def counted_from(self, version: Version, name: str, stamp: Stamp) -> Stamp:
+        """What the write `stamp`, which knew this much, adds to when it increments: itself, where there is nothing."""
+        return next(reversed(self.standing(version).get(name, {})), stamp)
 
     def state(self, version: Version) -> dict[str, Any]:
         """What a handler must see in a session of this version."""
-        best = self.winners(version)
-        state = {name: value for name, (_, value) in best.items() if value is not GONE}
+        standing = self.standing(version)
+        items = self.items(version)
+        state: dict[str, Any] = {}
+        read: dict[str, set[Stamp]] = {}
+        for name, found in standing.items():
+            if found:
+                stamp, value = next(reversed(found.items()))
+                state[name] = 0 if value is BEGAN else value
+                if value is SET or value is LIST:
+                    state[name] = tuple(items.get(name, ()))
+                read[name] = set(found) if value is BEGAN else {stamp}
         for write in self.covered(version):
             for name, (under, amount) in write.increments.items():
-                if best.get(name, (NEVER, None))[0] == under:
-                    state[name] = state.get(name, 0) + amount
+                if under in read.get(name, ()):
+                    state[name] += amount
         return state
 
 

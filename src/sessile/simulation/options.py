@@ -45,6 +45,7 @@ BEHAVIOURS: Final = (
     "logouts",
     "thieves",
     "skewed-clocks",
+    "collections",
 )
 """What browsers and handlers may do besides reading a session and assigning fields of their own."""
 ROUTINGS: Final = ("sticky", "round-robin", "random")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sessile.answers import answer_to
 from sessile.errors import SessionError
 from sessile.simulation.asking import Sleep
-from sessile.simulation.history import GONE, joined
+from sessile.simulation.history import GONE, LIST, SET, joined
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -61,6 +61,11 @@ class Verb(Enum):
     APPEND = "append"
     """Change a list in place."""
     REMOVE = "remove"
+    ADD = "add"
+    """Add to a set that merges."""
+    DISCARD = "discard"
+    PUSH = "push"
+    """Append to a list that merges."""
     LOGIN = "login"
     ROTATE = "rotate"
     LOGOUT = "logout"
@@ -137,6 +142,10 @@ class Request:
         self.assigned: dict[str, Any] = {}
         """What its handler assigned since the last commit."""
         self.counted: dict[str, int] = {}
+        self.items: dict[tuple[str, Any], bool] = {}
+        """The items of sets and lists that it added (True) or removed since the last commit; what is added moves to the end."""
+        self.cleared: set[str] = set()
+        """The fields that it assigned or removed as a whole since then."""
         self.ends = False
         self.rotates = False
         self.based: Version = {}
@@ -208,6 +217,7 @@ class Request:
         assert self.process is not None, "as above"
         engine = self.process.engine
         self.assigned, self.counted, self.ends, self.rotates = {}, {}, False, False
+        self.items, self.cleared = {}, set()
         record = session.opened.record
         self.based = {} if record is None else record.version
         for op in ops:
@@ -248,19 +258,42 @@ class Request:
                 if name in session:
                     del session[name]
                     self._assign(name, GONE)
-            case Verb.LOGIN:
-                if session.subject not in {None, op.value}:  # the session of another user ends
-                    self._do(session, op._replace(verb=Verb.LOGOUT))
-                session.login(op.value)
-                self.rotates = True
-            case Verb.ROTATE:
-                session.rotate()
-                self.rotates = True
+            case Verb.ADD | Verb.PUSH | Verb.DISCARD:
+                self._do_with_items(session, op)
+            case Verb.LOGIN | Verb.ROTATE:
+                self._renew(session, op)
             case Verb.LOGOUT:
                 session.logout()
-                self.assigned, self.counted, self.rotates = {}, {}, False
+                self.assigned, self.counted, self.items, self.rotates = {}, {}, {}, False
+                self.cleared = set()
                 self.ends = True
 
+    def _renew(self, session: Session, op: Op) -> None:
+        """Give the session a new id."""
+        if op.verb is Verb.ROTATE:
+            session.rotate()
+        else:
+            if session.subject not in {None, op.value}:  # the session of another user ends
+                self._do(session, op._replace(verb=Verb.LOGOUT))
+            session.login(op.value)
+        self.rotates = True
+
+    def _do_with_items(self, session: Session, op: Op) -> None:
+        item = (op.name, op.value)
+        if type(session.get(op.name, ())) is not tuple:
+            return
+        if op.verb is Verb.DISCARD:
+            if op.value in session.get(op.name, ()):
+                session.discard_from(*item)
+                self.items[item] = False
+            return
+        (session.add_to if op.verb is Verb.ADD else session.append_to)(*item)
+        self.assigned[op.name] = SET if op.verb is Verb.ADD else LIST
+        self.items.pop(item, None)
+        self.items[item] = True
+
     def _assign(self, name: str, value: Any) -> None:
+        self.items = {item: is_added for item, is_added in self.items.items() if item[0] != name}
+        self.cleared.add(name)
         self.assigned[name] = value
         self.counted.pop(name, None)

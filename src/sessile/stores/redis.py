@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from sessile.delta import Outcome
-from sessile.errors import RecordError, SettingsError, StarvedError, StoredRecordError, StoreError
+from sessile.errors import RecordError, SettingsError, StarvedError, StoredRecordError, StoreError, StoreSetupError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import LIVE, REPLACED, ROTATED, Record
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
@@ -31,7 +31,7 @@ from sessile.stores.leases import LEASE_MS
 from sessile.stores.patience import Starved, within
 from sessile.stores.redis_address import CLUSTER, SENTINEL, RedisAddress
 from sessile.stores.redis_channel import Listener
-from sessile.stores.redis_links import UNWAITED, LinkLost, Links, Wait, dialer, info_of, reason_of
+from sessile.stores.redis_links import UNWAITED, LinkLost, Links, Wait, dialer, info_of, is_setup, reason_of
 from sessile.stores.redis_scripts import Script
 from sessile.stores.redis_servers import Cluster, Sentinels, Single, is_any
 
@@ -107,6 +107,9 @@ class RedisStore:
         self._limits = (rotation_grace_ms, tombstone_keep_ms, self._channel)
         self._wait_ms = max(1, int(timeout_s * 1_000) - max(WAIT_SLACK_MS, int(timeout_s * 250)))
         self._servers: Servers | None = None
+        self._is_refusal_said = False
+        self._warned_of = ""
+        """The eviction policy that was warned of."""
         call_after_fork(self._after_fork)
 
     def __repr__(self) -> str:
@@ -119,15 +122,23 @@ class RedisStore:
         notice_fork()
         if self._servers is None:
             self._servers = self._connect()
-        replies = (await self._trip(None, [("INFO", "server"), ("INFO", "memory")])).replies
+        name = self._prefix + b"epoch"
+        replies = (await self._trip(name, [("INFO", "server"), ("INFO", "memory"), ("GET", name)])).replies
+        self._refuse(
+            [*replies[:1], *(reply for reply in replies[2:] if isinstance(reply, Exception) and is_setup(reply))]
+        )
         server = info_of(replies[0])
         version = server.get("redis_version", "")
         if re.match(r"\d", version) and int(version.partition(".")[0]) < OLDEST:
-            raise StoreError(f"{self.where} has version {version}, and {OLDEST}.0 is the oldest that will do")
+            raise StoreSetupError(f"{self.where} has version {version}, and {OLDEST}.0 is the oldest that will do")
+        if server.get("redis_mode") == "cluster" and self._servers.is_one:
+            raise StoreSetupError(f"{self.where} is a node of a cluster: write redis+cluster://")
         policy = eviction_of(replies[1])
-        if policy not in _KEEPING:
+        if policy not in _KEEPING and policy != self._warned_of:
+            self._warned_of = policy
             _LOG.warning(
-                "%s evicts sessions and ends of sessions when its memory is full (maxmemory-policy %s): set it to noeviction",
+                "%s evicts sessions and ends of sessions when its memory is full (maxmemory-policy %s): set it to noeviction, "
+                "under which a full store counts as away until it has room",
                 self.where,
                 policy,
             )
@@ -197,9 +208,21 @@ class RedisStore:
         if self._servers is None:
             raise StoreError(f"{self.where} is not open")
         listener = self._listener = Listener(
-            self._servers, self._channel, self._lessees, told=told, is_used=is_used, counts=self.counts
+            self._servers,
+            self._channel,
+            self._lessees,
+            told=told,
+            is_used=is_used,
+            refused=self._channel_refused,
+            counts=self.counts,
         )
         await listener.listen(timeout_s=self._timeout_s)
+
+    def _channel_refused(self, reason: str) -> None:
+        """Say once that a right is missing. The URL's user keeps it, so it would be said for ever."""
+        if not self._is_refusal_said:
+            self._is_refusal_said = True
+            _LOG.warning("%s: no copy is served without asking the store, because it %s", self.where, reason)
 
     async def expire(self, at_most: int) -> int:
         """Nothing to do: the server drops each session by itself."""
@@ -298,7 +321,7 @@ class RedisStore:
             async with within(self._timeout_s):
                 return await ask(servers)
         except LinkLost as lost:
-            raise StoreError(f"{self.where} {lost}") from lost
+            raise (StoreSetupError if lost.is_setup else StoreError)(f"{self.where} {lost}") from lost
         except Starved:
             raise StarvedError(f"{self.where} was not heard: this process had too little time") from None
         except TimeoutError:
@@ -308,7 +331,8 @@ class RedisStore:
     def _refuse(self, replies: Sequence[Any]) -> None:
         for reply in replies:
             if isinstance(reply, Exception):
-                raise StoreError(f"{self.where} {reason_of(reply)}") from reply
+                kind = StoreSetupError if is_setup(reply) else StoreError
+                raise kind(f"{self.where} {reason_of(reply)}") from reply
 
     def _is_of(self, key: SessionKey, place: int, replies: Sequence[Any]) -> bool:
         """Whether the reply at this place names the session that was asked for; counts it as misdirected if not."""

@@ -13,11 +13,14 @@ query may give `ca_certs`, `certfile` and `keyfile`, and `sentinel_username` and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 from sessile.errors import SettingsError
 from sessile.kinds import nearest
+from sessile.stores.store_url import StoreUrl, shown_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["CLUSTER", "PORT", "SENTINEL", "SENTINEL_PORT", "SINGLE", "RedisAddress"]
 
@@ -60,29 +63,25 @@ class RedisAddress:
             SettingsError: there is something wrong with it, which the message names without repeating the URL.
         """
         try:
-            parts = urlsplit(url)
-            scheme = parts.scheme.lower()
-            kind, is_tls = _SCHEMES[scheme]
-            options = _options(parts.query)
-            credentials, _, hosts = parts.netloc.rpartition("@")
-            username, _, password = credentials.partition(":")
+            said = StoreUrl.read(url)
+            kind, is_tls = _SCHEMES[said.scheme]
+            _check(said.parameters)
             default_port = SENTINEL_PORT if kind == SENTINEL else PORT
-            addresses = tuple(_host(text, default_port) for text in (hosts or "localhost").split(","))
-            name, db = _path(kind, [unquote(part) for part in parts.path.split("/") if part])
-            if kind == SINGLE and len(addresses) > 1:
+            hosts = tuple((host, port or default_port) for host, port in said.hosts) or (("localhost", default_port),)
+            name, db = _path(kind, said.path)
+            if kind == SINGLE and len(hosts) > 1:
                 raise ValueError("names several servers: write redis+sentinel:// or redis+cluster://")  # noqa: TRY301
         except KeyError:
             raise SettingsError(f"the store's URL has no scheme of Redis: write one of {', '.join(_SCHEMES)}") from None
         except ValueError as error:
             raise SettingsError(f"the store's URL {error}") from None
-        is_tls = is_tls or options.get("tls") == "true"
-        return cls(scheme, kind, addresses, name, db, unquote(username), unquote(password), is_tls, options)
+        is_tls = is_tls or said.parameters.get("tls") == "true"
+        return cls(said.scheme, kind, hosts, name, db, said.username, said.password, is_tls, said.parameters)
 
     @property
     def where(self) -> str:
         """The URL without what is secret in it."""
-        port = SENTINEL_PORT if self.kind == SENTINEL else PORT
-        hosts = ",".join(_host_text(host, at, port) for host, at in self.hosts)
+        hosts = shown_hosts(self.hosts, SENTINEL_PORT if self.kind == SENTINEL else PORT)
         path = f"/{self.name}" if self.name else ""
         return f"{self.scheme}://{hosts}{path}" + (f"/{self.db}" if self.db else "")
 
@@ -100,33 +99,15 @@ class RedisAddress:
         return {f"ssl_{name}": self.options[name] for name in _FILES if name in self.options} if self.is_tls else {}
 
 
-def _options(query: str) -> dict[str, str]:
-    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
-    for name in options:
+def _check(parameters: Mapping[str, str]) -> None:
+    for name in parameters:
         if name not in _KNOWN:
             raise ValueError(f"has an unknown parameter; did you mean {nearest(name, _KNOWN)}?")
-    if options.get("tls", "false") not in {"true", "false"}:
+    if parameters.get("tls", "false") not in {"true", "false"}:
         raise ValueError("says neither tls=true nor tls=false")
-    return options
 
 
-def _host(text: str, default_port: int) -> tuple[str, int]:
-    """Host and port; an IPv6 address stands in brackets."""
-    host, separator, port = text.strip().rpartition(":")
-    if not separator or host.count("[") != host.count("]"):
-        host, port = text.strip(), ""
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16)):
-        raise ValueError("names a host that is none: write host, or host:port")
-    return host, int(port) if port else default_port
-
-
-def _host_text(host: str, port: int, default_port: int) -> str:
-    host = f"[{host}]" if ":" in host else host
-    return host if port == default_port else f"{host}:{port}"
-
-
-def _path(kind: str, parts: list[str]) -> tuple[str, int]:
+def _path(kind: str, parts: Sequence[str]) -> tuple[str, int]:
     """The primary's name, and the database."""
     name = ""
     if kind == SENTINEL:

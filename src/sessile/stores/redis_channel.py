@@ -28,7 +28,7 @@ from sessile.forks import dropped_by
 from sessile.record import LIVE, Stamp
 from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
 from sessile.stores.leases import LEASE_MS
-from sessile.stores.redis_links import LinkLost, code_of, drop, dropped_when_lost, reason_of, receive, send
+from sessile.stores.redis_links import LinkLost, code_of, drop, dropped_when_lost, is_setup, reason_of, receive, send
 from sessile.stores.redis_scripts import Script
 from sessile.tasks import end_tasks
 
@@ -54,6 +54,8 @@ UNCONFIRMED_MAX: Final = 10_000
 """The most ends that this server has yet to confirm. Beyond it the oldest is dropped, and waits for the leases to run out."""
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
+REFUSED_PAUSE_MAX_S: Final = 30.0
+"""The same where a right is missing: a person has to give it."""
 
 _RANDOM: Final = SystemRandom()
 _BEAT: Final = Script("beat", is_frugal=True)
@@ -75,6 +77,7 @@ class Listener:
         told: called with each event.
         is_used: whether copies are served without asking at present.
         counts: counts malformed messages, and beats that a primary refuses.
+        refused: called with the reason where the server's user lacks a right.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Listener:
         told: Callable[[Channel], None],
         is_used: Callable[[], bool] | None,
         counts: Counter[str],
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name: Final = token_hex(8).encode()
         """This server's name in the set of lessees."""
@@ -97,6 +101,7 @@ class Listener:
         self._told = told
         self._is_used = is_used or (lambda: True)
         self._counts = counts
+        self._refused = refused
         self._unconfirmed: deque[tuple[bytes, bytes]] = deque(maxlen=UNCONFIRMED_MAX)
         """Ends to confirm: the inbox of the server that waits, and the session's key."""
         self._to_confirm = asyncio.Event()
@@ -110,7 +115,7 @@ class Listener:
         pause_s = PAUSE_MIN_S
         while True:
             subscriptions: list[_Subscription] = []
-            is_up = False
+            is_up, longest_s = False, PAUSE_MAX_S
             try:
                 async with asyncio.timeout(timeout_s):
                     primary = await self._subscribe(subscriptions, timeout_s)
@@ -118,16 +123,20 @@ class Listener:
                 self.inbox = subscriptions[0].inbox
                 is_up, pause_s = True, PAUSE_MIN_S
                 await self._run(subscriptions, primary, timeout_s)
-            except (LinkLost, TimeoutError):
+            except (LinkLost, TimeoutError) as error:
                 if is_up:
                     self._told(ChannelDown())
+                if isinstance(error, LinkLost) and error.is_setup:
+                    self._refused(str(error))
+                    longest_s = REFUSED_PAUSE_MAX_S
             finally:
                 self.inbox = ""
                 for subscription in subscriptions:
                     await subscription.end()
-            await self._servers.doubt()
+            if longest_s == PAUSE_MAX_S:  # otherwise the servers answered, and their connections are good
+                await self._servers.doubt()
             await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
-            pause_s = min(2 * pause_s, PAUSE_MAX_S)
+            pause_s = min(2 * pause_s, longest_s)
 
     async def _subscribe(self, subscriptions: list[_Subscription], timeout_s: float) -> str:
         """Subscribe to every primary; returns their identity. Raises LinkLost."""
@@ -172,6 +181,8 @@ class Listener:
                     raise LinkLost("is silent")
                 if message is None:
                     await send(subscription.connection, [("PING",)])
+                elif isinstance(message, Exception):  # a refused PING shows as well that the link works
+                    self._hear_refusal(message)
                 elif message[0] == b"message":
                     self._hear(subscription, message[1], message[2], pulse)
 
@@ -194,6 +205,10 @@ class Listener:
             self._unconfirmed.append((asker, key))
             self._to_confirm.set()
 
+    def _hear_refusal(self, error: Exception) -> None:
+        if is_setup(error):
+            self._refused(reason_of(error))
+
     async def _watch(self, primary: str, timeout_s: float) -> None:
         """Returns when the primary is another one."""
         now = primary
@@ -212,12 +227,18 @@ class Listener:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(timeout_s):
                         sent_ms = boot_clock_ms()
-                        beats = (subscription.beat(self.name, sent_ms, self._counts) for subscription in subscriptions)
+                        beats = (
+                            subscription.beat(self.name, sent_ms, self._beat_refused) for subscription in subscriptions
+                        )
                         is_current, *_ = await asyncio.gather(self._is_current(), *beats)
                         if is_current:
                             pulse.checked_ms = sent_ms
                             pulse.tell()
             await asyncio.sleep(max(began_s + BEAT_S - loop.time(), 0))
+
+    def _beat_refused(self, error: Exception) -> None:
+        self._counts["refused_beats"] += 1
+        self._hear_refusal(error)
 
     async def _is_current(self) -> bool:
         try:
@@ -281,7 +302,7 @@ class _Subscription:
                 await send(self.connection, [("SUBSCRIBE", name)])
                 answer = await receive(self.connection, timeout_s)
                 if isinstance(answer, Exception):
-                    raise LinkLost(reason_of(answer))
+                    raise LinkLost(reason_of(answer), is_setup=is_setup(answer))
                 if answer is None:
                     raise LinkLost("is silent")
 
@@ -289,8 +310,8 @@ class _Subscription:
         if self.connection is not None:
             await drop(self.connection)
 
-    async def beat(self, name: bytes, sent_ms: int, counts: Counter[str]) -> None:
-        """Send a beat; a refused one is counted. Raises LinkLost if the server is not a primary any more."""
+    async def beat(self, name: bytes, sent_ms: int, refused: Callable[[Exception], None]) -> None:
+        """Send a beat; `refused` is called if the server refuses it. Raises LinkLost if the server is not a primary any more."""
         if self._links.is_closed:
             raise LinkLost("has another primary now")
         for way in _BEAT.ways:
@@ -301,7 +322,7 @@ class _Subscription:
         if isinstance(reply, Exception):
             if code_of(reply) in {"READONLY", "MOVED"}:
                 raise LinkLost(reason_of(reply))
-            counts["refused_beats"] += 1
+            refused(reply)
 
 
 def _is_named(name: bytes, replies: list[Any]) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "drop",
     "dropped_when_lost",
     "info_of",
+    "is_setup",
     "reason_of",
     "receive",
     "send",
@@ -49,8 +50,19 @@ LINKS_MAX: Final = 64
 ROLE_FRESH_S: Final = 1.0
 """How long it is believed how many replicas a primary has."""
 REPLICA_MEMORY_S: Final = 300.0
-"""A replica that was there so lately is missed, and an acknowledgement waits for it: a primary that is cut off has none."""
+"""After a replica was seen, nothing counts as acknowledged without one for this time: a primary that is cut off has none."""
+UNHEARD_S: Final = 1.0
+"""After replicas did not acknowledge in time, they are not waited for again for this time."""
 
+COMMANDS: Final = (
+    *("GET", "SET", "GETRANGE", "SETRANGE", "PEXPIRE", "PEXPIREAT", "ZADD", "ZRANGEBYSCORE", "ZREMRANGEBYSCORE"),
+    *("EVAL", "EVALSHA", "PUBLISH", "SUBSCRIBE", "PING", "ECHO", "TIME", "WAIT", "ROLE", "INFO"),
+)
+"""All that is sent to a server with data, and all that scripts call there. A cluster needs `CLUSTER_COMMANDS` too, and a URL
+with a database other than 0 needs SELECT."""
+CLUSTER_COMMANDS: Final = ("CLUSTER|SLOTS", "ASKING")
+RIGHTS: Final = "~sessile:* &sessile:* " + " ".join(f"+{command.lower()}" for command in COMMANDS)
+"""The rights of a user, as ACL SETUSER takes them, where `sessile` is the name of the cluster."""
 _CODES: Final = {
     "AskError": "ASK",
     "AuthenticationError": "NOAUTH",
@@ -71,16 +83,23 @@ _REASONS: Final = {
     "LOADING": "is loading its data",
     "MASTERDOWN": "is a replica that has lost its primary",
     "MISCONF": "does not take writes, because it cannot save to its disk",
+    "DENIED": "is in protected mode: give it a password, or bind it to this server's network",
     "NOAUTH": "wants another user or password",
-    "NOPERM": "does not let this user do what is needed: EVALSHA, EVAL, WAIT, ROLE, INFO, PUBLISH, SUBSCRIBE and what "
-    "scripts call",
+    "NOPERM": f"does not let this user do what is needed: {RIGHTS}",
     "NOREPLICAS": "does not take writes, because too few replicas are connected",
     "OOM": "is out of memory",
     "READONLY": "is a replica, which takes no writes",
     "TRYAGAIN": "is moving this session to another node",
     "WRONGPASS": "wants another user or password",
 }
+_SETUPS: Final = {"DENIED", "NOAUTH", "NOPERM", "WRONGPASS"}
+_SETUP_TEXTS: Final = (
+    *("DB index is out of range", "cluster support disabled", "unknown command 'SENTINEL'", "No such master"),
+    *("Protocol Error", "CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "WRONG_VERSION_NUMBER"),
+)
+"""What no waiting changes, by what redis-py or the server says."""
 REASON_CHARS_MAX: Final = 160
+_ARGUMENTS: Final = ", with args beginning with"
 
 
 class Wait(NamedTuple):
@@ -104,7 +123,16 @@ class Answer(NamedTuple):
 
 
 class LinkLost(Exception):
-    """A connection was refused, broke, or is to a server that is no primary; another may work."""
+    """A connection was refused, broke, or is to a server that is no primary; another may work.
+
+    Args:
+        reason: what is wrong, in words that follow the store's name.
+        is_setup: whether it stays so until somebody changes the URL or the server.
+    """
+
+    def __init__(self, reason: str = "", *, is_setup: bool = False) -> None:
+        super().__init__(reason)
+        self.is_setup = is_setup
 
 
 class Links:
@@ -133,6 +161,8 @@ class Links:
         call_after_fork(self._after_fork)
         self._asked_s = 0.0
         self._since_s = time.monotonic()
+        self._unheard_s, self._unheard = -UNHEARD_S, 0
+        """When so many replicas last did not acknowledge in time."""
         self.replicas_seen_s = replicas_seen_s
 
     async def trip(
@@ -190,8 +220,10 @@ class Links:
     ) -> Answer:
         asks_role = self._must_be_primary and time.monotonic() - self._asked_s > ROLE_FRESH_S
         wanted = self._wanted(wait.ack)
+        is_vain = wanted >= self._unheard and time.monotonic() - self._unheard_s < UNHEARD_S
+        waits = wanted > 0 and self.replicas > 0 and not is_vain
         sent = [*commands]
-        if wanted:
+        if waits:
             sent.append(("WAIT", wanted, wait.at_most_ms))
         if asks_role:
             sent.append(("ROLE",))
@@ -199,13 +231,13 @@ class Links:
             replies = await exchange(connection, sent)
             if asks_role:
                 self._learn(replies.pop())
-            copies = replies.pop() if wanted else 0
+            copies = replies.pop() if waits else 0
             if isinstance(copies, Exception):
                 raise copies
             if is_answered is not None and not is_answered(replies):
                 raise LinkLost("answers another question")
-        if copies < wanted:
-            self._asked_s = 0.0
+        if waits and copies < wanted:
+            self._asked_s, self._unheard_s, self._unheard = 0.0, time.monotonic(), copies + 1
         if self.is_closed:
             await drop(connection)
         else:
@@ -224,6 +256,8 @@ class Links:
         """What the server says of its role."""
         if isinstance(role, Exception):
             raise role
+        if role[0] == b"sentinel":
+            raise LinkLost("is a Sentinel: write redis+sentinel://h1,h2,h3/NAME", is_setup=True)
         if role[0] != b"master":
             raise LinkLost(_REASONS["READONLY"])
         self._asked_s = time.monotonic()
@@ -289,7 +323,7 @@ async def dropped_when_lost(connection: Any) -> AsyncIterator[None]:
         raise
     except Exception as error:
         await drop(connection)
-        raise LinkLost(reason_of(error)) from error
+        raise LinkLost(reason_of(error), is_setup=is_setup(error)) from error
     except BaseException:
         await drop(connection)
         raise
@@ -310,9 +344,15 @@ def reason_of(error: Exception) -> str:
     """What is wrong, in one line that follows the store's name."""
     reason = _REASONS.get(code_of(error))
     if reason is None:
-        text = " ".join(str(error).split()) or type(error).__name__
+        # A server without AUTH repeats what it was given, the password.
+        text = " ".join(str(error).partition(_ARGUMENTS)[0].split()) or type(error).__name__
         reason = f"fails: {text[:REASON_CHARS_MAX]}"
     return reason
+
+
+def is_setup(error: Exception) -> bool:
+    """Whether waiting changes nothing about it."""
+    return code_of(error) in _SETUPS or any(text in str(error) for text in _SETUP_TEXTS)
 
 
 def info_of(reply: Any) -> dict[str, str]:
@@ -322,7 +362,7 @@ def info_of(reply: Any) -> dict[str, str]:
         LinkLost: the server refused to say.
     """
     if isinstance(reply, Exception):
-        raise LinkLost(reason_of(reply)) from reply
+        raise LinkLost(reason_of(reply), is_setup=is_setup(reply)) from reply
     pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
     return {name: value for name, separator, value in pairs if separator}
 

@@ -13,7 +13,18 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sessile.forks import dropped_by
-from sessile.stores.redis_links import UNWAITED, Answer, Check, LinkLost, Links, Wait, code_of, info_of, reason_of
+from sessile.stores.redis_links import (
+    UNWAITED,
+    Answer,
+    Check,
+    LinkLost,
+    Links,
+    Wait,
+    code_of,
+    info_of,
+    is_setup,
+    reason_of,
+)
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:
@@ -224,10 +235,10 @@ class Sentinels(Single):
         replies = (await links.trip(asked)).replies
         for reply in replies:
             if isinstance(reply, Exception):
-                raise LinkLost(f"has a Sentinel that {reason_of(reply)}") from reply
+                raise LinkLost(f"has a Sentinel that {reason_of(reply)}", is_setup=is_setup(reply)) from reply
         address, state = replies
         if address is None:
-            raise LinkLost("is not known to its Sentinels by this name")
+            raise LinkLost("is not known to its Sentinels by this name: correct it in the URL", is_setup=True)
         said = dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state
         return int(said[b"config-epoch"]), (address[0].decode(), int(address[1])), int(said[b"num-slaves"])
 
@@ -406,7 +417,7 @@ class Cluster:
             self._askers[host] = Links(self._dial(*host), must_be_primary=False)
         (reply,) = (await self._askers[host].trip([("CLUSTER", "SLOTS")])).replies
         if isinstance(reply, Exception):
-            raise LinkLost(reason_of(reply)) from reply
+            raise LinkLost(reason_of(reply), is_setup=is_setup(reply)) from reply
         if not reply:
             raise LinkLost("is a cluster that is down: not every part of it has a primary")
         return [

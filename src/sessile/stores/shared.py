@@ -25,7 +25,14 @@ from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
 from sessile.changes import check_is_live
 from sessile.clock import whole_ms
 from sessile.delta import Delta, Outcome
-from sessile.errors import SessionUnavailable, StarvedError, StoredRecordError, StoreError
+from sessile.errors import (
+    SessionUnavailable,
+    SettingsError,
+    StarvedError,
+    StoredRecordError,
+    StoreError,
+    StoreSetupError,
+)
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service, running_loop
 from sessile.stores.confirmations import Confirmations
@@ -123,11 +130,20 @@ class Shared(Service):
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Connect. A store that is away is no reason not to serve."""
+        """Connect. A store that is away is no reason not to serve; one that refuses for good is.
+
+        Raises:
+            SettingsError: the store refuses, and to wait would not help.
+        """
         self._owner.table.may_evict = self._may_evict
         try:
             await self.store.open()
             self.epoch.mark = (await self.store.absence(None)).mark
+        except StoreSetupError as error:
+            await self.store.close()
+            raise SettingsError(
+                f"url names a store that will not do: {error}; correct url, where a password is escaped as in %40, or the store"
+            ) from None
         except StoreError as error:
             self.failed(error)
         if self.store.has_channel:
@@ -594,7 +610,7 @@ class Shared(Service):
             "store": self.store.where,
             "is_single": self.store.is_single,
             "reason": self.outage.reason,
-            "channel": "up" if self.leases.is_up else "down",
+            "channel": ("up" if self.leases.is_up else "down") if self.store.has_channel else "none",
             "leased": len(self.leases),
             "pushes": len(self._lines),
             "queued": len(self._lost),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections import Counter
 from secrets import SystemRandom
@@ -22,15 +23,15 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.util import greenlet_spawn
 
 from sessile.delta import Outcome, apply
-from sessile.errors import RecordError, StarvedError, StoredRecordError, StoreError
+from sessile.errors import RecordError, StarvedError, StoredRecordError, StoreError, StoreSetupError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.record import LIVE, REPLACED, Record, merge
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.patience import Starved, within
 from sessile.stores.sql_engine import target_of
-from sessile.stores.sql_errors import is_clash, is_duplicate, is_missing_table, reason
+from sessile.stores.sql_errors import is_clash, is_duplicate, is_missing_table, is_setup, reason
 from sessile.stores.sql_rows import Keep, Row, bare_end, digest_of, due_in_ms, kept, shown, timeless
-from sessile.stores.sql_schema import schema_statements, table_name
+from sessile.stores.sql_schema import DEFAULT_CLUSTER, schema_statements, table_name
 from sessile.stores.sql_statements import FOREVER_MS, TOUCHES_MAX, Statements
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class SqlStore:
         self.counts: Counter[str] = Counter()
         """`misdirected`: rows for another session than the one that was asked for."""
         self._target = target_of(url)
+        self._cluster = cluster
         self._table = table_name(cluster)
         self._creates = self._target.dialect == "sqlite" if create is None else create
         self._timeout_s = timeout_s
@@ -131,6 +133,8 @@ class SqlStore:
                 await self._create()
             async with self._bounded():
                 await self._read(self._say.check)
+                for statement in self._say.tries if is_new else ():
+                    await self._change(statement, {})
         except StoreError:
             if is_new:
                 await self.close()
@@ -427,15 +431,17 @@ class SqlStore:
             raise StoreError(f"{self.where} did not answer within {self._timeout_s:g} s") from None
         except DBAPIError as error:
             if is_missing_table(error):
-                raise StoreError(
+                named = "" if self._cluster == DEFAULT_CLUSTER else f" --cluster {shlex.quote(self._cluster)}"
+                raise StoreSetupError(
                     f"{self.where} has no table {self._table}, or not this version's: "
-                    f"`sessile schema {self._target.dialect}://` prints it"
+                    f"`sessile schema {self._target.dialect}://{named}` prints it"
                 ) from None
-            raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
+            kind = StoreSetupError if is_setup(error) else StoreError
+            raise kind(f"{self.where}: {reason(error, self._target.secrets)}") from None
         except RecordError as error:
-            raise StoredRecordError(f"{self.where}: {reason(error, self._target.password)}") from None
+            raise StoredRecordError(f"{self.where}: {reason(error, self._target.secrets)}") from None
         except (SQLAlchemyError, OSError) as error:
-            raise StoreError(f"{self.where}: {reason(error, self._target.password)}") from None
+            raise StoreError(f"{self.where}: {reason(error, self._target.secrets)}") from None
 
     async def _wait(self, tried: int) -> None:
         """Somebody else was faster: let them finish, each for a time of its own."""

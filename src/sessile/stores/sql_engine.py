@@ -17,7 +17,6 @@ import ssl
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote
 
 from sessile.errors import SettingsError
 from sessile.forks import dropped_by
@@ -25,9 +24,10 @@ from sessile.kinds import nearest
 from sessile.stores.patience import STRETCH_MAX, Starved, within
 from sessile.stores.sql_forks import Inheritance
 from sessile.stores.sql_schema import dialect_of
+from sessile.stores.store_url import StoreUrl, file_of, shown_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from psycopg import AsyncConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -67,11 +67,14 @@ class Target(NamedTuple):
     dialect: str
     where: str
     """For people, without user and password."""
-    password: str
-    """To be kept out of messages."""
+    secrets: tuple[str, ...]
+    """Passwords, to be kept out of messages."""
     is_single: bool
     make: Callable[[float], Connections]
     """What gives connections that give up after so many seconds. No IO is done."""
+
+    def __repr__(self) -> str:
+        return f"<Target {self.where}>"
 
 
 def target_of(url: str) -> Target:
@@ -96,11 +99,13 @@ def target_of(url: str) -> Target:
 
 
 def _sqlite(url: str) -> Target:
-    rest, _, query = url.partition("://")[2].partition("?")
-    parameters = _parameters("sqlite", query, ("synchronous",))
+    try:
+        path, parameters = file_of(url)
+    except ValueError as error:
+        raise SettingsError(f"url=sqlite://… {error}") from None
+    _check_names("sqlite", parameters, ("synchronous",))
     synchronous = parameters.get("synchronous", "full").lower()
-    path = unquote(rest.removeprefix("/"))
-    if not rest.startswith("/") or path in {"", ":memory:"}:
+    if path in {"", ":memory:"}:
         raise SettingsError(
             "url=sqlite://… names no file: write sqlite:///sessions.db or sqlite:////var/lib/app/sessions.db"
         )
@@ -108,47 +113,50 @@ def _sqlite(url: str) -> Target:
         raise SettingsError("url=sqlite://… has an unknown synchronous: write full or normal")
 
     def make(timeout_s: float) -> Connections:
-        from sqlalchemy import URL, event  # noqa: PLC0415  # an extra
+        from sqlalchemy import URL  # noqa: PLC0415  # an extra
 
         from sessile.stores.sqlite_calls import connect  # noqa: PLC0415  # it needs an extra
 
         address = URL.create("sqlite+aiosqlite", database=path)
         waits_s = BUSY_PART * timeout_s
-        connections = _connections(
-            address, SQLITE_CONNECTIONS_MAX, timeout_s, async_creator=lambda: connect(path, timeout_s=waits_s)
-        )
 
-        @event.listens_for(connections.engine.sync_engine, "connect")
-        def prepare(connection: Any, _: object) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute(f"PRAGMA synchronous = {synchronous}")
-            cursor.close()
+        async def opened() -> Any:
+            connection = connect(path, timeout_s=waits_s)
+            try:
+                await connection
+                for pragma in ("journal_mode = WAL", f"synchronous = {synchronous}"):
+                    await connection.once(f"PRAGMA {pragma}", ())
+            except BaseException:
+                await connection.give_up()
+                raise
+            return connection
 
-        return connections
+        return _connections(address, SQLITE_CONNECTIONS_MAX, timeout_s, async_creator=opened)
 
-    return Target("sqlite", f"sqlite:///{path}", "", is_single=True, make=make)
+    return Target("sqlite", f"sqlite:///{path}", (), is_single=True, make=make)
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------
 
 
 def _postgresql(url: str) -> Target:
-    import psycopg  # noqa: PLC0415  # an extra
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+    from psycopg.pq import Conninfo  # noqa: PLC0415  # an extra
 
+    options = Conninfo.get_defaults()
+    known = [option.keyword.decode() for option in options]
+    secret = {option.keyword.decode() for option in options if option.dispchar == b"*"}
     try:
-        given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
-    except psycopg.Error:
+        given = _of_libpq(StoreUrl.read(url))
+        hosts = _hosts(given)
+    except ValueError as error:
         raise SettingsError(
-            "url=postgresql://… is malformed: write postgresql://user@host1:5432,host2:5432/name?parameter=value with "
-            "the parameters of libpq, and %-escapes in the password"
+            f"url=postgresql://… is malformed: it {error}; write postgresql://user@host1:5432,host2:5432/name?parameter=value "
+            "with the parameters of libpq"
         ) from None
-    hosts = _hosts(given)
-    named = ",".join(
-        f"{host.get('host', host.get('hostaddr', ''))}:{host.get('port', '')}".rstrip(":") for host in hosts
-    )
-    where = f"postgresql://{named}/{given.get('dbname', '')}"
+    _check_names("postgresql", given, known)
+    named = [(host.get("host") or host.get("hostaddr", ""), int(host.get("port") or 0) or None) for host in hosts]
+    where = f"postgresql://{shown_hosts(named)}/{given.get('dbname', '')}"
+    secrets = tuple(value for name, value in given.items() if name in secret)
 
     def make(timeout_s: float) -> Connections:
         return _connections(
@@ -159,7 +167,23 @@ def _postgresql(url: str) -> Target:
             use_native_hstore=False,
         )
 
-    return Target("postgresql", where, given.get("password", ""), is_single=len(hosts) == 1, make=make)
+    return Target("postgresql", where, secrets, is_single=len(hosts) == 1, make=make)
+
+
+def _of_libpq(said: StoreUrl) -> dict[str, str]:
+    """What a URL says, as libpq's parameters; those in its query count."""
+    given = {
+        "user": said.username,
+        "password": said.password,
+        "host": ",".join(host for host, _ in said.hosts),
+        "port": ",".join(str(port or "") for _, port in said.hosts),
+        "dbname": "/".join(said.path),
+        **said.parameters,
+    }
+    if given.get("ssl") == "true":  # as libpq reads it
+        del given["ssl"]
+        given.setdefault("sslmode", "require")
+    return {name: value for name, value in given.items() if value.strip(",")}
 
 
 def _hosts(given: dict[str, str]) -> list[dict[str, str]]:
@@ -167,9 +191,11 @@ def _hosts(given: dict[str, str]) -> list[dict[str, str]]:
     lists = {name: given[name].split(",") for name in ("host", "hostaddr", "port") if given.get(name)}
     number = max((len(values) for name, values in lists.items() if name != "port"), default=1)
     if any(len(values) not in {1, number} for values in lists.values()):
-        raise SettingsError(
-            "url=postgresql://… has more ports than hosts, or fewer: write one port, or one for each host"
-        )
+        raise ValueError("has more ports than hosts, or fewer: write one port, or one for each host")
+    if not all(port == "" or (port.isascii() and port.isdigit()) for port in lists.get("port", ())):
+        raise ValueError("names a port that is no number")
+    if not all(given.get(name, "").isprintable() for name in ("host", "hostaddr", "dbname")):
+        raise ValueError("holds a character that cannot be printed")
     return [
         {**given, **{name: values[at] if len(values) > 1 else values[0] for name, values in lists.items()}}
         for at in range(number)
@@ -237,24 +263,26 @@ def _binary_cursor() -> Any:
 
 
 def _mysql(url: str) -> Target:
-    from sqlalchemy import make_url  # noqa: PLC0415  # an extra
-    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+    from sqlalchemy import URL  # noqa: PLC0415  # an extra
 
-    base, _, query = url.partition("?")
-    parameters = _parameters("mysql", query, MYSQL_PARAMETERS)
     try:
-        address = make_url(base).set(drivername="mysql+asyncmy")
-    except (ArgumentError, ValueError):
-        address = None
-    if address is None or not address.database or "," in (address.host or ""):
-        raise SettingsError("url=mysql://… is malformed: write mysql://user@host:3306/name, with one host")
-    password = str(address.password or "")
-    port = f":{address.port}" if address.port else ""
+        said = StoreUrl.read(url)
+        if len(said.path) != 1 or len(said.hosts) > 1:
+            raise ValueError("names no database, or several hosts")  # noqa: TRY301
+    except ValueError as error:
+        raise SettingsError(
+            f"url=mysql://… is malformed: it {error}; write mysql://user@host:3306/name, with one host"
+        ) from None
+    parameters = said.parameters
+    _check_names("mysql", parameters, MYSQL_PARAMETERS)
+    host, port = next(iter(said.hosts), ("", None))
+    address = URL.create("mysql+asyncmy", said.username or None, host=host or None, port=port, database=said.path[0])
 
     def make(timeout_s: float) -> Connections:
         connect_args: dict[str, Any] = {
             "connect_timeout": max(1, STRETCH_MAX * timeout_s),  # a trip as a whole is bounded, by another rule
             "binary_prefix": True,
+            "password": said.password.encode(),  # the driver would write text as Latin-1
             # Plain reads and locks of single rows are all that is wanted, not of the gaps between them.
             "init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
         }
@@ -264,22 +292,17 @@ def _mysql(url: str) -> Target:
             connect_args["unix_socket"] = parameters["unix_socket"]
         return _connections(address, CONNECTIONS_MAX, timeout_s, connect_args=connect_args)
 
-    return Target(
-        "mysql", f"mysql://{address.host or ''}{port}/{address.database}", password, is_single=True, make=make
-    )
+    where = f"mysql://{shown_hosts(said.hosts)}/{said.path[0]}"
+    return Target("mysql", where, (said.password,) if said.password else (), is_single=True, make=make)
 
 
 # -- for all of them ---------------------------------------------------------------------------------------------------
 
 
-def _parameters(dialect: str, query: str, known: tuple[str, ...]) -> dict[str, str]:
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
+def _check_names(dialect: str, parameters: Iterable[str], known: Sequence[str]) -> None:
     for name in parameters:
         if name not in known:
-            raise SettingsError(
-                f"url={dialect}://…?{name:.40} has an unknown parameter; did you mean {nearest(name, known)}?"
-            )
-    return parameters
+            raise SettingsError(f"url={dialect}://… has an unknown parameter; did you mean {nearest(name, known)}?")
 
 
 def _connections(address: Any, connections_max: int, timeout_s: float, **keywords: Any) -> Connections:

@@ -14,7 +14,7 @@ from typing import Final
 
 from sessile.errors import SettingsError
 
-__all__ = ["DIALECTS", "dialect_of", "schema_sql", "schema_statements", "table_name"]
+__all__ = ["DEFAULT_CLUSTER", "DIALECTS", "dialect_of", "schema_sql", "schema_statements", "table_name"]
 
 DIALECTS: Final = ("sqlite", "postgresql", "mysql")
 DEFAULT_CLUSTER: Final = "sessile"

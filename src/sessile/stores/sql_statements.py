@@ -64,6 +64,15 @@ class Statements:
         self._is_it = column.session_key == _given("key", sa.LargeBinary)
         self.check = sa.select(self._table).limit(0)
         """Fails where the table is missing, or another than this version's."""
+        nothing = sa.literal(1) == 0
+        self.tries: tuple[sa.Executable, ...] = (
+            sa.insert(self._table)
+            .from_select(list(column), sa.select(self._table).where(nothing))
+            .execution_options(preserve_rowcount=True),
+            sa.update(self._table).where(nothing).values(state=LIVE),
+            sa.delete(self._table).where(nothing),
+        )
+        """They change nothing, and fail where a right is missing or nothing can be written."""
         self.fetch = self._fetch()
         self.insert = self._insert()
         self.write = self._write()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import aiosqlite
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
 __all__ = ["connect"]
@@ -19,7 +20,7 @@ __all__ = ["connect"]
 _Rows = list[tuple[Any, ...]]
 
 
-def connect(path: str, *, timeout_s: float) -> aiosqlite.Connection:
+def connect(path: str, *, timeout_s: float) -> _Connection:
     """A connection that is made when it is awaited.
 
     Args:
@@ -62,8 +63,21 @@ class _Cursor:
 class _Connection(aiosqlite.Connection):
     """What SQLAlchemy uses of a connection, with these cursors."""
 
+    _stopped: asyncio.Future[Any] | None = None
+
     def cursor(self) -> Any:
         return _Cursor(self)
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        self._stopped = super().stop()
+        return self._stopped
+
+    async def give_up(self) -> None:
+        """Close it, whether it was made or not, and wait for its thread: the loop may be closed the next moment."""
+        if self._stopped is None:
+            self.stop()
+        if self._stopped is not None:
+            await self._stopped
 
     async def once(self, sql: str, parameters: Sequence[Any]) -> tuple[Any, int, int | None, _Rows]:
         """The description of a statement's result, how many rows it changed, its last row's number, and its rows."""

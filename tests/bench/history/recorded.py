@@ -12,6 +12,7 @@ from bench.history.operations import Operation, Verb
 from bench.history.verdict import Verdict, judge
 from sessile.asgi import SessionMiddleware
 from sessile.lab.app import About, DemoApp
+from tests.fakes import SECRET
 
 __all__ = ["SCRIPT", "judged", "recorded"]
 
@@ -63,7 +64,7 @@ def recorded() -> list[Operation]:
     """The history of `SCRIPT`; every request took some milliseconds."""
 
     async def play() -> list[Operation]:
-        app = SessionMiddleware(DemoApp(About("s1", "sticky", "", "", "")), url="sticky://", secret="s" * 32)
+        app = SessionMiddleware(DemoApp(About("s1", "sticky", "", "", "")), url="sticky://", secret=SECRET)
         jar: dict[bytes, bytes] = {}
         kept: dict[str, dict[bytes, bytes]] = {}
         operations: list[Operation] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sessile.simulation.campaign import campaign
 from tests.simulation.planted import hunt
 
@@ -11,6 +13,27 @@ def test_it_notices() -> None:
     runs, _, found = hunt("a merge takes what arrived last", first=1, at_most=40, checker="reads")
     assert runs, "nothing found"
     assert found.startswith("reads: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("of parallel assignments only the later is kept", ""),
+        ("what one copy has not, it has not received yet", ""),
+        ("an answer leaves out what did not change", ""),
+        ("every server numbers what it appends", ""),
+        ("items have the order of their names", ""),
+        (
+            "a removal of a set removes the items that its request saw",
+            "behaviours=collections+slow-handlers+bursts+removals",
+        ),
+    ],
+)
+def test_the_laws_of_a_field_are_noticed(name: str, options: str) -> None:
+    """What a removal leaves, what a parallel write is, and which items a set or list has, in which order."""
+    runs, _, found = hunt(name, first=1, at_most=60, options=options)
+    assert runs, "nothing found"
+    assert found.startswith(("reads: ", "quiet: "))
 
 
 def test_it_says_nothing_of_what_is_well() -> None:

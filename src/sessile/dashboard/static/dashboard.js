@@ -83,7 +83,7 @@ function learn(server) {
   const now = performance.now();
   const one = known.get(server.name);
   if (!one) {
-    known.set(server.name, { state: server.state, requests: server.requests, pid: server.pid, at: now, rates: [], busy: false, card: makeCard(server.name) });
+    known.set(server.name, { isApart: isApart(server), state: server.state, requests: server.requests, pid: server.pid, at: now, rates: [], busy: false, card: makeCard(server.name) });
     return;
   }
   const isSame = server.pid === one.pid;
@@ -91,7 +91,8 @@ function learn(server) {
   one.rates.push(rate);
   if (one.rates.length > TRACE) one.rates.shift();
   if (server.state !== one.state) happened(server.name, wordsFor(one.state, server), server.state === "dead");
-  Object.assign(one, { state: server.state, requests: server.requests, pid: server.pid, at: now });
+  if (isApart(server) !== one.isApart) happened(server.name, isApart(server) ? "apart from the store: it goes on from its own copies" : "no longer apart from the store", isApart(server));
+  Object.assign(one, { isApart: isApart(server), state: server.state, requests: server.requests, pid: server.pid, at: now });
 }
 
 /** How those who answer see each server: told when they are of one mind, and of another than before. */
@@ -137,7 +138,7 @@ function happened(name, words, isBad = false) {
 }
 
 function showTotals({ servers, balancer, totals }, isCluster) {
-  const ready = servers.filter((server) => server.state === "ready").length;
+  const ready = servers.filter((server) => server.state === "ready" && !isApart(server)).length;
   const rate = servers.reduce((total, server) => total + lastRate(server.name), 0);
   const figures = [
     ["Servers ready", String(ready), ` of ${servers.length}`],
@@ -158,6 +159,12 @@ function showTotals({ servers, balancer, totals }, isCluster) {
 }
 
 const split = (text) => [text.slice(0, text.indexOf(" ")), text.slice(text.indexOf(" "))];
+/** What a server that serves lacks of its store, in two words; empty where nothing. */
+const lackOf = ({ state, cluster }) => {
+  if (state !== "ready") return "";
+  return cluster.state === "away" ? "store away" : cluster.channel === "down" ? "store unheard" : "";
+};
+const isApart = (server) => lackOf(server) !== "";
 const lastRate = (name) => known.get(name)?.rates.at(-1) ?? 0;
 const perSecond = (rate) => (rate >= 10 || rate === 0 ? Math.round(rate).toLocaleString() : rate.toFixed(1));
 
@@ -192,9 +199,9 @@ function makeCard(name) {
 function showServer(server, isCluster) {
   const { card, rates, busy } = known.get(server.name);
   card.root.className = `card ${colourOf(server.name)} ${server.state}`;
-  card.state.className = `state ${server.state}`;
-  card.state.textContent = server.state;
-  card.state.title = server.detail;
+  card.state.className = `state ${isApart(server) ? "apart" : server.state}`;
+  card.state.textContent = lackOf(server) || server.state;
+  card.state.title = isApart(server) ? server.cluster.reason || "the store's channel is down" : server.detail;
   card.line.setAttribute("points", tracePoints(rates));
   const figure = (term, value, kind = "") => el("div", { class: kind }, el("dt", {}, term), el("dd", {}, value));
   card.figures.replaceChildren(
@@ -254,6 +261,7 @@ function showSights({ servers, remarks }) {
 /** The store's processes, each with its buttons; the rows are made once, so that buttons keep their focus. */
 function showStore({ store, remarks, servers }) {
   const views = servers.filter((one) => one.cluster.state).map(({ name, cluster }) => `${name}: ${cluster.state}${cluster.queued ? `, ${cluster.queued.toLocaleString()} sessions wait for it` : ""}`);
+  byId("store-words").className = servers.some(isApart) ? "small bad" : "small soft";
   byId("store-words").textContent = [...remarks.map((remark) => `${remark}.`), views.length ? `As the servers see it: ${views.join("; ")}.` : ""].join(" ");
   for (const process of store) {
     let row = stored.get(process.name);

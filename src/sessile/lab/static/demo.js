@@ -47,7 +47,7 @@ function judge(path, answer, had) {
   const isLogin = path.startsWith("/api/login");
   if (path.startsWith("/api/logout")) return { outcome: "ended", note: "logged out: the session is over" };
   if (!had) return answer.key ? { outcome: "began", note: "a session began" } : { outcome: "none", note: "no session yet" };
-  if (answer.key === had) return { outcome: "kept", note: answer.stale ? "the session, but not its newest state" : wordsFor(answer.role) };
+  if (answer.key === had) return { outcome: "kept", note: answer.stale ? "the session, but not its newest state" : wordsFor(answer) };
   if (isLogin && !answer.new) return { outcome: "renewed", note: "logged in: the same session under a new key" };
   if (!answer.key) return { outcome: "lost", note: `${answer.server} does not know the session` };
   if (answer.new) return { outcome: "lost", note: `lost: ${answer.server} did not know the session and began another` };
@@ -57,8 +57,9 @@ function judge(path, answer, had) {
 const isCluster = () => about.strategy !== "" && about.strategy !== "sticky";
 
 /** How a server came by the session. */
-function wordsFor(role) {
+function wordsFor({ role, alone: isAlone }) {
   if (!isCluster()) return "the session is known here";
+  if (isAlone) return about.strategy === "store" ? "its own copy; the store does not answer" : "its own copy; no other server is there";
   return { primary: "its primary, from its own memory", backup: "a backup, from its own memory", proxy: "a proxy: it asked a holder" }[role] ?? "the session is known here";
 }
 
@@ -71,6 +72,7 @@ function labelOf(path) {
     case "session": return "read";
     case "set": return `set ${given.name} to ${given.value}`;
     case "cart": return `add ${given.item}`;
+    case "discard": return `discard ${given.item}`;
     case "login": return `log in as ${given.user}`;
     case "logout": return "log out";
     default: return verb === "remove" ? `remove ${given.name}` : verb;
@@ -114,7 +116,7 @@ function showAnswer(answer) {
   byId("count").textContent = typeof fields.count === "number" ? fields.count.toLocaleString() : "0";
   const cart = Array.isArray(fields.cart) ? fields.cart : [];
   byId("cart").replaceChildren(
-    ...(cart.length ? cart.map((item) => el("li", {}, String(item))) : [el("li", { class: "none" }, "empty")]));
+    ...(cart.length ? cart.map((item) => el("li", { "data-item": String(item), title: "discard it" }, String(item))) : [el("li", { class: "none" }, "empty")]));
   byId("fields").replaceChildren(...fieldRows(fields));
 }
 
@@ -183,7 +185,7 @@ function meaning() {
   if (last.outcome === "none" || last.outcome === "ended") {
     return { words: "Nothing is kept for you. Count, log in or buy something, and the server that answers will keep a session: a few fields under a key, and a signed cookie that names it." };
   }
-  if (isCluster()) return { words: clusterMeaning(answered, servers, lost) };
+  if (isCluster()) return { words: clusterMeaning(answered, servers, lost), isBad: Boolean(last.answer.alone) };
   if (about.routing === "round-robin") {
     const losses = lost ? ` So far this went wrong ${plural(lost, "time")}.` : "";
     return { words: `${plural(answered.length, "answer")} from ${plural(servers.size, "server")}, taken in turns. Each has a memory of its own: only the one that began your session knows it.${losses}` };
@@ -202,7 +204,8 @@ function clusterMeaning(answered, servers, lost) {
     ? `${plural(answered.length, "answer")} from ${plural(servers.size, "server")}, taken in turns.`
     : servers.size === 1 ? `${answered.length === 1 ? "The answer" : `All ${answered.length} answers`} came from ${last.server}, where the balancer keeps you.`
       : `The balancer keeps you at one server, ${last.server} now; when one is gone, the next goes on where you were.`;
-  const held = about.strategy === "store"
+  const held = last.alone ? wordsAlone(last.server)
+    : about.strategy === "store"
     ? `Your session is in the store. ${last.server} keeps a copy: it answers from that as long as the store tells of no change, and asks where it does.`
     : about.strategy === "all-to-all"
     ? `Every server holds your session: ${last.server} answered from its own memory.`
@@ -210,6 +213,13 @@ function clusterMeaning(answered, servers, lost) {
       backup: `${last.server} holds the second copy of your session: it answered from its own memory, and the primary hears of each change.`,
       proxy: `${last.server} holds no copy of your session: it asked one of the two that do, and then answered.` }[last.role] ?? "";
   return `${came} ${held}${lost ? ` So far sessions were lost ${plural(lost, "time")}.` : ""}`;
+}
+
+/** What others should hold, and do not at this moment. */
+function wordsAlone(server) {
+  return about.strategy === "store"
+    ? `The store does not answer. ${server} goes on from a copy in its own memory: what you change waits there until the store is back. Other servers do not know of it until then, and it is lost if ${server} ends before.`
+    : `${server} is the only server that is left: it alone holds your session, until another one comes.`;
 }
 
 function wordsForLoss({ answer, before }) {
@@ -257,6 +267,10 @@ function onForm(id, toPath) {
 
 const query = (data) => new URLSearchParams(data).toString();
 onForm("login", (data) => `/api/login?${query(data)}`);
+byId("cart").addEventListener("click", (event) => {
+  const item = event.target.dataset.item;
+  if (item !== undefined) ask("POST", `/api/discard?${query({ item })}`);
+});
 onForm("add", (data) => `/api/cart?${query(data)}`);
 onForm("set", (data) => `/api/set?${query(data)}`);
 for (const button of document.querySelectorAll("[data-post]")) {

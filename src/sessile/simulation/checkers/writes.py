@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from sessile import codec
 from sessile.backend import Ended, Whole
+from sessile.changes import shown
 from sessile.delta import Delta
-from sessile.record import NEVER, Stamp
+from sessile.items import LIST as KIND_OF_LIST
+from sessile.items import SEPARATOR, value_of
+from sessile.items import SET as KIND_OF_SET
 from sessile.simulation.asking import Push
 from sessile.simulation.checkers.scene import Checker
-from sessile.simulation.history import GONE, Chronicle, End, Shown, Use, Write, joined
+from sessile.simulation.history import GONE, LIST, SET, Chronicle, End, Shown, Use, Write, joined
 
 if TYPE_CHECKING:
-    from sessile.record import Record, Version
+    from sessile.record import Record, Stamp, Version
     from sessile.simulation.asking import Pull
     from sessile.simulation.serving import Request
     from sessile.visit import Step
@@ -95,21 +98,32 @@ class Writes(Checker):
             self.find(f"{request} writes {delta.stamp} to {chronicle}, which exists already or never was created")
             return
         base = chronicle.closure(delta.base)
-        winners = chronicle.winners(base)
         values = {}
         for name, value in request.assigned.items():
             if name in delta.values:
                 values[name] = value
                 if delta.values[name] != _encoded(value):
                     self.find(f"{request} assigned {name}={value!r}, and {delta.values[name]!r} is told")
-            elif value != chronicle.state(request.based).get(name, GONE):
+            elif all(value != chronicle.state(version).get(name, GONE) for version in (request.based, base)):
                 self.find(f"{request} assigned {name}={value!r}, and nothing of it is told")
-        if extra := [name for name in delta.values if name not in request.assigned]:
+        if extra := [name for name in delta.values if name not in request.assigned and SEPARATOR not in name]:
             self.find(f"{request} did not assign {extra}, which is told")
+        told = sorted(
+            (name.partition(SEPARATOR)[0], value_of(name, data))
+            for name, data in delta.values.items()
+            if SEPARATOR in name and data
+        )
+        if told != sorted(item for item, is_added in request.items.items() if is_added):
+            self.find(f"{request} added {request.items}, and {told} is told")
         if delta.additions.keys() != request.counted.keys():
             self.find(f"{request} counted {request.counted}, and {delta.additions} is told")
-        increments = {name: (winners.get(name, (NEVER, None))[0], by) for name, by in request.counted.items()}
-        self._enter(chronicle, delta.stamp, base, values, increments)
+        increments = {
+            name: (chronicle.counted_from(base, name, delta.stamp), by) for name, by in request.counted.items()
+        }
+        cleared = {
+            name: request.based if _is_collection(request.assigned.get(name)) else base for name in request.cleared
+        }
+        self._enter(chronicle, delta.stamp, base, values, increments, items=request.items, cleared=cleared)
 
     def _born(self, request: Request, change: Whole, before: Version) -> None:
         scene = self.scene
@@ -126,16 +140,35 @@ class Writes(Checker):
             values = chronicles[request.key].state(before)
         for name, by in request.counted.items():
             values[name] = values.get(name, 0) + by
-        values |= request.assigned
+        collections = {name: kind for name, kind in request.assigned.items() if _is_collection(kind)}
+        values |= {name: value for name, value in request.assigned.items() if name not in collections}
         values = {name: value for name, value in values.items() if value is not GONE}
-        told = {name: codec.decode(record.fields[name].value) for name in record.names()}
+        values |= dict.fromkeys(collections, ())
+        values |= self._with_items(request, values, before)
+        told = shown(record)
         if told != values:
             self.find(f"{request} makes a session with {told}, and {values} was wanted")
         session = request.session
         assert session is not None, "who commits has a session"
         chronicle = chronicles[change.key] = Chronicle(change.key, session.subject or "", scene.now_ms)
         (stamp,) = record.heads
-        self._enter(chronicle, stamp, {}, values, {})
+        items = {(name, item): True for name, value in values.items() if type(value) is tuple for item in value}
+        values = {name: _kind_of(record, name) if type(value) is tuple else value for name, value in values.items()}
+        self._enter(chronicle, stamp, {}, values, {}, items=items)
+
+    def _with_items(self, request: Request, values: dict[str, Any], before: Version) -> dict[str, Any]:
+        """What the collections among these values hold in a new session: what they held before, and what was done to them."""
+        held: dict[str, list[Any]] = {}
+        if before and request.key is not None:
+            cleared = dict.fromkeys(request.cleared, request.based)
+            held = self.scene.history.chronicles[request.key].items(before, cleared)
+        result = {}
+        for name, value in values.items():
+            if type(value) is tuple:
+                done = {item: is_added for (field, item), is_added in request.items.items() if field == name}
+                kept = [item for item in held.get(name, ()) if item not in done]
+                result[name] = (*kept, *(item for item, is_added in done.items() if is_added))
+        return result
 
     def _enter(
         self,
@@ -144,9 +177,14 @@ class Writes(Checker):
         base: Version,
         values: dict[str, Any],
         increments: dict[str, tuple[Stamp, int]],
+        *,
+        items: dict[tuple[str, Any], bool],
+        cleared: dict[str, Version] | None = None,
     ) -> None:
         closure = joined((base, {stamp.writer: stamp.counter}))
-        chronicle.writes[stamp] = Write(stamp, closure, values, increments, self.scene.now_ms)
+        chronicle.writes[stamp] = Write(
+            stamp, closure, values, increments, self.scene.now_ms, items=dict(items), cleared=cleared
+        )
 
     def _ended(self, request: Request, change: Ended) -> None:
         chronicle = self.scene.history.chronicles[change.key]
@@ -157,4 +195,16 @@ class Writes(Checker):
 
 
 def _encoded(value: Any) -> bytes:
-    return b"" if value is GONE else codec.encode(value)
+    if value is GONE:
+        return b""
+    if value is SET or value is LIST:
+        return KIND_OF_SET if value is SET else KIND_OF_LIST
+    return codec.encode(value)
+
+
+def _kind_of(record: Record, name: str) -> object:
+    return SET if record.fields[name].value == KIND_OF_SET else LIST
+
+
+def _is_collection(value: object) -> bool:
+    return value is SET or value is LIST

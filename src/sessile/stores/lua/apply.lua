@@ -65,32 +65,60 @@ local function enter(it, delta)
   return mine
 end
 
--- The field's entry after the write, or nothing where it stays as it is.
-local function written(it, field, delta, name, mine)
-  local counter, tag = field and field.counter or 0, field and field.tag or 0
-  local value, addition = delta.values[name], delta.additions[name]
-  if value then
-    if counter < delta.counter or (counter == delta.counter and tag < delta.tag) then
-      return entry_bytes(mine, delta.counter, value.bytes, {})
+-- What the writer knew, by writer: what the write was made on, and all that it wrote before.
+local function known_to(delta)
+  local known = {[delta.tag] = delta.counter}
+  for _, base in ipairs(delta.base) do known[base.tag] = base.counter end
+  return known
+end
+
+-- The assignments that the write leaves as they are: its writer did not know them.
+local function kept(field, known)
+  local all = {}
+  for _, one in ipairs(field and field.all or {}) do
+    if one.counter > (known[one.tag] or 0) then all[#all + 1] = one end
+  end
+  return all
+end
+
+-- The field once its writer has added to it; nothing where what it counts from is not there, or no longer.
+local function counted(field, delta, addition, mine)
+  local all, new = field and field.all or {}, {place = mine, counter = delta.counter, raw = addition.raw}
+  if addition.counter == delta.counter and addition.tag == delta.tag then -- the write began a counter
+    all[#all + 1] = {place = mine, counter = delta.counter, tag = delta.tag, value = NOTHING, added = {new}}
+    return entry_bytes(sorted(all))
+  end
+  for _, one in ipairs(all) do
+    if one.counter == addition.counter and one.tag == addition.tag then
+      local added = {}
+      for _, other in ipairs(one.added) do
+        if other.place ~= mine then added[#added + 1] = other end
+      end
+      added[#added + 1] = new
+      one.added = added
+      return entry_bytes(all)
     end
-  elseif counter == addition.counter and tag == addition.tag then
-    local added = {}
-    for _, other in ipairs(field and field.added or {}) do
-      if other.place ~= mine then added[#added + 1] = other end
-    end
-    added[#added + 1] = {place = mine, counter = delta.counter, raw = addition.raw}
-    local old = field and sub(it.text, field.value_from, field.value_behind - 1) or '\196\0'
-    return entry_bytes(field and field.place or 0, counter, old, added)
   end
 end
 
+-- The field's entry after the write, GONE, or nothing where it stays as it is.
+local function written(field, delta, name, mine, known)
+  local value = delta.values[name]
+  if not value then return counted(field, delta, delta.additions[name], mine) end
+  local all = kept(field, known)
+  if value.bytes ~= NOTHING then
+    all[#all + 1] = {place = mine, counter = delta.counter, tag = delta.tag, value = value.bytes, added = {}}
+  end
+  return #all == 0 and GONE or entry_bytes(sorted(all))
+end
+
 local function fields_after(it, delta, mine)
-  local replaced, added = {}, {}
+  local replaced, added, known = {}, {}, known_to(delta)
   for _, name in ipairs(delta.names) do
-    local entry = written(it, it.fields[name], delta, name, mine)
+    local entry = written(it.fields[name], delta, name, mine, known)
     if entry and it.fields[name] then
       replaced[name] = entry
-    elseif entry then
+    elseif entry and entry ~= GONE then
       added[#added + 1] = (delta.values[name] or delta.additions[name]).name_bytes .. entry
     end
   end

@@ -33,21 +33,23 @@ local function joined_heads(one, other, joined)
   return heads
 end
 
-local function value_of(it, field) return sub(it.text, field.value_from, field.value_behind - 1) end
-
--- Another copy's entry, with its writers' places in the joined version.
-local function moved(other, field, joined)
-  local added = {}
-  for i, addition in ipairs(field.added or {}) do
-    local place = joined[other.tags[addition.place + 1]]
-    added[i] = {place = place, counter = addition.counter, total = addition.total, raw = addition.raw}
-  end
-  return field.counter > 0 and joined[field.tag] or 0, added
+-- Whether a copy has seen this write. What stands under no write is older than any.
+local function knows(it, tag, counter)
+  local place = it.places[tag]
+  return counter == 0 or (place ~= nil and it.counters[place + 1] >= counter)
 end
 
-local function moved_bytes(other, field, joined)
-  local place, added = moved(other, field, joined)
-  return entry_bytes(place, field.counter, value_of(other, field), added)
+-- Another copy's assignment, with its writers' places in the joined version.
+local function moved(other, one, joined)
+  local result = {counter = one.counter, tag = one.tag, added = {}}
+  result.place = one.counter > 0 and joined[one.tag] or 0
+  result.text, result.value_from, result.bytes_from, result.value_behind =
+    one.text, one.value_from, one.bytes_from, one.value_behind
+  for i, addition in ipairs(one.added) do
+    local place = joined[other.tags[addition.place + 1]]
+    result.added[i] = {place = place, counter = addition.counter, total = addition.total, raw = addition.raw}
+  end
+  return result
 end
 
 -- Sums beyond 2^53 may look equal as numbers; of one sign and size, their bytes are in order.
@@ -57,34 +59,79 @@ local function is_greater(one, other)
   return is_less(other.raw, one.raw)
 end
 
--- One field of two copies under the same assignment; nothing where ours holds all of theirs.
-local function united(one, ours, other, theirs, joined)
-  local added, at, is_changed = {}, {}, false
-  for i, addition in ipairs(ours.added or {}) do added[i], at[addition.place] = addition, i end
-  for _, addition in ipairs(select(2, moved(other, theirs, joined))) do
+local function bytes_of(one) return sub(one.text, one.bytes_from, one.value_behind - 1) end
+
+-- Enter what another copy knows of the same assignment; whether that is more.
+local function unite(one, other)
+  local at, is_changed = {}, false
+  for i, addition in ipairs(one.added) do at[addition.place] = i end
+  for _, addition in ipairs(other.added) do
     local i = at[addition.place]
-    if not i or is_greater(addition, added[i]) then added[i or #added + 1], is_changed = addition, true end
-  end
-  local value, their_value = value_of(one, ours), value_of(other, theirs)
-  if value ~= their_value then
-    local bytes = sub(one.text, ours.bytes_from, ours.value_behind - 1)
-    if is_less(bytes, sub(other.text, theirs.bytes_from, theirs.value_behind - 1)) then
-      value, is_changed = their_value, true
+    if not i or is_greater(addition, one.added[i]) then
+      one.added[i or #one.added + 1], is_changed = addition, true
     end
   end
-  return is_changed and entry_bytes(ours.place, ours.counter, value, added) or nil
+  if value_of(one) ~= value_of(other) and is_less(bytes_of(one), bytes_of(other)) then
+    one.text, one.value_from, one.bytes_from, one.value_behind =
+      other.text, other.value_from, other.bytes_from, other.value_behind
+    is_changed = true
+  end
+  return is_changed
+end
+
+-- Of a field's assignments those that the other copy does not know. What it knows and has not, it has removed.
+local function unknown(field, other)
+  local all = {}
+  for _, one in ipairs(field.all) do
+    if not knows(other, one.tag, one.counter) then all[#all + 1] = one end
+  end
+  return all
+end
+
+local function moved_all(other, all, joined)
+  for i, one in ipairs(all) do all[i] = moved(other, one, joined) end
+  return all
+end
+
+-- One field of two copies: its entry, GONE, or nothing where ours stays as it is.
+local function united(one, ours, other, theirs, joined)
+  local all, is_changed, at = {}, false, {}
+  for _, each in ipairs(theirs.all) do
+    at[each.tag] = at[each.tag] or {}
+    at[each.tag][each.counter] = each
+  end
+  for _, each in ipairs(ours.all) do
+    local same = at[each.tag] and at[each.tag][each.counter]
+    if same then
+      is_changed = unite(each, moved(other, same, joined)) or is_changed
+      all[#all + 1] = each
+    elseif knows(other, each.tag, each.counter) then
+      is_changed = true
+    else
+      all[#all + 1] = each
+    end
+  end
+  for _, each in ipairs(unknown(theirs, one)) do all[#all + 1], is_changed = moved(other, each, joined), true end
+  if not is_changed then return nil end
+  return #all == 0 and GONE or entry_bytes(sorted(all))
 end
 
 local function joined_fields(one, other, joined)
   local replaced, added, from = {}, {}, other.first_from
+  for _, name in ipairs(one.names) do
+    if not other.fields[name] then
+      local all = unknown(one.fields[name], other)
+      if #all == 0 then replaced[name] = GONE
+      elseif #all < #one.fields[name].all then replaced[name] = entry_bytes(all) end
+    end
+  end
   for _, name in ipairs(other.names) do
     local ours, theirs = one.fields[name], other.fields[name]
-    if not ours then
-      added[#added + 1] = sub(other.text, from, theirs.entry_from - 1) .. moved_bytes(other, theirs, joined)
-    elseif ours.counter == theirs.counter and ours.tag == theirs.tag then
+    if ours then
       replaced[name] = united(one, ours, other, theirs, joined)
-    elseif ours.counter < theirs.counter or (ours.counter == theirs.counter and ours.tag < theirs.tag) then
-      replaced[name] = moved_bytes(other, theirs, joined)
+    else
+      local all = moved_all(other, unknown(theirs, one), joined)
+      if #all > 0 then added[#added + 1] = sub(other.text, from, theirs.entry_from - 1) .. entry_bytes(all) end
     end
     from = theirs.behind
   end

@@ -94,33 +94,44 @@ local function record(text)
   return it
 end
 
-local function additions_at(it, text, at)
-  local size, added = nil, {}
-  size, at = count(text, at, 0x90, 0xdc)
-  for i = 1, size do
-    if byte(text, at) ~= 0x93 then error('no addition') end
-    local place, counter, from
-    place, from = integer(text, at + 1)
-    counter, from = integer(text, from)
-    local total, behind = integer(text, from)
-    if counter > it.counters[place + 1] then error('not covered') end
-    added[i] = {place = place, counter = counter, total = total, raw = sub(text, from, behind - 1)}
-    at = behind
-  end
-  return added, at
+-- What an assignment's stamp and value are; its value is copied only where it is written.
+local function assignment_at(it, text, at)
+  local one = {added = {}, text = text}
+  one.place, at = integer(text, at)
+  one.counter, at = integer(text, at)
+  one.tag = one.counter > 0 and it.tags[one.place + 1] or 0
+  if one.counter > 0 and one.counter > it.counters[one.place + 1] then error('not covered') end
+  one.value_from = at
+  return one, at
 end
 
+local function value_at(one, text, at)
+  one.bytes_from, at = string_at(text, at, 0xc4)
+  one.value_behind = at
+  return at
+end
+
+-- A field: its assignments (`all`), the one with the highest stamp first, each with what was added to it.
 local function field_at(it, text, at)
   if byte(text, at) ~= 0x94 then error('no entry') end
-  local field = {entry_from = at}
-  field.place, at = integer(text, at + 1)
-  field.counter, at = integer(text, at)
-  field.tag = field.counter > 0 and it.tags[field.place + 1] or 0
-  if field.counter > 0 and field.counter > it.counters[field.place + 1] then error('not covered') end
-  field.value_from = at
-  field.bytes_from, at = string_at(text, at, 0xc4)
-  field.value_behind = at
-  if byte(text, at) == 0x90 then at = at + 1 else field.added, at = additions_at(it, text, at) end
+  local field, one, size = {entry_from = at}, nil, nil
+  one, at = assignment_at(it, text, at + 1)
+  at = value_at(one, text, at)
+  field.all = {one}
+  size, at = count(text, at, 0x90, 0xdc)
+  for _ = 1, size do
+    if byte(text, at) ~= 0x93 then error('no addition') end
+    local other, from = assignment_at(it, text, at + 1)
+    local kind = byte(text, from)
+    if kind >= 0xc4 and kind <= 0xc6 then
+      at = value_at(other, text, from)
+      one, field.all[#field.all + 1] = other, other
+    else
+      other.total, at = integer(text, from)
+      one.added[#one.added + 1] =
+        {place = other.place, counter = other.counter, total = other.total, raw = sub(text, from, at - 1)}
+    end
+  end
   field.behind = at
   return field
 end
@@ -137,11 +148,13 @@ end
 
 -- Of the fields, those whose names are wanted: by name, and the names in their order.
 local function fields_of(it, wanted)
-  local text, at, fields, names, name = it.text, it.first_from, {}, {}, nil
+  local text, at, fields, names, name, named = it.text, it.first_from, {}, {}, nil, nil
   for _ = 1, it.size do
+    named = at
     name, at = name_at(text, at)
     if wanted[name] then
       local field = field_at(it, text, at)
+      field.name_from = named
       fields[name], names[#names + 1], at = field, name, field.behind
     else
       at = behind_entry(it, text, at)
@@ -172,26 +185,49 @@ local function count_bytes(size, short, long)
   return packed('>BI4', long + 1, size)
 end
 
-local function entry_bytes(place, counter, value, added)
-  if #added == 0 then return '\148' .. integer_bytes(place) .. integer_bytes(counter) .. value .. '\144' end
-  local out = {'\148', integer_bytes(place), integer_bytes(counter), value, count_bytes(#added, 0x90, 0xdc)}
-  for _, addition in ipairs(added) do
-    out[#out + 1] = '\147' .. integer_bytes(addition.place) .. integer_bytes(addition.counter) .. addition.raw
+local NOTHING = '\196\0' -- the value of an assignment that has none
+
+local function value_of(one) return one.value or sub(one.text, one.value_from, one.value_behind - 1) end
+
+local function entry_bytes(all)
+  local first, out, size = all[1], {}, #all - 1
+  for i, one in ipairs(all) do
+    size = size + #one.added
+    if i > 1 then out[#out + 1] = '\147' .. integer_bytes(one.place) .. integer_bytes(one.counter) .. value_of(one) end
+    for _, addition in ipairs(one.added) do
+      out[#out + 1] = '\147' .. integer_bytes(addition.place) .. integer_bytes(addition.counter) .. addition.raw
+    end
   end
-  return concat(out)
+  local head = '\148' .. integer_bytes(first.place) .. integer_bytes(first.counter) .. value_of(first)
+  return head .. count_bytes(size, 0x90, 0xdc) .. concat(out)
 end
+
+-- Assignments by falling stamps.
+local function sorted(all)
+  table.sort(all, function(one, other)
+    if one.counter ~= other.counter then return one.counter > other.counter end
+    return one.tag > other.tag
+  end)
+  return all
+end
+
+local GONE = '' -- in place of an entry: the field is removed
 
 -- The fields of a record, with entries replaced by name, in the order of `names`, and whole new ones (`added`) behind.
 local function fields_bytes(it, names, replaced, added)
-  local out, from = {count_bytes(it.size + #added, 0x80, 0xde)}, it.first_from
+  local out, from, size = {''}, it.first_from, it.size + #added
   for _, name in ipairs(names) do
-    local field = it.fields[name]
-    if replaced[name] then
+    local field, entry = it.fields[name], replaced[name]
+    if entry == GONE then
+      out[#out + 1] = sub(it.text, from, field.name_from - 1)
+      from, size = field.behind, size - 1
+    elseif entry then
       out[#out + 1] = sub(it.text, from, field.entry_from - 1)
-      out[#out + 1] = replaced[name]
+      out[#out + 1] = entry
       from = field.behind
     end
   end
+  out[1] = count_bytes(size, 0x80, 0xde)
   out[#out + 1] = sub(it.text, from)
   for _, bytes in ipairs(added) do out[#out + 1] = bytes end
   return concat(out)
