@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessile.errors import SessionConflict, SessionEnded, SessionLimit, SessionRotated
+from sessile.errors import EncodeError, SessionConflict, SessionEnded, SessionLimit, SessionRotated
 from sessile.record import REPLACED, ROTATED, Record
 from sessile.session import Session
 from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, make_pair, settled
@@ -554,6 +554,46 @@ def test_a_login_of_the_same_user_or_of_nobody_keeps_everything(user: str) -> No
     browser = logged_in(engine, a=1, b=2) if user else settled(engine, a=1, b=2)
     change(browser, lambda session: session.login("ann", keep=("a",)))
     assert (browser.look(), browser.open().subject) == ({"a": 1, "b": 2}, "ann")
+
+
+def test_a_login_keeps_sets_and_lists_that_merge() -> None:
+    """With what this request added and discarded, in their order; they go on merging under the new id, the empty ones as well."""
+    browser = logged_in(make_engine(), a=1)
+    with browser.request() as session:
+        for value in ("book", "pen", ("a", 1)):
+            session.add_to("cart", value)
+            session.append_to("seen", value)
+        session.add_to("empty", 1)
+        session.add_to("other", 1)
+    session = browser.open()
+    session.discard_from("cart", "book")
+    session.discard_from("empty", 1)
+    session.add_to("cart", "ink")
+    session.append_to("seen", "ink")
+    session.login("bob", keep=("cart", "seen", "empty"))
+    kept = {"cart": ("pen", ("a", 1), "ink"), "seen": ("book", "pen", ("a", 1), "ink"), "empty": ()}
+    assert dict(session) == kept
+    with pytest.raises(TypeError, match="set that merges"):
+        session.append_to("empty", 1)
+    browser.finish(session)
+    assert browser.look() == kept
+    with browser.request() as one, browser.request() as other:
+        one.add_to("cart", "one")
+        other.add_to("cart", "other")
+        other.append_to("seen", "other")
+    assert sorted(map(str, browser.look()["cart"])) == ["('a', 1)", "ink", "one", "other", "pen"]
+    assert browser.look()["seen"] == (*kept["seen"], "other")
+
+
+def test_an_item_that_was_changed_in_place_is_not_kept_without_a_word() -> None:
+    """As at a commit."""
+    browser = logged_in(make_engine(), a=1)
+    with browser.request() as session:
+        session.add_to("orders", [1])
+    session = browser.open()
+    session["orders"][0].append(2)
+    with pytest.raises(EncodeError, match="'orders'"):
+        session.login("bob", keep=["orders"])
 
 
 def test_keep_takes_several_names() -> None:

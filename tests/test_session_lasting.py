@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sessile.errors import SessionConflict, SessionEnded, SessionRotated, SessionUnavailable
+from sessile.errors import (
+    EncodeError,
+    SessionConflict,
+    SessionEnded,
+    SessionRotated,
+    SessionTooLarge,
+    SessionUnavailable,
+)
 from sessile.session import Session
 from tests.asgi_client import AsgiBrowser, engine_of, fields, put, sends, wrapped
 from tests.fakes import FakeBrowser, FakeClock, make_engine, make_pair, nobody, settled
@@ -139,6 +147,70 @@ def test_a_change_in_place_survives_a_reload() -> None:
     cart.append("ink")
     browser.engine.commit(session, is_late=True)
     assert browser.look() == {"cart": ["book", "pen", "ink"], "a": 1}
+
+
+def test_a_reload_reads_collections_anew() -> None:
+    """With the items of others, and those of this request which are not committed yet, last."""
+    browser = settled(make_engine(), a=1)
+    with browser.request() as first:
+        first.add_to("cart", "book")
+        first.append_to("seen", "/")
+    session = lasting(browser)
+    assert (session["cart"], session["seen"]) == (("book",), ("/",))
+    session.add_to("cart", "mine")
+    assert session["cart"] == ("book", "mine")
+    with browser.copy().request() as other:
+        other.add_to("cart", "pen")
+        other.discard_from("cart", "book")
+        other.append_to("seen", "/pen")
+    session.reload()
+    assert (session["cart"], session["seen"]) == (("pen", "mine"), ("/", "/pen"))
+    browser.engine.commit(session, is_late=True)
+    assert browser.look() == {"a": 1, "cart": ("pen", "mine"), "seen": ("/", "/pen")}
+
+
+def test_a_reload_after_an_item_was_changed_in_place_is_refused() -> None:
+    """What the handler changed could not be kept, and must not be lost without a word."""
+    browser = settled(make_engine(), a=1)
+    with browser.request() as first:
+        first.add_to("orders", [1])
+    session = lasting(browser)
+    session["orders"][0].append(2)
+    with pytest.raises(EncodeError, match="'orders'"):
+        session.reload()
+
+
+def test_after_a_reload_the_room_is_counted_anew() -> None:
+    """Room that this request gave back is not given back again when others make the same field small."""
+    browser = settled(make_engine(session_bytes_max=1_000, value_bytes_max=1_000), big="x" * 700)
+    session = lasting(browser)
+    with pytest.raises(SessionTooLarge):
+        session["more"] = "y" * 400
+    session["big"] = "x"
+    with browser.copy().request() as other:
+        other["big"] = "y"
+    session.reload()
+    session["more"] = "y" * 400
+    session["much"] = "y" * 400
+    with pytest.raises(SessionTooLarge):
+        session["too"] = "y" * 400
+    browser.engine.commit(session, is_late=True)
+    assert sorted(browser.look()) == ["big", "more", "much"]
+
+
+def test_a_commit_of_what_is_no_counter_any_more_takes_no_lock_twice() -> None:
+    """What the handler saw becomes an assignment; to look at it while the table is locked is no use of the session."""
+    clock = FakeClock()
+    browser = settled(make_engine(clock=clock, idle_timeout=100), n=1)
+    session = lasting(browser)
+    session.increment("n")
+    with browser.copy().request() as other:
+        other["n"] = "text"
+    clock.advance(20)
+    late = threading.Thread(target=browser.engine.commit, args=(session,), kwargs={"is_late": True}, daemon=True)
+    late.start()
+    late.join(WITHIN_S)
+    assert not late.is_alive() and browser.look() == {"n": 2}
 
 
 def test_elsewhere_a_reload_is_awaited() -> None:

@@ -180,6 +180,89 @@ def test_counts_added_to_it_elsewhere_do_no_harm(data: bytes) -> None:
     assert value_of(browser.engine, browser.key, "coupon") == data
 
 
+COLLECTIONS = pytest.mark.parametrize("fill", [Session.add_to, Session.append_to], ids=["set", "list"])
+
+
+def with_items(fill: Any) -> FakeBrowser:
+    """A browser of a user, in whose session another server has put a coupon into a collection."""
+    browser = settled(make_engine(), a=1)
+    with browser.request() as session:
+        session.login("ann")
+        fill(session, "coupons", "mine")
+    register(Coupon)
+    try:
+        with browser.request() as session:
+            fill(session, "coupons", Coupon("SUMMER"))
+    finally:
+        del BY_CLASS[Coupon], BY_NAME["Coupon"]
+    return browser
+
+
+def read_anew(browser: FakeBrowser) -> Any:
+    """What a server reads that knows the class."""
+    register(Coupon)
+    try:
+        return browser.look()["coupons"]
+    finally:
+        del BY_CLASS[Coupon], BY_NAME["Coupon"]
+
+
+@COLLECTIONS
+def test_an_item_makes_its_collection_unreadable(fill: Any) -> None:
+    """It names the collection; items may be added all the same, and everything else works."""
+    browser = with_items(fill)
+    session = browser.open()
+    for read in (lambda: session["coupons"], lambda: dict(session)):
+        with pytest.raises(FieldUnreadable, match=r"^session\['coupons'\] .*sessile\.classes\.register") as raised:
+            read()
+        assert raised.value.name == "coupons" and "\n" not in str(raised.value)
+    assert (list(session), session["a"], "coupons" in session) == (["a", "coupons"], 1, True)
+    fill(session, "coupons", "new")
+    session["a"] = 2
+    browser.finish(session)
+    assert read_anew(browser) == ("mine", Coupon("SUMMER"), "new")
+
+
+@COLLECTIONS
+@pytest.mark.parametrize(
+    "verb",
+    [Session.rotate, lambda session: session.login("ann"), lambda session: session.login("bob", keep=["coupons"])],
+    ids=["rotate", "login", "keep"],
+)
+def test_items_go_over_to_a_new_id(fill: Any, verb: Any) -> None:
+    """As they are, and in their order."""
+    browser = with_items(fill)
+    session = browser.open()
+    verb(session)
+    fill(session, "coupons", "new")
+    browser.finish(session)
+    assert read_anew(browser) == ("mine", Coupon("SUMMER"), "new")
+
+
+@COLLECTIONS
+def test_a_collection_with_such_items_may_be_replaced_and_removed(fill: Any) -> None:
+    """And leaves none of them behind."""
+    changes: list[Any] = [lambda session: session.update(coupons=1), lambda session: session.__delitem__("coupons")]
+    for change in changes:
+        browser = with_items(fill)
+        with browser.request() as session:
+            change(session)
+        assert browser.look().get("coupons", 1) == 1
+        held = browser.engine._held(browser.key)
+        assert held is not None and held.fields.keys() <= {"a", "coupons"}
+
+
+def test_a_list_of_unreadable_items_is_cut_short() -> None:
+    """`keep` removes the oldest items, whether or not they can be read."""
+    browser = with_items(Session.append_to)
+    with browser.request() as session:
+        session.append_to("coupons", "new", keep=2)
+    assert read_anew(browser) == (Coupon("SUMMER"), "new")
+    with browser.request() as session:
+        session.append_to("coupons", "newer", keep=1)
+    assert browser.look()["coupons"] == ("newer",)
+
+
 def test_other_servers_get_it_as_it_is() -> None:
     """A server that cannot read a field passes it on: its own writes build on the record that has it."""
     data = of_a_new_class()

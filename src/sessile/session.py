@@ -584,6 +584,7 @@ class Session(MutableMapping[str, Any]):
 
     def _keep_items(self, ended: Session, name: str, kind: bytes) -> None:
         """Take a set or a list that merges over, item by item: whether this server can read them does not matter."""
+        ended._check_items()
         for item, data in items.ordered(ended._opened_record(), ended._values, name, kind):
             if kind == SET:
                 self._put_item(name, kind, item, codec.encode(self._number))
