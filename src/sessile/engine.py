@@ -112,6 +112,7 @@ class Engine:
         self._idle_ms = whole_ms(settings.idle_timeout)
         self._anonymous_ms = whole_ms(settings.anonymous_timeout) or self._idle_ms
         self._absolute_ms = whole_ms(settings.absolute_timeout)
+        self._grace_ms = whole_ms(settings.rotation_grace)
         self.clock_ms = clock_ms
         self._draw = draw
         self.lock = threading.Lock()
@@ -657,16 +658,19 @@ class Engine:
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
         new = session.opened
+        rotated_ms: int | None = None
 
         def check_old() -> None:
             """Others may have ended the session before they heard of the rotation."""
-            if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
+            if self.table.has_ended(old.key) and not self._is_rotated(old.key, rotated_ms):
                 raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
 
         def end_old() -> Ended:
+            nonlocal rotated_ms
             with self.lock:
                 check_old()
-                return Ended(old.key, self._end(old, ROTATED, self.clock_ms()))
+                rotated_ms = self.clock_ms()
+                return Ended(old.key, self._end(old, ROTATED, rotated_ms))
 
         def end_new() -> Ended:
             session.discard()
@@ -680,6 +684,15 @@ class Engine:
             self._end(old, ROTATED, now_ms)
             return []
         return [*steps, Step(old.key, make=end_old, check=check_old, undo=Step(new.key, make=end_new))]
+
+    def _is_rotated(self, key: SessionKey, since_ms: int | None) -> bool:
+        """Whether an end is that of a rotation, made here at this time, whose grace may have passed meanwhile."""
+        state = self.table.state(key)
+        if state == ROTATED or since_ms is None:
+            return state == ROTATED
+        if state is None:  # its tombstone has made room
+            return self.table.is_replaced(key)
+        return state == REPLACED and self.clock_ms() - since_ms >= self._grace_ms
 
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
