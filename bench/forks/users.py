@@ -23,6 +23,8 @@ WRONG: Final = "wrong user"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown here"
 """No session, in a process at which the user has never logged in; only `sticky://` may answer so."""
+MISTAKEN: Final = "Sessions are not available: see the log of this server.\n"
+"""What is answered where the settings forbid the process to have sessions; the log names the remedy."""
 REFUSED: Final = "refused"
 """The documented refusal: a child of a cluster's member is not a member."""
 REFUSAL: Final = "run one worker for each server (--workers 1)"
@@ -53,7 +55,7 @@ def verdict(answer: Answer, name: str, pids: set[int], *, is_sticky: bool) -> st
         is_sticky: whether a process has only the sessions that it made, or was forked with.
     """
     if answer.status != 200:
-        return REFUSED if REFUSAL in answer.body else FAILED
+        return REFUSED if REFUSAL in answer.body or answer.body == MISTAKEN else FAILED
     told = json.loads(answer.body)
     if told["user"] == name:
         return RIGHT

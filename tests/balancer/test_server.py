@@ -76,7 +76,7 @@ class Balancer:
     """A `sessile balance` process and the lines it prints."""
 
     def __init__(self, *arguments: str, descriptors: int = 0) -> None:
-        environment = {**os.environ, "SESSILE_SECRET": "for tests"}
+        environment = {**os.environ, "SESSILE_SECRET": "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"}
         few = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors})); "
         command = [
             sys.executable,

@@ -128,7 +128,7 @@ def test_the_promise_holds_for_a_few_forks(strategy: str) -> None:
 
 
 @pytest.mark.needs("redis-server")
-@pytest.mark.parametrize("strategy", ["sticky", "all-to-all", "Redis, cache=checked"])
+@pytest.mark.parametrize("strategy", ["sticky", "Redis, cache=checked"])
 def test_the_promise_holds_under_gunicorn(strategy: str) -> None:
     """Loaded, and warm, before it forks."""
     told = play("gunicorn --preload", strategy, 4)

@@ -104,7 +104,7 @@ def test_the_name_of_the_cluster_is_the_servers(monkeypatch: pytest.MonkeyPatch)
 def test_bodies_are_collected_unless_told_otherwise(tmp_path: Path) -> None:
     """By default, by the file, and by the command line, which wins."""
     config = tmp_path / "balancer.toml"
-    config.write_text('secret = "s"\nbuffer_requests = false\n')
+    config.write_text('secret = "k3Vn8Xw1Zr5Tq0Lb7Ydh2Pc9Sf4Gm6Ja"\nbuffer_requests = false\n')
     assert balance.settings_of(arguments()).buffer_requests
     assert not balance.settings_of(arguments("--no-buffer-requests")).buffer_requests
     assert not balance.settings_of(arguments("--config", str(config))).buffer_requests
