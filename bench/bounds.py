@@ -50,6 +50,7 @@ BOUNDS: Final[dict[str, Bound]] = {
     "path": Bound(("/", "/" + 1_023 * "x"), ("", "x", "/" + 1_024 * "x", "/;")),
     "partitioned": Bound((True, False), ("auto",)),
     "idle_timeout": Bound(("1s", "3650d"), ("999ms", 0, "3650d1", 3_650 * 86_400 + 1), {"absolute_timeout": "3650d"}),
+    "anonymous_timeout": Bound(("0s", "3650d"), (-1, "3650d1", 3_650 * 86_400 + 1), LONG),
     "absolute_timeout": Bound(("1s", "3650d"), ("999ms", 3_650 * 86_400 + 1), {"idle_timeout": "1s"}),
     "rotation_grace": Bound(("0s", "5m"), (-1, 301)),
     "tombstone_keep": Bound(

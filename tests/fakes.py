@@ -24,7 +24,7 @@ from sessile.record import Heads, Record, merge
 from sessile.session import Limits, Opened, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sessile.token import SessionKey
 
@@ -74,6 +74,8 @@ class FakeOpener:
         self.opened = opened
         self.drawn = drawn
         self.loads = self.batches = 0
+        self.late: list[str] = []
+        """What was refused since the head had left."""
 
     def load(self, session: Session) -> Opened:
         self.loads += 1
@@ -85,6 +87,18 @@ class FakeOpener:
     def draw_batch(self) -> str:
         self.batches += 1
         return f"batch{self.batches}"
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        raise AssertionError("nobody reloads it")
+
+    def used(self, session: Session) -> None:
+        """It has no clock."""
+
+    async def until_ended(self, session: Session) -> None:
+        """Nor an end."""
+
+    def came_too_late(self, call: str) -> None:
+        self.late.append(call)
 
 
 def open_session(record: Record | None = None, *, limits: Limits = LIMITS, **opened: Any) -> Session:

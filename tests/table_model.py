@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sessile.errors import SessionEnded
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 from sessile.table import ENTRY_BYTES, Table
 
 __all__ = [
@@ -119,7 +119,7 @@ _step = st.one_of(
     st.builds(Put, _numbers, st.integers(1, 300)),
     st.builds(Put, _numbers, st.integers(1, 300)),
     st.builds(Touch, _numbers),
-    st.builds(End, _numbers, st.sampled_from([ROTATED, ENDED])),
+    st.builds(End, _numbers, st.sampled_from([ROTATED, ENDED, REPLACED])),
     st.builds(Drop, _numbers),
     st.builds(Wait, _waits),
     st.builds(Wait, _waits),
@@ -194,7 +194,7 @@ class Model:
                 del self.records[number]
             else:
                 assert record.state == ROTATED
-                assert Record.unpack(packed) == record.end(ENDED, 0)
+                assert Record.unpack(packed) == record.end(REPLACED, 0)
                 self.records[number] = Record.unpack(packed)
                 self.changed_ms[number] = self.now_ms
         assert {key(number) for number in self.records} == set(self.table)
@@ -207,7 +207,7 @@ class Model:
         if self.table.has_ended(key(number)):
             with pytest.raises(SessionEnded):
                 self.table.put(key(number), record)
-            assert self.table.judged(key(number), record, self.now_ms).state == ENDED
+            assert self.table.judged(key(number), record, self.now_ms).state >= ENDED
         else:
             assert self.ended.pop(number) < self.now_ms
             self._put(number, record)
@@ -224,4 +224,4 @@ def due_ms(record: Record) -> int:
     """When something becomes of a record by itself, said once more."""
     if record.state == LIVE:
         return min(record.touched_ms + IDLE_MS, record.deadline_ms)
-    return record.ended_ms + {ROTATED: GRACE_MS, ENDED: KEEP_MS}[record.state]
+    return record.ended_ms + (GRACE_MS if record.state == ROTATED else KEEP_MS)

@@ -6,6 +6,7 @@ import pytest
 
 from sessile.answers import LOGGED_MAX, Answer, _logged, answer_to
 from sessile.errors import (
+    FieldUnreadable,
     SessionConflict,
     SessionEnded,
     SessionError,
@@ -28,6 +29,7 @@ from sessile.errors import (
         (SessionUnavailable, 503),
         (SessionTooLarge, None),
         (SessionTooLate, None),
+        (FieldUnreadable, None),
         (SessionError, None),
     ],
 )
@@ -58,7 +60,7 @@ def test_every_session_error_is_decided_on() -> None:
 
     assert below(SessionError) == {
         *(SessionConflict, SessionEnded, SessionRotated, SessionLimit, SessionUnavailable),
-        *(SessionTooLarge, SessionTooLate, SessionError),
+        *(FieldUnreadable, SessionTooLarge, SessionTooLate, SessionError),
     }
 
 

@@ -20,6 +20,7 @@ from sessile.record import (
     COUNTER_MAX,
     FIELDS_MAX,
     HELD_BYTES_MAX,
+    REPLACED,
     ROTATED,
     WRITER_BITS,
     WRITERS_MAX,
@@ -129,7 +130,7 @@ def test_one_more_is_refused_and_changes_nothing() -> None:
     table.offer(bytes(16), merged)
     assert table.get(bytes(16)) is before
     held = Record.unpack(table.put(bytes(16), merged.end(ROTATED, 5)))
-    assert (held.state, held.fields, held.ended_ms) == (2, {}, 5), "that it is over always has room"
+    assert (held.state, held.fields, held.ended_ms) == (REPLACED, {}, 5), "that it is over always has room"
 
 
 @pytest.mark.parametrize(("writers", "fields_max"), [(WRITERS_MAX + 1, 1), (1, FIELDS_MAX + 1)])

@@ -10,7 +10,7 @@ from sessile import codec
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.errors import SessionEnded, SessionRotated
 from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX, Record
-from tests.fakes import ELSEWHERE, HERE, encoded, make_record
+from tests.fakes import ELSEWHERE, HERE, encoded, make_record, open_session
 
 
 def some_changes(
@@ -106,6 +106,17 @@ def test_a_new_record_without_changes_is_the_old_one() -> None:
     assert carried(make_record({"a": 1, "b": {1: (2,)}}), some_changes()) == {"a": 1, "b": {1: (2,)}}
     record, _ = make_record({"a": 1}).write(HERE, {"a": REMOVED}, now_ms=0)
     assert carried(record, some_changes()) == {}
+
+
+def test_an_increment_over_a_collection_removes_its_items() -> None:
+    """It becomes an assignment of what the handler saw, and no item outlives its collection."""
+    session = open_session(make_record({"a": 1}))
+    session.add_to("n", "book")
+    record, _ = make_record({"a": 1}).write(ELSEWHERE, session.take().values, now_ms=0)
+    values, increments = rebased(record, some_changes(increments={"n": 1}), {"n": 5}.__getitem__)
+    assert (values.pop("n"), increments) == (codec.encode(5), {})
+    assert list(values.values()) == [REMOVED] and values.keys() == record.fields.keys() - {"a", "n"}
+    assert carried(record, some_changes(increments={"n": 1}), n=5) == {"a": 1, "n": 5}
 
 
 def test_an_increment_of_what_is_no_longer_an_int_is_carried_over_as_it_was_seen() -> None:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from sessile.errors import SessionEnded, SessionRotated
-from sessile.record import ENDED, LIVE, ROTATED
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED
 from tests.fakes import FakeBackend, FakeBrowser, FakeClock, make_pair, settled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sessile.backend import Acknowledged, Change
     from sessile.engine import Engine
     from sessile.session import Session
+    from sessile.token import SessionKey
 
 KEEP_S = 600
 
@@ -112,6 +116,57 @@ def test_a_rotation_that_a_logout_overtakes_leaves_nothing() -> None:
     assert backend.records[new].state == ENDED
     assert engine.table.state(new) == ENDED
     assert all(cookie.endswith(b"Max-Age=0") or b"Max-Age=0;" in cookie for cookie in engine.cookies(session))
+
+
+def while_confirming(backend: FakeBackend, engine: Engine, old: SessionKey, do: Callable[[], object]) -> None:
+    """Do this when the others have been told that an id was rotated, before they confirm it."""
+    push = backend.push
+
+    async def pushed(key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
+        confirmed = await push(key, change, ack)
+        if engine.table.state(old) == ROTATED:
+            do()
+        return confirmed
+
+    backend.push = pushed  # type: ignore[method-assign]  # of this one backend
+
+
+@pytest.mark.parametrize("grace", [0, 1, 10])
+@pytest.mark.parametrize("is_dropped", [False, True])
+def test_a_rotation_whose_grace_passes_while_others_confirm_it_holds(grace: int, is_dropped: bool) -> None:  # noqa: FBT001
+    """Its own end is no logout, though by now there is nothing to look at any more, or the tombstone has made room."""
+    clock = FakeClock()
+    backend, engine = make_pair(clock=clock, rotation_grace=grace)
+    browser = settled(engine, a=1)
+    old = browser.key
+
+    def meanwhile() -> None:
+        clock.advance(2)
+        engine.sweep()
+        if is_dropped:
+            engine.table.drop(old)
+
+    while_confirming(backend, engine, old, meanwhile)
+    with browser.request() as session:
+        session.rotate()
+    assert browser.key != old and browser.look() == {"a": 1}
+
+
+@pytest.mark.parametrize("state", [ENDED, REPLACED])
+def test_a_rotation_that_meets_a_logout_while_others_confirm_it_leaves_nothing(state: int) -> None:
+    """Also where the logout began another session, as long as the rotation's own end cannot be that old."""
+    backend, engine = make_pair()
+    browser = settled(engine, a=1)
+    found = engine.table.find(browser.key)
+    assert found is not None
+    session = browser.open()
+    session.rotate()
+    steps = engine.commit(session)
+    new = session.opened.key
+    while_confirming(backend, engine, browser.key, lambda: engine._merge_in(browser.key, found[1].end(state, 0)))
+    with pytest.raises(SessionEnded):
+        asyncio.run(engine.settle(steps))
+    assert engine.table.state(new) == backend.records[new].state == ENDED
 
 
 def test_a_logout_that_a_rotation_overtakes_is_answered_with_a_conflict() -> None:

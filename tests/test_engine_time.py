@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sessile.errors import SessionEnded, SessionLimit
-from sessile.record import Record, merge
+from sessile.record import ENDED, Record, merge
 from sessile.token import HEADS_MAX
-from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, settled
+from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, make_pair, settled
 
 if TYPE_CHECKING:
     from sessile.engine import Engine
@@ -240,3 +240,57 @@ def test_a_look_back_with_many_heads_writes_nothing() -> None:
     session = late.open()
     assert (session.read_only, session["f5"]) == (True, 5)
     assert late.finish(session) == []
+
+
+# -- anonymous sessions ------------------------------------------------------------------------------------------------
+
+
+def log_in(engine: Engine, user: str) -> FakeBrowser:
+    browser = FakeBrowser(engine)
+    with browser.request() as session:
+        session.login(user)
+    return browser
+
+
+def test_anonymous_sessions_live_shorter() -> None:
+    """Until a login binds them to a user; a logout that begins a new session begins an anonymous one."""
+    clock = FakeClock()
+    engine = make_engine(clock=clock, idle_timeout=1_000, anonymous_timeout=100)
+    nobody, ann, out = settled(engine, a=1), settled(engine, a=1), log_in(engine, "bob")
+    with ann.request() as session:
+        session.login("ann")
+    with out.request() as session:
+        session.logout()
+        session["a"] = 1
+    clock.advance(101)
+    assert (nobody.look(), out.look(), ann.look()) == ({}, {}, {"a": 1})
+    clock.advance(999)
+    assert ann.look() == {"a": 1}
+
+
+def test_a_part_of_the_room_is_kept_for_users() -> None:
+    """Visitors without a login are refused before the server is full; users are not."""
+    engine = make_engine(sessions_max=20)
+    for number in range(18):
+        settled(engine, n=number)
+    with pytest.raises(SessionLimit, match=r"18 sessions .*sessions_max is 20: raise it.* 10% "):
+        settled(engine, n=18)
+    users = [log_in(engine, f"user{number}") for number in range(2)]
+    assert engine.stats()["sessions"] == 20 and engine.stats()["made_way"] == 0
+    assert [user.open().subject for user in users] == ["user0", "user1"]
+
+
+@pytest.mark.parametrize("has_others", [False, True])
+def test_anonymous_sessions_make_way_for_users(has_others: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    """One for each login that finds no room, and they end, so that every server knows; users never do."""
+    backend, engine = make_pair(sessions_max=10) if has_others else (None, make_engine(sessions_max=10))
+    visitors = [settled(engine, n=number) for number in range(9)]
+    users = [log_in(engine, f"user{number}") for number in range(10)]
+    assert (engine.stats()["sessions"], engine.stats()["made_way"]) == (10, 9)
+    assert [user.open().subject for user in users] == [f"user{number}" for number in range(10)]
+    assert all(visitor.look() == {} for visitor in visitors)
+    if backend is not None:
+        assert [record.state for record in backend.records.values()].count(ENDED) == 9
+    with pytest.raises(SessionLimit):
+        log_in(engine, "one too many")
+    assert engine.stats()["made_way"] == 9

@@ -152,6 +152,24 @@ def test_a_commit_that_is_late_begins_no_session() -> None:
     assert browser.look() == {"a": 1}
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("do", NEEDS_AN_ID.values(), ids=NEEDS_AN_ID)
+def test_what_came_too_late_is_counted_and_said_once(do: Do, is_new: bool, caplog: pytest.LogCaptureFixture) -> None:  # noqa: FBT001
+    """A background task's error may be seen by nobody: one line in the log names the call and the remedy."""
+    engine = make_engine()
+    for _ in range(2):
+        browser = FakeBrowser(engine) if is_new else settled(engine, a=1)
+        session = browser.open()
+        browser.finish(session)
+        with pytest.raises(SessionTooLate):
+            do(session)
+        engine.commit(session, is_late=True)
+    assert engine.stats()["too_late"] == 2
+    (line,) = caplog.messages
+    assert line.startswith("session") and "before the response starts" in line
+    assert not is_new or len(engine.table) == 0
+
+
 # -- ASGI ----------------------------------------------------------------------------------------------------------------
 
 START: dict[str, Any] = {

@@ -57,6 +57,7 @@ LAYERS = (
         "strategies",
         "strength",
         "tasks",
+        "watchers",
     },
     {
         *{"classes", "codec", "delta", "record", "table", "token"},

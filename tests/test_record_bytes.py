@@ -19,6 +19,7 @@ from sessile.record import (
     ENDED,
     FIELDS_MAX,
     HELD_BYTES_MAX,
+    REPLACED,
     ROTATED,
     TIME_MAX_MS,
     TOTAL_MAX,
@@ -71,7 +72,7 @@ def hold_usable(record: Record) -> None:
     assert set(record.names()) <= record.fields.keys()
     for by_ms in (10**13, -(10**13)):
         assert Record.parse(record.shift(by_ms).pack()).shift(-by_ms) == record
-    if record.state != ENDED and record.counter < COUNTER_MAX:
+    if record.state < ENDED and record.counter < COUNTER_MAX:
         written, stamp = record.write(A, {"a": b"1"}, {"n": 1}, now_ms=0)
         delta = Delta.of(written, KEY, record, stamp, names=["a"], counted=["n"])
         outcome, applied = apply(record, delta)
@@ -171,7 +172,7 @@ def broken(**changes: Any) -> Record:
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        (broken(state=3), "state 3"),
+        (broken(state=4), "state 4"),
         (broken(state=-1), "state -1"),
         (broken(idle_ms=TIME_MAX_MS + 1), "times"),
         (broken(deadline_ms=TIME_MAX_MS + 1), "times"),
@@ -190,6 +191,7 @@ def broken(**changes: Any) -> Record:
         (msgspec.structs.replace(born(a=b"1"), head_places=(1,)), "heads"),
         (broken(head_places=()), "heads"),
         (broken(state=ENDED), "ended"),
+        (broken(state=REPLACED), "ended"),
         (broken(fields={"a": Entry(3, 1, b"1")}), "'a'"),
         (broken(fields={"a": Entry(-1, 1, b"1")}), "'a'"),
         (broken(fields={"a": Entry(0, 2, b"1")}), "'a'"),

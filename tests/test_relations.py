@@ -16,6 +16,7 @@ FILES = {"tls": "files", "tls_cert": "c.pem", "tls_key": "k.pem", "tls_ca": "a.p
     [
         ({"idle_timeout": "13h"}, {"idle_timeout=13h", "absolute_timeout=12h"}),
         ({"absolute_timeout": 60}, {"idle_timeout=30m", "absolute_timeout=1m"}),
+        ({"anonymous_timeout": "31m"}, {"anonymous_timeout=31m", "idle_timeout=30m"}),
         (
             {"tombstone_keep": "10s"},
             {"tombstone_keep=10s", "rotation_grace=10s", "ack_timeout=1s", "pull_timeout=1s"},

@@ -91,6 +91,7 @@ EACH: dict[str, tuple[str, Any]] = {
     "path": ("/app", "/app"),
     "partitioned": ("true", True),
     "idle_timeout": ("15m", 900.0),
+    "anonymous_timeout": ("5m", 300.0),
     "absolute_timeout": ("24h", 86_400.0),
     "rotation_grace": ("3s", 3.0),
     "tombstone_keep": ("5m", 300.0),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sessile import table as table_module
 from sessile.ends import MARGIN_MS, SHARDS
 from sessile.errors import SessionEnded, SessionLimit
-from sessile.record import ENDED, LIVE, ROTATED
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED
 from sessile.table import ENTRY_BYTES, GROWTH, HOT_MAX, HOT_RECORD_BYTES_MAX, TOMBSTONES_SHARE
 from tests.table_model import (
     ABSOLUTE_MS,
@@ -112,7 +112,7 @@ def test_a_rotated_session_ends_and_is_forgotten() -> None:
     sweep_out(table, 4_000 + GRACE_MS - 1)
     assert held(table, 1).state == ROTATED and held(table, 1).fields
     sweep_out(table, 4_000 + GRACE_MS + SLOT_MS)
-    assert held(table, 1).state == ENDED and not held(table, 1).fields
+    assert held(table, 1).state == REPLACED and not held(table, 1).fields
     hold_sums(table)
     sweep_out(table, 4_000 + KEEP_MS - 1)
     assert (len(table), table.tombstones) == (1, 1)
@@ -294,7 +294,7 @@ def test_a_first_sweep_does_not_hold_up_what_is_due_earlier() -> None:
     table.sweep(1_000)
     table.put(key(1), held(table, 1).end(ROTATED, 2_000))
     sweep_out(table, 2_000 + GRACE_MS + SLOT_MS)
-    assert held(table, 1).state == ENDED
+    assert held(table, 1).state == REPLACED
 
 
 def test_a_clock_that_stands_still_or_goes_back_does_no_harm() -> None:

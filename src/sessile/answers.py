@@ -2,7 +2,7 @@
 
 A handler that raises, or whose changes cannot be kept, must not be answered as if all were well: 409 says that the
 session ended or got a new id meanwhile and the request may be sent again with the cookies of now; 503 that this server
-cannot tell or keep sessions at this moment (RFC 9110 §15.5.10, §15.6.4). Neither touches a cookie.
+cannot tell or keep sessions at this moment (RFC 9110 §15.5.10, §15.6.4). Neither touches an id cookie.
 
 A mistake in the settings that comes to light only while requests are served is a 503 for each of them, and one line in the
 log for all of them: a traceback for every request would hide the line that names the setting.
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sessile.errors import SessionConflict, SessionError, SessionLimit, SessionUnavailable, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["ANSWERED", "Answer", "answer_to", "log_once"]
 
@@ -35,7 +38,8 @@ class Answer:
     body: bytes
     retry_after_s: int = 0
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def headers(self, cookies: Iterable[bytes] = ()) -> list[tuple[bytes, bytes]]:
+        """The fields of its head, with these values of Set-Cookie."""
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(self.body)),
@@ -44,6 +48,7 @@ class Answer:
         ]
         if self.retry_after_s:
             headers.append((b"retry-after", b"%d" % self.retry_after_s))
+        headers.extend([(b"set-cookie", cookie) for cookie in cookies])
         return headers
 
 

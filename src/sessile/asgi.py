@@ -9,7 +9,7 @@ Building the middleware does no IO, starts no thread and draws no randomness.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from sessile.answers import ANSWERED, answer_to
@@ -109,7 +109,12 @@ class SessionMiddleware:
             engine.hear_of_proxy(by_name.get(b"x-forwarded-proto") or by_name.get(b"forwarded") or b"")
         exchange = None
         try:
-            session = engine.open(cookie_headers, is_https=is_https, server=scope.get("server"))
+            is_websocket = kind == "websocket"
+            session = engine.open(
+                cookie_headers, is_https=is_https, server=scope.get("server"), is_lasting=is_websocket
+            )
+            if is_websocket:
+                receive = _noted(receive, engine, session)
             exchange = _Exchange(engine, session, scope, send)
             scope["session"] = session
             scope["sessile.engine"] = engine
@@ -209,7 +214,8 @@ class _Exchange:
         if self._is_started:
             return False
         self._is_refused = True
-        self._is_refused = await _refuse(error, self._scope, self._send)
+        cookies = self._engine.refusal_cookies(self._session)
+        self._is_refused = await _refuse(error, self._scope, self._send, cookies)
         return self._is_refused
 
     def _commit_and_send_head(self, message: Message) -> Awaitable[None]:
@@ -248,7 +254,19 @@ class _Exchange:
             await self._engine.settle(steps)
 
 
-async def _refuse(error: SessionError | SettingsError, scope: Scope, send: Send) -> bool:
+def _noted(receive: Receive, engine: Engine, session: Session) -> Receive:
+    """Receive a WebSocket's messages; each from the browser is a use of the session, if the socket has looked at it."""
+
+    async def noted() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            engine.used(session)
+        return message
+
+    return noted
+
+
+async def _refuse(error: SessionError | SettingsError, scope: Scope, send: Send, cookies: Iterable[bytes] = ()) -> bool:
     """Answer for the app; False, and nothing is sent, where the error is for its framework."""
     answer = answer_to(error)
     if answer is None:
@@ -256,7 +274,7 @@ async def _refuse(error: SessionError | SettingsError, scope: Scope, send: Send)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1013 if answer.status == UNAVAILABLE else 1008})
     else:
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers()})
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers(cookies)})
         await send({"type": "http.response.body", "body": answer.body})
     return True
 

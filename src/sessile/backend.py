@@ -48,7 +48,7 @@ class Whole(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The end of a session, for every member: its record, `ROTATED` or `ENDED`."""
+    """The end of a session, for every member: its record, `ROTATED`, `ENDED` or `REPLACED`."""
 
     key: SessionKey
     record: Record

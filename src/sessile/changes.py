@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from sessile import codec, items
-from sessile.errors import SessionEnded, SessionRotated
+from sessile.errors import DecodeError, SessionEnded, SessionRotated
 from sessile.record import ENDED, REMOVED, ROTATED, TOTAL_MAX
 
 if TYPE_CHECKING:
@@ -57,15 +57,16 @@ def check_is_live(current: Record, now_ms: int) -> None:
     """
     if current.state == ROTATED:
         raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
-    if current.state == ENDED or current.expires_ms() <= now_ms:
+    if current.state >= ENDED or current.expires_ms() <= now_ms:
         raise SessionEnded("the session was ended meanwhile: what this request changed was not stored")
 
 
 def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tuple[dict[str, bytes], dict[str, int]]:
     """Assignments and increments as they apply to the record as it stands now.
 
-    What is assigned or removed may be a collection by now: its items are removed with it. What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such
-    an increment becomes an assignment of what the handler saw.
+    What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such an
+    increment becomes an assignment of what the handler saw. What is assigned or removed may be a collection by now: its items
+    are removed with it.
 
     Args:
         current: the record as it stands.
@@ -73,18 +74,17 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
         seen: name → the value the handler sees.
     """
     values, increments = changes.values, changes.increments
-    if removed := items.removed_with(current, values):
-        values = values | removed
     for name, by in list(increments.items()):
         entry = current.fields.get(name)
         if entry is None:
             continue
         data, _ = entry.read()
-        is_none = bool(data) and (items.is_kind(data) or type(codec.decode(data)) is not int)
         totals = [item for _, _, item in entry.rest if not isinstance(item, bytes)]
-        if is_none or any(abs(total) + abs(by) > TOTAL_MAX for total in totals):
+        if (data and not _is_int(data)) or any(abs(total) + abs(by) > TOTAL_MAX for total in totals):
             values = {**values, name: codec.encode(seen(name))}
             increments = {other: amount for other, amount in increments.items() if other != name}
+    if removed := items.removed_with(current, values):
+        values = values | removed
     return values, increments
 
 
@@ -101,7 +101,7 @@ def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) 
 
 
 def shown(record: Record) -> dict[str, Any]:
-    """Every field of a session, as its handlers see it."""
+    """Every field of a session, as its handlers see it. Raises DecodeError where there is one that cannot be read here."""
     values: dict[str, Any] = {}
     for name in record.names():
         data = _folded(record.fields[name])
@@ -113,10 +113,18 @@ def shown(record: Record) -> dict[str, Any]:
     return values
 
 
+def _is_int(data: bytes) -> bool:
+    """Whether this is the encoding of an int; what this server cannot read is none."""
+    try:
+        return type(codec.decode(data)) is int
+    except DecodeError:
+        return False
+
+
 def _folded(entry: Entry) -> bytes:
     """The value of a field as one assignment."""
     data, added = entry.read()
-    if not entry.rest or items.is_kind(data):
+    if not entry.rest or (data and not _is_int(data)):
         return data
     base: Any = codec.decode(data) if data else 0
-    return codec.encode(base + added) if type(base) is int else data
+    return codec.encode(base + added)

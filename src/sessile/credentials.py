@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sessile.cookies import CookiePolicy, Presented
 from sessile.errors import SettingsError
 from sessile.forks import call_after_fork
-from sessile.record import ENDED, LIVE, ROTATED, Stamp
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Stamp
 from sessile.token import ID_BYTES, Identity, Keyring, Visitor, key_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ DRAWS_MAX: Final = 256
 """So many ids are drawn at the most until one is wanted."""
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost|testserver")
 """Addresses that only this machine reaches; Starlette's test client calls its server `testserver`."""
-_RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3}
+_RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3, REPLACED: 3}
 _INFERRED_HTTPS: Final = (
     "a __Host- cookie arrived over http: TLS ends in front of this server, so cookies are set for https; set "
     "secure=true, or let the proxy say X-Forwarded-Proto to a server that trusts it"
@@ -151,6 +151,18 @@ class Credentials:
         id_text = keyring.sign_id(identity)
         keyring.remember(id_text, identity, version, heads)
         return [self.policy.id_cookie(id_text, is_https=is_https), version_cookie]
+
+    def tell_past(self, presented: Presented | None, visitor: Visitor | None) -> list[bytes]:
+        """The Set-Cookie value that tells a browser that the id it presented was rotated, and leaves its id cookie alone.
+
+        It is a version of the old id that names no write. In a browser that has the new id meanwhile, this is no version of that
+        id: the next request asks the holders, and gets a version again.
+        """
+        if presented is None or visitor is None or visitor.is_past:
+            return []
+        assert self.keyring is not None, "a session is opened with a keyring"
+        version = self.keyring.sign_version(visitor.identity, ())
+        return [self.policy.version_cookie(version, is_https=presented.is_https)]
 
     def revoke(self, presented: Presented | None) -> list[bytes]:
         """The Set-Cookie values that make a browser forget what it presented, if it did."""

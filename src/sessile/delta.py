@@ -158,7 +158,7 @@ def apply(record: Record | None, delta: Delta, now_ms: int = 0) -> tuple[Outcome
     places = {tag: place for place, tag in enumerate(version)}
     superseded = {places[tag] for number, tag in delta.base if version[tag] == number} | {places[writer]}
     heads = (*(place for place in record.head_places if place not in superseded), places[writer])
-    if record.state == ENDED:
+    if record.state >= ENDED:
         return Outcome.APPLIED, _evolved(record, version, heads, {}, now_ms)
     fields = dict(record.fields)
     knows_all = len(heads) == 1  # as good as always

@@ -3,7 +3,7 @@
 A tombstone takes about 350 bytes, so a table keeps it only while servers compare copies by it (`tombstone_keep`). A copy
 that contradicts the end can live longer: at a server that was cut off, in a request that is still open, in a backup of a
 store. But no copy is served after its session's deadline. So the end is remembered until then, in 12 bytes: 64 bits of the
-key, and the second in which the deadline has passed.
+key, the second in which the deadline has passed, and whether the browser goes on in another session.
 
 Keys are hashes (`token.py`), so 64 bits of one are as good as random. With ten million ends, one new session in 10^12
 collides with an end, and is refused. Pure: time is an argument.
@@ -32,9 +32,10 @@ SHARD_MIN: Final = 64
 """A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
 FEW: Final = 16
 """Less than one new end per this many in a shard is inserted one by one; for more at once, the shard is built anew."""
-_SECOND_MAX: Final = 2**32 - 1
+_SECOND_MAX: Final = 2**31 - 1
 MARK: Final = Struct(">BQI")
-"""An end as it travels: the first byte of its key, the last eight, and for how many seconds it is to be remembered."""
+"""An end as it travels: the first byte of its key, the last eight, and twice the number of seconds for which it is to be
+remembered, plus one if the browser goes on in another session."""
 
 
 class Ends:
@@ -44,16 +45,16 @@ class Ends:
         bytes_max: the memory to use. A full shard drops the eighth of its ends with the nearest deadlines.
     """
 
-    __slots__ = ("_count", "_marks", "_shard_max", "_swept", "_until_s", "forgotten")
+    __slots__ = ("_count", "_marks", "_shard_max", "_swept", "_until", "forgotten")
 
     def __init__(self, *, bytes_max: int) -> None:
         self.forgotten = 0
         """Ends that were dropped before their deadline."""
         self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
         self._count = 0
-        # The marks of a shard are sorted; the second of each is at the same place in the other array.
+        # The marks of a shard are sorted. At the same place in the other array is what `_entry` makes of the rest.
         self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
-        self._until_s: list[array[int]] = [array("I") for _ in range(SHARDS)]
+        self._until: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._swept = 0
         """The shard that the next call of `sweep` looks at."""
 
@@ -71,24 +72,25 @@ class Ends:
     def held_bytes(self) -> int:
         return self._count * END_BYTES
 
-    def add(self, key: SessionKey, until_ms: int) -> None:
+    def add(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
         """Remember that a session ended.
 
         Args:
             key: the session's key.
             until_ms: its deadline, on the clock by which `sweep` is called.
+            is_replaced: whether its browser goes on in another one.
         """
-        self._enter(key[0], _mark(key), min(max((until_ms + MARGIN_MS) // 1000 + 1, 0), _SECOND_MAX))
+        self._enter(key[0], _mark(key), _entry((until_ms + MARGIN_MS) // 1000 + 1, is_replaced))
 
-    def _enter(self, shard: int, mark: int, second: int) -> bool:
+    def _enter(self, shard: int, mark: int, entry: int) -> bool:
         """Enter one end; returns whether it is new."""
-        marks, until_s = self._marks[shard], self._until_s[shard]
+        marks, until = self._marks[shard], self._until[shard]
         place = bisect_left(marks, mark)
         if place < len(marks) and marks[place] == mark:
-            until_s[place] = max(until_s[place], second)
+            until[place] = _joined(until[place], entry)
             return False
         marks.insert(place, mark)
-        until_s.insert(place, second)
+        until.insert(place, entry)
         self._count += 1
         if len(marks) > self._shard_max:
             self._thin_out(shard)
@@ -98,7 +100,15 @@ class Ends:
         """Until when this session's end is remembered; None if it is not."""
         marks, mark = self._marks[key[0]], _mark(key)
         place = bisect_left(marks, mark)
-        return self._until_s[key[0]][place] * 1000 if place < len(marks) and marks[place] == mark else None
+        return (self._until[key[0]][place] >> 1) * 1000 if place < len(marks) and marks[place] == mark else None
+
+    def is_replaced(self, key: SessionKey) -> bool:
+        """Whether it is remembered that this session ended because its browser goes on in another one."""
+        if not self._count:
+            return False
+        marks, mark = self._marks[key[0]], _mark(key)
+        place = bisect_left(marks, mark)
+        return place < len(marks) and marks[place] == mark and bool(self._until[key[0]][place] & 1)
 
     def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
         """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
@@ -107,8 +117,8 @@ class Ends:
         now_s = now_ms // 1000
         entries: list[bytes] = []
         for shard in range(SHARDS):
-            both = zip(self._marks[shard], self._until_s[shard], strict=True)
-            entries += [MARK.pack(shard, mark, second - now_s) for mark, second in both if second > now_s]
+            both = zip(self._marks[shard], self._until[shard], strict=True)
+            entries += [MARK.pack(shard, mark, entry - (now_s << 1)) for mark, entry in both if entry >> 1 > now_s]
             while len(entries) >= batch:
                 yield b"".join(entries[:batch])
                 del entries[:batch]
@@ -119,34 +129,33 @@ class Ends:
         """Remember what another server does, its times counted from now; returns whether any of it is new here."""
         now_s, is_any_new = now_ms // 1000, False
         taken: dict[int, dict[int, int]] = {}
-        for shard, mark, left_s in MARK.iter_unpack(told):
+        for shard, mark, left in MARK.iter_unpack(told):
             entries = taken.get(shard)
             if entries is None:
                 entries = taken[shard] = {}
-            entries[mark] = min(now_s + left_s, _SECOND_MAX)
+            entries[mark] = _entry(now_s + (left >> 1), left & 1)
         for shard, entries in taken.items():
             is_any_new = self._enter_all(shard, entries) or is_any_new
         return is_any_new
 
     def _enter_all(self, shard: int, entries: dict[int, int]) -> bool:
-        """Enter several ends of one shard, each with its second; returns whether any of them is new."""
-        marks, until_s = self._marks[shard], self._until_s[shard]
+        """Enter several ends of one shard, by their marks; returns whether any of them is new."""
+        marks, until = self._marks[shard], self._until[shard]
         if not marks or min(entries) > marks[-1]:  # as from a server that tells all it has to one that has nothing
             in_order = sorted(entries)
             marks.extend(in_order)
-            until_s.extend(map(entries.__getitem__, in_order))
+            until.extend(map(entries.__getitem__, in_order))
             new = len(in_order)
         elif len(entries) * FEW < len(marks):
-            return sum(self._enter(shard, mark, second) for mark, second in entries.items()) > 0
+            return sum(self._enter(shard, mark, entry) for mark, entry in entries.items()) > 0
         else:
-            known = dict(zip(marks, until_s, strict=True))
-            for mark, second in entries.items():
-                if known.get(mark, -1) < second:
-                    known[mark] = second
+            known = dict(zip(marks, until, strict=True))
+            for mark, entry in entries.items():
+                known[mark] = _joined(known.get(mark, 0), entry)
             new = len(known) - len(marks)
             in_order = sorted(known)
             self._marks[shard] = array("Q", in_order)
-            self._until_s[shard] = array("I", map(known.__getitem__, in_order))
+            self._until[shard] = array("I", map(known.__getitem__, in_order))
         self._count += new
         if len(self._marks[shard]) > self._shard_max:
             self._thin_out(shard)
@@ -154,24 +163,34 @@ class Ends:
 
     def sweep(self, now_ms: int) -> None:
         """Drop the ends of one shard whose time has passed."""
-        until_s, now_s = self._until_s[self._swept], now_ms // 1000
-        if until_s and min(until_s) <= now_s:
-            self._keep(self._swept, [place for place, until in enumerate(until_s) if until > now_s])
+        until, now_s = self._until[self._swept], now_ms // 1000
+        if until and min(until) >> 1 <= now_s:
+            self._keep(self._swept, [place for place, entry in enumerate(until) if entry >> 1 > now_s])
         self._swept = (self._swept + 1) % SHARDS
 
     def _thin_out(self, shard: int) -> None:
         """Drop the eighth of a shard's ends with the nearest deadlines, or as many as are too many."""
-        until_s = self._until_s[shard]
-        in_order = sorted(range(len(until_s)), key=until_s.__getitem__)
+        until = self._until[shard]
+        in_order = sorted(range(len(until)), key=until.__getitem__)
         gone = max(len(in_order) // 8, len(in_order) - self._shard_max)
         self.forgotten += gone
         self._keep(shard, sorted(in_order[gone:]))
 
     def _keep(self, shard: int, places: list[int]) -> None:
-        marks, until_s = self._marks[shard], self._until_s[shard]
+        marks, until = self._marks[shard], self._until[shard]
         self._count -= len(marks) - len(places)
         self._marks[shard] = array("Q", [marks[place] for place in places])
-        self._until_s[shard] = array("I", [until_s[place] for place in places])
+        self._until[shard] = array("I", [until[place] for place in places])
+
+
+def _entry(second: int, is_replaced: int) -> int:
+    """Until when an end is remembered, and whether the browser goes on in another session, in 32 bits."""
+    return min(max(second, 0), _SECOND_MAX) << 1 | is_replaced
+
+
+def _joined(one: int, other: int) -> int:
+    """What two servers remember of the same end: the later time, and whatever either knows."""
+    return max(one >> 1, other >> 1) << 1 | (one | other) & 1
 
 
 def _mark(key: SessionKey) -> int:

@@ -38,16 +38,18 @@ from sessile.errors import (
     SettingsError,
 )
 from sessile.forks import call_after_fork, taken
-from sessile.record import ENDED, LIVE, ROTATED, WRITER_BITS, Record, merge
-from sessile.session import Limits, Opened, Session
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, WRITER_BITS, Record, merge
+from sessile.service import running_loop
+from sessile.session import WROTE_ROTATED, LastingSession, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
 from sessile.table import Table
 from sessile.token import HEADS_MAX, Identity, SessionKey, Visitor
 from sessile.visit import Given, Step, Visit
+from sessile.watchers import Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 
     from sessile.backend import Backend
     from sessile.keywords import Keywords
@@ -60,6 +62,9 @@ IDLE_SLACK: Final = 0.1
 """Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
 TOUCH_FRACTION: Final = 10
 """A session is touched when a tenth of its idle timeout has passed since the last touch."""
+ASK_S: Final = 5.0
+"""Who waits for the end of a session asks its holders or its store this often, where a server may not be told of it."""
+LOOK_S: Final = 0.01
 LOST_MAX: Final = 10_000
 """At most this many sessions are remembered as ones that may come back without writes of this process."""
 BATCH_BYTES: Final = 9
@@ -105,7 +110,9 @@ class Engine:
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = whole_ms(settings.idle_timeout)
+        self._anonymous_ms = whole_ms(settings.anonymous_timeout) or self._idle_ms
         self._absolute_ms = whole_ms(settings.absolute_timeout)
+        self._grace_ms = whole_ms(settings.rotation_grace)
         self.clock_ms = clock_ms
         self._draw = draw
         self.lock = threading.Lock()
@@ -117,6 +124,8 @@ class Engine:
         """Sessions that may come back without some of this process's writes under its present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
+        self._watchers = Watchers()
+        self.table.on_end = self._watchers.ended
         self.table.on_expired = None if self.backend is None else self._on_expired
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
@@ -129,13 +138,16 @@ class Engine:
 
     # -- the life of a request ---------------------------------------------------------------------------------------
 
-    def open(self, cookie_headers: Iterable[bytes], *, is_https: bool, server: Server = None) -> Session:
+    def open(
+        self, cookie_headers: Iterable[bytes], *, is_https: bool, server: Server = None, is_lasting: bool = False
+    ) -> Session:
         """The session of a request. Nothing is looked up before its first touch.
 
         Args:
             cookie_headers: the values of the request's Cookie headers.
             is_https: whether the request came over HTTPS, as far as the server can tell.
             server: the address the request came in at, alone or with its port; needed only where no secret is set.
+            is_lasting: whether the connection stays open, so that each look at the session is a use of it.
 
         Raises:
             SettingsError: no secret is set, and the server is reachable from outside this machine.
@@ -146,7 +158,8 @@ class Engine:
         if self._credentials.keyring is None:
             host = server if server is None or isinstance(server, str) else server[0]
             self._credentials.draw_secret(host, is_alone=self.backend is None)
-        return Session(self, self._limits, Visit(cookie_headers, is_https=is_https))
+        make = LastingSession if is_lasting else Session
+        return make(self, self._limits, Visit(cookie_headers, is_https=is_https))
 
     def hear_of_proxy(self, forwarded: bytes) -> None:
         """A request over http came with this X-Forwarded-Proto or Forwarded: say once what follows if it says https."""
@@ -219,6 +232,9 @@ class Engine:
         try:
             with self.lock:
                 steps = self._apply(session, visit, changes)
+        except SessionLimit as error:
+            self._credentials.warn_once("session-limit", f"{error}; until then new sessions are answered 503")
+            raise
         except SessionConflict:
             session.discard()
             if not changes:
@@ -260,11 +276,18 @@ class Engine:
             return []
         visit: Visit = session.visit
         opened = session.opened
+        if opened is _PAST:
+            return self._credentials.tell_past(visit.presented, visit.visitor)
         if opened.record is None:
             return self._credentials.revoke(visit.presented) if visit.has_ended else []
         if (visit.is_current or opened.is_read_only) and not session.is_committed:
             return []
         return self._credentials.issue(visit.presented, visit.visitor, opened.record, is_new=visit.is_created)
+
+    def refusal_cookies(self, session: Session) -> list[bytes]:
+        """The Set-Cookie values of an answer that refuses what a request asked for: of an id that was rotated, that it is over."""
+        is_past = session.accessed and session.opened is _PAST
+        return self._credentials.tell_past(session.visit.presented, session.visit.visitor) if is_past else []
 
     # -- the life of the process -------------------------------------------------------------------------------------
 
@@ -336,6 +359,8 @@ class Engine:
             return self._serve(visit, visitor, key, record, len(found[0]))
         if visit.pulled is not None and key not in self.table.ends:
             return self._serve(visit, visitor, key, visit.pulled, len(visit.pulled.pack()))
+        if self.table.ends.is_replaced(key):
+            return _NOTHING if visitor.is_past else _PAST
         self.counts["unknown_here"] += 1
         if self.backend is None:
             self._credentials.warn_unknown(visitor, self._writer, differing=self._differing(visitor))
@@ -355,8 +380,9 @@ class Engine:
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
         if record.state != LIVE:
-            is_in_grace = record.state == ROTATED and min(self.table.due_ms(record), record.expires_ms()) > now_ms
-            return Opened(record, key, is_read_only=True) if is_in_grace else _NOTHING
+            if self.table.is_in_grace(record, now_ms):
+                return Opened(record, key, is_read_only=True)
+            return _PAST if record.state in {ROTATED, REPLACED} and not visitor.is_past else _NOTHING
         if unused_ms >= idle_ms or record.deadline_ms <= now_ms:
             return _NOTHING
         if record.has_heads(visitor.seen):
@@ -392,6 +418,107 @@ class Engine:
     def draw_batch(self) -> str:
         """Random letters that no other request uses for what it appends to the same session."""
         return b64encode(self._draw(BATCH_BYTES), b"-_").decode()
+
+    def came_too_late(self, call: str) -> None:
+        """Count a call that would need a new id after the head of its response, and say so once: its error may be seen by nobody."""
+        self.counts["too_late"] += 1
+        self._credentials.warn_once("too-late", _TOO_LATE.format(call))
+
+    def used(self, session: Session) -> None:
+        """Keep a session alive that is used over a connection which stays open."""
+        record = session.opened.record if session.accessed else None
+        if record is None or record.state != LIVE:
+            return
+        now_ms, visit = self.clock_ms(), session.visit
+        unused_ms = now_ms - max(record.touched_ms, visit.touched_ms)
+        if unused_ms * TOUCH_FRACTION < record.idle_ms:
+            return
+        visit.touched_ms = now_ms
+        key = session.opened.key
+        with self.lock:
+            packed = self.table.get(key)
+            held = record if packed is None else Record.unpack(packed)
+            if held.state != LIVE or held.expires_ms() <= now_ms or self.table.knows_end(key):
+                return
+            if packed is not None:
+                touched = self.table.put(key, held.touch(now_ms), is_touch=True)
+                visit.packed = touched if visit.packed is packed else visit.packed
+            session.touch(now_ms)
+            self.counts["touches"] += 1
+        if self.backend is not None:
+            self.backend.touched(key, now_ms)
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        """Let the session go on from its newest state: see `Session.reload`."""
+        session.open()
+        key, now_ms = session.opened.key, self.clock_ms()
+        backend = self.backend
+        if not key or backend is None or self.table.knows_end(key):
+            self._reload_from(session, None)
+            return _DONE
+        if self.table.state(key) == LIVE and backend.is_sure(key, now_ms):
+            self._reload_from(session, None)
+            return _DONE
+        asking = self._ask_and_reload(session, key)
+        if running_loop() is not None:
+            return asking
+        run_blocking(asking)
+        return _DONE
+
+    async def _ask_and_reload(self, session: Session, key: SessionKey) -> None:
+        assert self.backend is not None and session.opened.record is not None, "others are asked for what was opened"  # noqa: PT018
+        with self.lock:
+            held = self._held(key)
+        pulled = await self.backend.pull(key, held, session.opened.record.heads)
+        if pulled.status in {PullStatus.UNREACHABLE, PullStatus.STARVED} and not self.table.knows_end(key):
+            raise SessionUnavailable("too few holders of this session answered within pull_timeout")
+        if pulled.status is PullStatus.NONE and not self.table.knows_end(key):
+            raise SessionEnded("the session is over: no server has it any more")
+        self._reload_from(session, None if pulled.record is None else self._merge_in(key, pulled.record))
+
+    def _reload_from(self, session: Session, told: Record | None) -> None:
+        """Go on from what is held here, or was told by others. Raises SessionConflict where the session is over."""
+        opened, visit = session.opened, session.visit
+        if opened.record is None or opened.is_read_only:
+            return
+        key, now_ms = opened.key, self.clock_ms()
+        with self.lock:
+            packed = self.table.get(key)
+            if self.table.is_replaced(key):
+                raise SessionRotated("the session got a new id meanwhile: this request came with the old one")
+            if self.table.knows_end(key):
+                raise SessionEnded("the session was ended meanwhile")
+            record = told if packed is None else Record.unpack(packed)
+            if record is None and self.backend is None:
+                raise SessionEnded("the session ran out of time meanwhile")
+            record = opened.record if record is None else record
+            if not record.covers(opened.record.heads):
+                record, packed = merge(record, opened.record), None
+            check_is_live(record, now_ms)
+            visit.packed = packed
+            session.renew(Opened(record, key, len(packed or record.pack()), opened.is_stale))
+        self.used(session)
+
+    async def until_ended(self, session: Session) -> None:
+        """Return when the session is over. What others hold and nobody tells of is asked for every few seconds."""
+        session.open()
+        key, record = session.opened.key, session.opened.record
+        while key and record is not None:
+            with self.lock:
+                packed = self.table.get(key)
+                is_over = self.table.knows_end(key)
+            if is_over or (packed is None and self.backend is None):
+                return
+            if self.backend is not None and not self.backend.is_sure(key, self.clock_ms()):
+                pulled = await self.backend.pull(key, None if packed is None else Record.unpack(packed), record.heads)
+                if pulled.status is PullStatus.NONE or (pulled.record is not None and pulled.record.state != LIVE):
+                    return
+            record = record if packed is None else Record.unpack(packed)
+            await self._watchers.wait(key, min(ASK_S, max(record.expires_ms() - self.clock_ms(), 0) / 1000 + LOOK_S))
+            if packed is not None and self.table.state(key) == LIVE:
+                held = self._held(key)
+                if held is not None and held.expires_ms() <= self.clock_ms():
+                    return
 
     def _identify(self, visit: Visit) -> Visitor | None:
         """Who asks; None for somebody without a session of ours."""
@@ -431,9 +558,9 @@ class Engine:
         opened = session.opened
         now_ms = self.clock_ms()
         if opened.is_read_only:
-            raise SessionRotated("this request came with the id of before a rotation: what it changed was not stored")
+            raise SessionRotated(WROTE_ROTATED)
         if opened.record is None or changes.ends:
-            if opened.record is not None and self.table.state(opened.key) == ROTATED:
+            if opened.record is not None and self.table.is_replaced(opened.key):
                 raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
@@ -487,7 +614,7 @@ class Engine:
                 )
         values, increments = changes.values, changes.increments
         if increments or current is not session.opened.record:
-            values, increments = rebased(current, changes, session.__getitem__)
+            values, increments = rebased(current, changes, session.peek)
         above = max([counter for counter, _ in session.visit.visitor.seen], default=0) if session.opened.is_stale else 0
         writer = self._writer or self.writer
         record, stamp = current.write(writer, values, increments, now_ms=now_ms, above=above)
@@ -509,7 +636,7 @@ class Engine:
             steps = self._create(session, values, changes.subject, now_ms + self._absolute_ms, now_ms)
             record = session.opened.record
         if opened.record is not None:
-            ended = self._end(opened, ENDED, now_ms)
+            ended = self._end(opened, ENDED if record is None else REPLACED, now_ms)
             if self.backend is not None:
                 steps.append(Step(opened.key, Ended(opened.key, ended)))
             visit.has_ended = True
@@ -527,25 +654,23 @@ class Engine:
         visit: Visit = session.visit
         old = session.opened
         deadline_ms = now_ms + self._absolute_ms if changes.verb is Verb.LOGIN else current.deadline_ms
-        carried = carried_over(current, changes, session.__getitem__)
+        carried = carried_over(current, changes, session.peek)
         steps = self._create(session, carried, changes.subject, deadline_ms, now_ms)
 
         new = session.opened
-        grace_until_ms = 0
-
-        def end_old() -> Ended:
-            nonlocal grace_until_ms
-            with self.lock:
-                if self.table.has_ended(old.key) and self.table.state(old.key) != ROTATED:
-                    raise SessionEnded("the session was ended before it got a new id: the new id is worth nothing")
-                ended = self._end(old, ROTATED, self.clock_ms())
-                grace_until_ms = self.table.due_ms(ended)
-                return Ended(old.key, ended)
+        rotated_ms: int | None = None
 
         def check_old() -> None:
-            """Others may have ended the session before they heard of the rotation. After the grace, its own end looks alike."""
-            if self.table.state(old.key) == ENDED and self.clock_ms() < grace_until_ms:
+            """Others may have ended the session before they heard of the rotation."""
+            if self.table.has_ended(old.key) and not self._is_rotated(old.key, rotated_ms):
                 raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
+
+        def end_old() -> Ended:
+            nonlocal rotated_ms
+            with self.lock:
+                check_old()
+                rotated_ms = self.clock_ms()
+                return Ended(old.key, self._end(old, ROTATED, rotated_ms))
 
         def end_new() -> Ended:
             session.discard()
@@ -560,32 +685,65 @@ class Engine:
             return []
         return [*steps, Step(old.key, make=end_old, check=check_old, undo=Step(new.key, make=end_new))]
 
+    def _is_rotated(self, key: SessionKey, since_ms: int | None) -> bool:
+        """Whether an end is that of a rotation, made here at this time, whose grace may have passed meanwhile."""
+        state = self.table.state(key)
+        if state == ROTATED or since_ms is None:
+            return state == ROTATED
+        if state is None:  # its tombstone has made room
+            return self.table.is_replaced(key)
+        return state == REPLACED and self.clock_ms() - since_ms >= self._grace_ms
+
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int
     ) -> list[Step]:
         if session.is_head_sent:
+            self.came_too_late("what was put into a session")
             raise SessionTooLate(
                 "a session that begins after the head of the response has an id that no cookie can carry"
             )
         visit: Visit = session.visit
         identity = visit.drawn or self._draw_identity()
         visit.drawn = None
-        born = Record.create(now_ms=now_ms, idle_ms=self._idle_ms, deadline_ms=deadline_ms, subject=subject)
+        idle_ms = self._idle_ms if subject else self._anonymous_ms
+        born = Record.create(now_ms=now_ms, idle_ms=idle_ms, deadline_ms=deadline_ms, subject=subject)
         record, _ = born.write(self.writer, values, now_ms=now_ms)
-        self._keep(session, identity.key, record)
+        old = session.opened
+        steps: list[Step] = []
+        if old.record is not None:
+            self._keep(session, identity.key, record, replaces=old.key)
+        elif subject:
+            steps = self._keep_user(session, identity.key, record, now_ms)
+        else:
+            self.table.check_share()
+            self._keep(session, identity.key, record)
         visit.visitor = Visitor(identity)
         visit.is_created = True
         self.counts["created"] += 1
-        return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record))]
+        return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record)), *steps]
 
-    def _keep(self, session: Session, key: SessionKey, record: Record) -> None:
+    def _keep_user(self, session: Session, key: SessionKey, record: Record, now_ms: int) -> list[Step]:
+        """Hold a user's new session. Without room for it, anonymous ones are ended until there is."""
+        steps: list[Step] = []
+        candidates = self.table.anonymous()
+        while True:
+            try:
+                self._keep(session, key, record)
+            except SessionLimit:
+                found = next(candidates, None)
+                if found is None:
+                    raise
+                other, ended = found[0], found[1].end(ENDED, now_ms)
+                self.table.put(other, ended)
+                self.counts["made_way"] += 1
+                steps.append(Step(other, Ended(other, ended)))
+            else:
+                return steps
+
+    def _keep(self, session: Session, key: SessionKey, record: Record, *, replaces: SessionKey | None = None) -> None:
         """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
         visit: Visit = session.visit
-        try:
-            visit.packed = packed = self.table.put(key, record)
-        except SessionLimit as error:
-            self._credentials.warn_once("session-limit", f"{error}; until then new sessions are answered 503")
-            raise
+        visit.packed = packed = self.table.put(key, record, replaces=replaces)
         if self.backend is not None:
             visit.given = self._given.setdefault(key, Given())
             visit.given.record = record
@@ -657,6 +815,21 @@ def engine_of(**keywords: Unpack[Keywords]) -> Engine:
     return engine
 
 
+class _Done:
+    """What need not be awaited, and may be."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE: Final = _Done()
 _NOTHING: Final = Opened()
+_TOO_LATE: Final = (
+    "{} came after the head of its response, in a stream, a background task or an open WebSocket: no cookie can carry a new id any "
+    "more, so nothing was kept. Put something into the session, log in or rotate before the response starts"
+)
+_PAST: Final = Opened(is_read_only=True)
+"""What a request with a rotated id finds after the grace: nothing, and it may not begin anything new."""
 _shared: Final[WeakValueDictionary[Settings, Engine]] = WeakValueDictionary()
 """The engines that middlewares made, by their settings."""

@@ -14,6 +14,7 @@
     │   │   └── SessionRotated            the session has a new id; this request came with the old one
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
     │   ├── SessionTooLate                the head of the response has left, and no cookie can carry a new id
+    │   ├── FieldUnreadable (DecodeError)  a value of a class or a type that this server does not know
     │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
     │   └── SessionUnavailable            too few holders answered to say what the session is
     ├── StoreError                        the store does not answer, or not as it must; it may be asked again
@@ -36,6 +37,7 @@ __all__ = [
     "CodecError",
     "DecodeError",
     "EncodeError",
+    "FieldUnreadable",
     "LabError",
     "RecordError",
     "SessileError",
@@ -106,6 +108,18 @@ class SessionTooLate(SessionError):
 
     Raised by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended. Nothing was changed.
     """
+
+
+class FieldUnreadable(SessionError, DecodeError):
+    """This server cannot read the value of a field: a server with another version of the application wrote it.
+
+    Raised where the field is read. It stays as it is, and everything else of the session works.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+        """The field."""
 
 
 class SessionLimit(SessionError):

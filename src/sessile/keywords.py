@@ -28,6 +28,7 @@ class Keywords(TypedDict, total=False):
     path: str
     partitioned: bool
     idle_timeout: float | str
+    anonymous_timeout: float | str
     absolute_timeout: float | str
     rotation_grace: float | str
     tombstone_keep: float | str

@@ -37,6 +37,7 @@ __all__ = [
     "LIVE",
     "NEVER",
     "REMOVED",
+    "REPLACED",
     "ROTATED",
     "TIME_MAX_MS",
     "TOTAL_MAX",
@@ -74,6 +75,9 @@ LIVE: Final = 0
 ROTATED: Final = 1
 """Ended because the session got a new id; the fields stay for a moment, to be looked at."""
 ENDED: Final = 2
+REPLACED: Final = 3
+"""Ended, and the browser goes on in another session: rotated a while ago, or logged out by a request that began a new session. A
+request with the old id never sets an id cookie, since it may be answered after the browser has got the new id."""
 
 REMOVED: Final = b""
 """In a write: the field is removed. In an entry: nothing but increments. No encoder writes it: a value has at least one byte."""
@@ -196,7 +200,7 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
     """All of one session. Build the first with `Record.create`, the next with `write`, `touch`, `end` or `merge`."""
 
     state: int
-    """`LIVE`, `ROTATED` or `ENDED`; only ever grows."""
+    """`LIVE`, `ROTATED`, `ENDED` or `REPLACED`; only ever grows."""
     idle_ms: int
     """How long the session lives without a touch."""
     deadline_ms: int
@@ -250,12 +254,12 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         Raises:
             RecordError: one is broken; the message says which.
         """
-        if self.state not in {LIVE, ROTATED, ENDED}:
+        if not LIVE <= self.state <= REPLACED:
             raise RecordError(f"a record has no state {self.state}")
         for time_ms in (self.idle_ms, self.deadline_ms, self.touched_ms, self.ended_ms):
             if not -TIME_MAX_MS <= time_ms <= TIME_MAX_MS or (self.state == LIVE and self.ended_ms):
                 raise RecordError("a record's times are out of range")
-        if self.state == ENDED and self.fields:
+        if self.state >= ENDED and self.fields:
             raise RecordError("an ended record has no fields")
         self._check_version()
         self._check_fields()
@@ -420,9 +424,9 @@ class Record(Struct, array_like=True, frozen=True, gc=False):
         return msgspec.structs.replace(self, touched_ms=max(self.touched_ms, now_ms))
 
     def end(self, state: int, now_ms: int) -> Record:
-        """The record ended: `ROTATED` keeps the fields to be looked at, `ENDED` keeps nothing but the version."""
+        """The record ended: `ROTATED` keeps the fields to be looked at, the others keep nothing but the version."""
         state = max(state, self.state)
-        fields = {} if state == ENDED else self.fields
+        fields = {} if state >= ENDED else self.fields
         return msgspec.structs.replace(self, state=state, ended_ms=self.ended_ms or now_ms, fields=fields)
 
     def shift(self, by_ms: int) -> Record:
@@ -451,7 +455,7 @@ def merge(one: Record, other: Record, clashes: list[str] | None = None) -> Recor
     places = {writer: place for place, writer in enumerate(version)}
     moved = [places[writer] for writer in other.version]
     state = max(one.state, other.state)
-    fields = {} if state == ENDED else _joined_fields(one, other, version, moved, clashes)
+    fields = {} if state >= ENDED else _joined_fields(one, other, version, moved, clashes)
     return Record(
         state,
         min(one.idle_ms, other.idle_ms),

@@ -42,6 +42,10 @@ def _in_the_clear(name: str, is_outside: Callable[[Settings], bool]) -> Relation
 
 RELATIONS: Final = (
     Relation(
+        lambda it: it.anonymous_timeout > it.idle_timeout,
+        "anonymous_timeout={anonymous_timeout} is longer than idle_timeout={idle_timeout}: shorten it, or set 0 for the same",
+    ),
+    Relation(
         lambda it: it.idle_timeout > it.absolute_timeout,
         "idle_timeout={idle_timeout} is longer than absolute_timeout={absolute_timeout}: shorten it or lengthen the other",
     ),

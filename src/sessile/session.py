@@ -11,26 +11,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sessile import codec, items
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
+from sessile.errors import (
+    DecodeError,
+    EncodeError,
+    FieldUnreadable,
+    SessionConflict,
+    SessionRotated,
+    SessionTooLarge,
+    SessionTooLate,
+)
 from sessile.items import KIND_BYTE, LIST, SEPARATOR, SET
 from sessile.record import BYTES_MAX, REMOVED, Entry, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Collection, Iterator
 
     from sessile.token import SessionKey
 
-__all__ = ["Limits", "Opened", "Opener", "Session"]
+__all__ = ["LastingSession", "Limits", "Opened", "Opener", "Session"]
 
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
+WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
 ADDITION_BYTES: Final = 12
 """What a counter takes for each of its writers, about."""
 
@@ -52,6 +62,7 @@ class Opened(Struct, frozen=True, gc=False):
     """What the record takes at rest: a little more than its names and values."""
     is_stale: bool = False
     is_read_only: bool = False
+    """Whether the id was rotated: the record is the one of before, and without one there is nothing to look at any more."""
 
 
 class Opener(Protocol):
@@ -65,6 +76,18 @@ class Opener(Protocol):
 
     def draw_batch(self) -> str:
         """Random letters: what a request appends to lists is told by them from what others append."""
+
+    def reload(self, session: Session) -> Awaitable[None]:
+        """Let the session go on from its newest state; at once where this server can tell, otherwise once awaited."""
+
+    def used(self, session: Session) -> None:
+        """The session is used over a connection that stays open, which keeps it alive."""
+
+    async def until_ended(self, session: Session) -> None:
+        """Return when the session is over."""
+
+    def came_too_late(self, call: str) -> None:
+        """A handler asked for what needs a new id after the head of its response; it is refused, and nothing is kept."""
 
 
 class Session(MutableMapping[str, Any]):
@@ -89,6 +112,8 @@ class Session(MutableMapping[str, Any]):
     _ends = False
     _subject: str | None = None
     """Whom `login` or `end` made it belong to; None while it is the record's."""
+    _ended: Session | None = None
+    """The session as it was when `end` ended it."""
     _drawn_key: SessionKey = b""
     _added_bytes = 0
     """What assignments of this request may add to the record at the most."""
@@ -127,7 +152,7 @@ class Session(MutableMapping[str, Any]):
             self._decoded = {}
             self._handed = {}
         else:
-            self._verb, self._ends, self._subject = Verb.KEEP, False, None
+            self._verb, self._ends, self._subject, self._ended = Verb.KEEP, False, None, None
             self._drawn_key, self._added_bytes, self._is_exact = b"", 0, False
             if self._handed_items:
                 self._read_items_anew()
@@ -167,6 +192,39 @@ class Session(MutableMapping[str, Any]):
         self.may_have_changed = bool(self._handed or (self._handed_items and any(self._handed_items.values())))
         self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
 
+    def renew(self, opened: Opened) -> None:
+        """Go on from a newer state of the same session. What was changed and not committed yet stays."""
+        if self._handed:
+            self._take_mutated()
+        if self._handed_items:
+            self._check_items()
+        self._handed_items = None  # collections are read anew, with the items of other requests
+        changed = [name for name, data in self._values.items() if not items.is_kind(data)]
+        kept = {name: self._decoded[name] for name in (*changed, *self._increments) if name in self._decoded}
+        self._opened = opened
+        self._entries = {} if opened.record is None else opened.record.fields
+        self._decoded = {name: value for name, value in kept.items() if name not in self._increments}
+        self._handed = {name: data for name, data in self._handed.items() if name in self._decoded}
+        self._is_exact = False
+        self._added_bytes = sum(map(self._size_of, (*self._values, *self._increments)))
+        self.may_have_changed = bool(self._handed or self._values or self._increments)
+        for name, by in self._increments.items():
+            present = self.peek(name) if self._has_entry(name) else 0
+            self._decoded[name] = present + by if type(present) is int else kept[name]
+
+    def peek(self, name: str) -> Any:
+        """The value of a field as the handler sees it, without being a use of the session."""
+        return Session.__getitem__(self, name)
+
+    def _has_entry(self, name: str) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and entry.is_present
+
+    def touch(self, now_ms: int) -> None:
+        """Go on from the same state, as of a later use."""
+        if self._opened.record is not None:
+            self._opened = structs.replace(self._opened, record=self._opened.record.touch(now_ms))
+
     def discard(self) -> None:
         """Forget what was changed: the session is over, and whatever the handler does next has nothing to keep."""
         self._handed, self._handed_items = {}, None
@@ -204,7 +262,7 @@ class Session(MutableMapping[str, Any]):
     def read_only(self) -> bool:
         """Whether this is the look back that a request with the old id has after a rotation."""
         self.open()
-        return self._opened.is_read_only
+        return self._opened.is_read_only and self._opened.record is not None
 
     @property
     def subject(self) -> str | None:
@@ -323,8 +381,15 @@ class Session(MutableMapping[str, Any]):
                 self._remove(item)
         self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
 
-    def login(self, subject: str) -> None:
+    def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
+
+        The fields of a visitor who was nobody yet, or the same user, stay. A session that belonged to another user, or was ended
+        in this request, ends on every server, and the new one starts empty.
+
+        Args:
+            subject: who the user is.
+            keep: the fields that stay nevertheless.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -337,12 +402,42 @@ class Session(MutableMapping[str, Any]):
                 f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
                 "session.login(str(user.id))"
             )
+        if isinstance(keep, str):
+            raise TypeError(f"session.login(..., keep={keep!r:.60}) takes several names: give ({keep!r:.60},)")
+        if self.subject not in {None, subject}:
+            self.end()
+        if self._ended is not None and keep:
+            self._keep(self._ended, keep)
         self._verb = Verb.LOGIN
         self._subject = subject
 
     def logout(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
         self.end()
+
+    def reload(self) -> Awaitable[None]:
+        """See what other requests have changed since this one began; for WebSockets and other requests that last.
+
+        A server that holds the session does so at once, and the result need not be awaited. Elsewhere `await session.reload()`
+        asks one that does; without an event loop the call waits. What this request changed and has not committed stays. It is a
+        use of the session, which keeps it alive.
+
+        Raises:
+            SessionEnded: the session was ended, or ran out of time.
+            SessionRotated: the session has a new id. The request may read what it has, and write nothing.
+        """
+        if self._verb is not Verb.KEEP or self._ends:
+            raise SessionConflict(
+                "session.reload() after login, rotate or logout in the same request: commit comes first"
+            )
+        return self._opener.reload(self)
+
+    async def until_ended(self) -> None:
+        """Wait until the session is over: ended on any server, under a new id, or out of time. Run it beside what serves a socket.
+
+        Returns at once for a session that is not stored.
+        """
+        await self._opener.until_ended(self)
 
     def rotate(self) -> None:
         """Give the session a new id; to be called whenever its rights change.
@@ -358,6 +453,7 @@ class Session(MutableMapping[str, Any]):
     def end(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
         self._open_to_write()
+        self._ended = self._ended or copy(self)
         self._ends = True
         self._verb = Verb.KEEP
         self._subject = ""
@@ -375,8 +471,9 @@ class Session(MutableMapping[str, Any]):
             return self._decoded[name]
         entry = self._entries.get(name)
         if entry is None or name in self._values:
-            if self._values and items.is_kind(self._values.get(name, REMOVED)):
-                return self._collected(name, self._values[name])
+            data = self._values.get(name) if self._values else None
+            if data:  # a collection, or taken over as bytes, since this server cannot read it
+                return self._collected(name, data) if items.is_kind(data) else self._read(name, data)
             raise KeyError(name)
         data = entry.value
         if entry.rest:
@@ -385,7 +482,10 @@ class Session(MutableMapping[str, Any]):
             raise KeyError(name)
         if data[0] == KIND_BYTE and items.is_kind(data):
             return self._collected(name, data)
-        value: Any = codec.decode(data)
+        try:  # here and not in `_read`, which would be a call more for each value
+            value: Any = codec.decode(data)
+        except DecodeError as error:
+            raise _unreadable(name, error) from None
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
             self._handed[name] = data
             self.may_have_changed = True
@@ -397,7 +497,7 @@ class Session(MutableMapping[str, Any]):
         data, added = entry.read()
         if items.is_kind(data):
             return self._collected(name, data)
-        value: Any = codec.decode(data) if data else 0
+        value = self._read(name, data) if data else 0
         if type(value) is int:
             value += added
         elif codec.is_mutable(value):
@@ -464,13 +564,56 @@ class Session(MutableMapping[str, Any]):
         if not self._is_ready:
             self.open()
         if self._opened.is_read_only:
-            raise SessionRotated("this request came with the id of before a rotation: it may read, but not write")
+            raise SessionRotated(WROTE_ROTATED)
         self.may_have_changed = True
+
+    def _keep(self, ended: Session, names: Collection[str]) -> None:
+        """Take fields over from a session that was ended in this request, unless they were set since."""
+        for name in names:
+            if name not in ended or name in self:
+                continue
+            data = ended._data_of(name)
+            if items.is_kind(data):
+                self._keep_items(ended, name, data)
+                continue
+            try:
+                self[name] = ended[name]
+            except FieldUnreadable:
+                self._check_room(name, data)
+                self._note(name, data)
+
+    def _keep_items(self, ended: Session, name: str, kind: bytes) -> None:
+        """Take a set or a list that merges over, item by item: whether this server can read them does not matter."""
+        ended._check_items()
+        for item, data in items.ordered(ended._opened_record(), ended._values, name, kind):
+            if kind == SET:
+                self._put_item(name, kind, item, codec.encode(self._number))
+            else:
+                self._put_item(name, kind, items.item_of_list(name, self._draw_batch(), self._number), data)
+        if name not in self:  # it was empty
+            self._check_room(name, kind)
+            self._values[name] = kind
+
+    def _data_of(self, name: str) -> bytes:
+        """The encoding of a field's value; of a collection its kind."""
+        data = self._values.get(name)
+        entry = self._entries.get(name)
+        if data is None and entry is not None:
+            data = entry.read()[0]
+        return data or b""
+
+    @staticmethod
+    def _read(name: str, data: bytes) -> Any:
+        try:
+            return codec.decode(data)
+        except DecodeError as error:
+            raise _unreadable(name, error) from None
 
     def _check_has_id(self, call: str) -> None:
         """Raise SessionTooLate if the head has left and the browser does not know the session's id."""
         if self._ends or self._opened.record is None:
             why = "the session was ended, and another one" if self._ends else "the session is new, and"
+            self._opener.came_too_late(call)
             raise SessionTooLate(
                 f"{call} after the head of the response: {why} would need an id that no cookie can carry any more; "
                 "put something into the session before the response starts"
@@ -478,6 +621,7 @@ class Session(MutableMapping[str, Any]):
 
     def _check_can_renew(self, call: str) -> None:
         if self.is_head_sent:
+            self._opener.came_too_late(call)
             raise SessionTooLate(
                 f"{call} after the head of the response: no cookie can carry the new id any more, and the session would "
                 "be lost; call it before the response starts"
@@ -528,7 +672,10 @@ class Session(MutableMapping[str, Any]):
     def _collected(self, name: str, kind: bytes) -> tuple[Any, ...]:
         """What a collection holds."""
         held = items.ordered(self._opened_record(), self._values, name, kind)
-        values = tuple(items.value_of(item, data) for item, data in held)
+        try:
+            values = tuple(items.value_of(item, data) for item, data in held)
+        except DecodeError as error:
+            raise _unreadable(name, error) from None
         data = b""
         if codec.is_mutable(values):
             data = codec.encode(values, bytes_max=BYTES_MAX)
@@ -704,3 +851,27 @@ class Session(MutableMapping[str, Any]):
                 f"session[{field!r}] would be field {count}, items of sets and lists included; fields_max is {limit}: "
                 "raise it, or keep one field with a dict in it"
             )
+
+
+class LastingSession(Session):
+    """The session of a connection that stays open, a WebSocket: each look at it counts as a use."""
+
+    def __getitem__(self, name: str) -> Any:
+        self._opener.used(self)
+        return super().__getitem__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self._opener.used(self)
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        self._opener.used(self)
+        return super().__contains__(name)
+
+
+def _unreadable(name: str, why: DecodeError) -> FieldUnreadable:
+    return FieldUnreadable(
+        f"session[{name!r:.60}] cannot be read by this server, and stays as it is: {why}; register a new class "
+        "(sessile.classes.register) one deployment before sessions hold objects of it",
+        name,
+    )

@@ -153,6 +153,13 @@ class Settings:
         default=1_800.0,
         metadata=_about(kinds.duration("1s", "3650d"), "How long an unused session lives."),
     )
+    anonymous_timeout: float = field(
+        default=0.0,
+        metadata=_about(
+            kinds.duration("0s", "3650d"),
+            "The same for sessions that no `login` has bound to a user. `0`: as long as `idle_timeout`.",
+        ),
+    )
     absolute_timeout: float = field(
         default=43_200.0,
         metadata=_about(kinds.duration("1s", "3650d"), "How long a session lives at most, used or not."),
@@ -176,14 +183,15 @@ class Settings:
     sessions_max: int = field(
         default=1_000_000,
         metadata=_about(
-            kinds.number(10**9), "The most live sessions this server holds; beyond it new ones are refused."
+            kinds.number(10**9),
+            "The most live sessions this server holds; beyond it new ones are refused. The last tenth is kept for users who log in; for them anonymous sessions make way.",
         ),
     )
     bytes_max: int = field(
         default=256 * 2**20,
         metadata=_about(
             kinds.size(2**40),
-            "The most bytes of live sessions this server holds; beyond it new ones are refused. Ended sessions take at most half as much again.",
+            "The most bytes of live sessions this server holds; beyond it new ones are refused. The last tenth is kept as with `sessions_max`. Ended sessions take at most half as much again.",
         ),
     )
     session_bytes_max: int = field(

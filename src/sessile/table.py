@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.ends import Ends
 from sessile.errors import SessionEnded, SessionLimit, SessionTooLarge
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +39,8 @@ HOT_RECORD_BYTES_MAX: Final = 4096
 """A larger one is not: decoding it is not what takes the time, and memory is."""
 EVICTION_LOOKS: Final = 64
 """So many copies are looked at to make room for one; if all are in use, so many once more."""
+USERS_SHARE: Final = 0.1
+"""New anonymous sessions leave this part of `sessions_max` and of `bytes_max` to users who log in."""
 TOMBSTONES_SHARE: Final = 0.25
 """Tombstones take at most this part of `bytes_max`, in addition to sessions. Beyond it the oldest are replaced by their keys."""
 ENDS_SHARE: Final = 0.25
@@ -86,6 +88,8 @@ class Table:
         self._idle_slack = idle_slack
         self.on_expired: Callable[[SessionKey, Record], None] | None = None
         """Hears of a live session that ran out of time, just before it is dropped."""
+        self.on_end: Callable[[SessionKey], None] | None = None
+        """Called for each session whose end becomes known here, or that ran out of time here."""
         self.may_evict: Callable[[SessionKey], bool] | None = None
         """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
         self.may_forget: Callable[[SessionKey], bool] | None = None
@@ -150,7 +154,7 @@ class Table:
         return self._records.get(key)
 
     def state(self, key: SessionKey) -> int | None:
-        """`LIVE`, `ROTATED` or `ENDED`; None where nothing is held."""
+        """`LIVE`, `ROTATED`, `ENDED` or `REPLACED`; None where nothing is held."""
         packed = self._records.get(key)
         return None if packed is None else packed[_STATE_AT]
 
@@ -177,9 +181,19 @@ class Table:
         """Whether the end of the session is known, even if the copy that is held is live."""
         return key in self.ends or self.has_ended(key)
 
-    def note_ended(self, key: SessionKey, until_ms: int) -> None:
+    def is_replaced(self, key: SessionKey) -> bool:
+        """Whether the session is known to have ended because its browser goes on in another one."""
+        return self.state(key) in {ROTATED, REPLACED} or self.ends.is_replaced(key)
+
+    def note_ended(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
         """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
-        self.ends.add(key, until_ms)
+        self.ends.add(key, until_ms, is_replaced=is_replaced)
+        if self.on_end is not None:
+            self.on_end(key)
+
+    def over(self, key: SessionKey, record: Record, now_ms: int) -> Record:
+        """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
+        return record.end(REPLACED if self.ends.is_replaced(key) else ENDED, now_ms)
 
     def end_remembered(self, keys: Iterable[SessionKey], now_ms: int) -> list[tuple[SessionKey, Record]]:
         """End each of these sessions that is held alive although its end is remembered; returns their tombstones."""
@@ -187,7 +201,7 @@ class Table:
         for key in keys:
             packed = self._records.get(key)
             if packed is not None and packed[_STATE_AT] == LIVE and key in self.ends:
-                record = Record.unpack(packed).end(ENDED, now_ms)
+                record = self.over(key, Record.unpack(packed), now_ms)
                 self.put(key, record)
                 ended.append((key, record))
         return ended
@@ -195,7 +209,7 @@ class Table:
     def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
         """A copy from a peer or a store, as it may be held: ended if the session's end is remembered."""
         if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
-            return record.end(ENDED, now_ms)
+            return self.over(key, record, now_ms)
         return record
 
     def remembered(self, key: SessionKey, now_ms: int) -> Record | None:
@@ -203,7 +217,7 @@ class Table:
         until_ms = self.ends.until_ms(key)
         if until_ms is None:
             return None
-        return Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms).end(ENDED, now_ms)
+        return self.over(key, Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms), now_ms)
 
     def due_ms(self, record: Record) -> int:
         """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
@@ -213,17 +227,24 @@ class Table:
             return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
         return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
+    def is_in_grace(self, record: Record, now_ms: int) -> bool:
+        """Whether a rotated session may still be looked at."""
+        return record.state == ROTATED and min(self.due_ms(record), record.expires_ms()) > now_ms
+
     def is_over(self, record: Record, now_ms: int) -> bool:
         """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
         return record.state != ROTATED and self.due_ms(record) <= now_ms
 
-    def put(self, key: SessionKey, record: Record, *, is_touch: bool = False) -> bytes:
+    def put(
+        self, key: SessionKey, record: Record, *, is_touch: bool = False, replaces: SessionKey | None = None
+    ) -> bytes:
         """Hold this record instead of the one held for the key, if any.
 
         Args:
             key: the session's key.
             record: its record.
             is_touch: nothing but its times changed, so there is always room for it.
+            replaces: the session that ends for this one, which needs no room but what it is larger.
 
         Returns:
             The packed record, the very object that `get` returns from now on.
@@ -235,14 +256,14 @@ class Table:
         """
         packed = record.pack()
         size = len(packed)
-        if size > HOT_RECORD_BYTES_MAX and record.state != ENDED and not record.travels(size):  # smaller ones travel
+        if size > HOT_RECORD_BYTES_MAX and record.state < ENDED and not record.travels(size):  # smaller ones travel
             if record.state == ROTATED:  # its fields are dropped, its end is kept
-                return self.put(key, record.end(ENDED, record.ended_ms))
+                return self.put(key, record.end(REPLACED, record.ended_ms))
             if not is_touch:
                 raise SessionTooLarge(_TOO_LARGE.format(size, len(record.fields), len(record.version)))
         old = self._records.get(key)
         if old is None or old[_STATE_AT] != packed[_STATE_AT]:
-            return self._enter(key, record, packed, old)
+            return self._enter(key, record, packed, old, replaces)
         grown = size - len(old)
         if packed[_STATE_AT] != LIVE:
             self._tombstone_bytes += grown
@@ -261,7 +282,9 @@ class Table:
         with suppress(SessionLimit, SessionEnded, SessionTooLarge):
             self.put(key, record)
 
-    def _enter(self, key: SessionKey, record: Record, packed: bytes, old: bytes | None) -> bytes:
+    def _enter(
+        self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, replaces: SessionKey | None
+    ) -> bytes:
         """Hold a record that is new here, or in a new state."""
         old_size, was_tombstone = (0, False) if old is None else (len(old), old[_STATE_AT] != LIVE)
         is_tombstone = packed[_STATE_AT] != LIVE
@@ -271,17 +294,53 @@ class Table:
                 raise SessionEnded("the session has ended: what is left of it was not stored")
             if key in self.ends:
                 raise SessionEnded("the session was ended a while ago: what is left of it was not stored")
-            self._check_room(grown, is_new=True)
+            if replaces is None:
+                self._check_room(grown, is_new=True)
+            elif (more := grown - len(self._records.get(replaces, b""))) > 0:
+                self._check_room(more, is_new=False)
         self._records[key] = packed
         self._record_bytes += grown
         self._tombstone_bytes += len(packed) * is_tombstone - old_size * was_tombstone
         if is_tombstone:
             self._ended[key] = None
+            if self.on_end is not None:
+                self.on_end(key)
         self._keep_hot(key, (packed, record))
         self._schedule(key, self.due_ms(record))
         if is_tombstone:
             self._bound_tombstones(key)
         return packed
+
+    def check_share(self) -> None:
+        """See that an anonymous session may begin: the last part of the room is kept for users. A cache makes room instead.
+
+        Raises:
+            SessionLimit: it may not.
+        """
+        if self.may_evict is not None:
+            return
+        for name, present, limit in (
+            ("sessions", self.sessions, self._sessions_max),
+            ("bytes", self.live_bytes, self._bytes_max),
+        ):
+            if present >= limit - int(limit * USERS_SHARE):
+                raise SessionLimit(
+                    f"this server holds {present} {name} of sessions; {name}_max is {limit}: raise it, add servers, or shorten "
+                    f"anonymous_timeout (a part of {USERS_SHARE:.0%} is kept for users who log in)"
+                )
+
+    def anonymous(self) -> Iterator[tuple[SessionKey, Record]]:
+        """Some live sessions that belong to no user, first those that were not used lately: they make way for users."""
+        for look in range(2 * EVICTION_LOOKS):
+            key = self._candidate()
+            if key is None:
+                return
+            if key in self._hot and look < EVICTION_LOOKS:
+                self._hot.pop(key)
+            elif self.state(key) == LIVE:
+                record = Record.unpack(self._records[key])
+                if not record.subject:
+                    yield key, record
 
     def drop(self, key: SessionKey) -> None:
         """Stop holding the key's record; the end that a tombstone stands for is still remembered."""
@@ -293,7 +352,7 @@ class Table:
         if old[_STATE_AT] != LIVE:
             del self._ended[key]
             self._tombstone_bytes -= len(old)
-            self.ends.add(key, Record.unpack(old).deadline_ms)
+            self.ends.add(key, Record.unpack(old).deadline_ms, is_replaced=old[_STATE_AT] in {ROTATED, REPLACED})
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
         """Drop what has run out of time, looking at no more than `at_most` records.
@@ -424,12 +483,14 @@ class Table:
         if due_ms > now_ms:
             self._schedule(key, due_ms)
         elif record.state == ROTATED:
-            self.put(key, record.end(ENDED, now_ms))
-        elif record.state == ENDED and self._must_keep(key, record, now_ms):
+            self.put(key, record.end(REPLACED, now_ms))
+        elif record.state != LIVE and self._must_keep(key, record, now_ms):
             self._schedule(key, now_ms + self._tombstone_keep_ms)
         else:
             if record.state == LIVE:
                 self.expired += 1
                 if self.on_expired is not None:
                     self.on_expired(key, record)
+                if self.on_end is not None:
+                    self.on_end(key)
             self.drop(key)

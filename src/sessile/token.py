@@ -63,6 +63,11 @@ class Visitor(Struct, frozen=True, gc=False):
     version_text: bytes = b""
     is_version_foreign: bool = False
 
+    @property
+    def is_past(self) -> bool:
+        """Whether the browser was told that its id is over, and still presents it: it never got the new one."""
+        return bool(self.version_text) and not self.seen
+
 
 class _Recent:
     """A map that remembers at least the last `size` visitors, by the text of their id, and at most twice as many.

@@ -53,6 +53,8 @@ class Visit:
     """The table's bytes that the session was opened from."""
     given: Given | None = None
     """What this process wrote to the session since others were asked; the table need not hold it any more."""
+    touched_ms: int = 0
+    """When the request last counted as a use of the session, beyond its beginning."""
     has_ended: bool = False
     is_created: bool = False
 

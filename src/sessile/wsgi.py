@@ -164,7 +164,7 @@ class _Exchange:
         if answer is None or self._is_started:
             return None
         self._is_started = self._is_refused = True
-        return _start_answer(answer, self._start_response)
+        return _start_answer(answer, self._start_response, self._engine.refusal_cookies(self._session))
 
 
 class _WatchedBody:
@@ -206,8 +206,8 @@ class _WatchedBody:
             self._exchange.commit_late()
 
 
-def _start_answer(answer: Answer, start_response: StartResponse) -> list[bytes]:
-    headers = [(name.decode(), value.decode()) for name, value in answer.headers()]
+def _start_answer(answer: Answer, start_response: StartResponse, cookies: Iterable[bytes] = ()) -> list[bytes]:
+    headers = [(name.decode(), value.decode()) for name, value in answer.headers(cookies)]
     start_response(f"{answer.status} {answer.reason}", headers)
     return [answer.body]
 

@@ -16,6 +16,7 @@ from sessile.replication.pushes import Pushes
 from sessile.replication.repair import _Pass
 from sessile.replication.telling import Telling
 from sessile.replication.tombstones import Tombstones
+from sessile.session import Opened
 from sessile.table import Table
 from tests.simulation.planting import edited, planting
 
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 @planting("an end is forgotten with its tombstone")
 def _() -> Iterator[None]:
     """What ended ten minutes ago is over everywhere by now."""
-    with patch.object(Ends, "add", lambda self, key, until_ms: None):
+    with patch.object(Ends, "add", lambda self, key, until_ms, **_: None):
+        yield
+
+
+@planting("a slow request with a replaced id begins a session")
+def _() -> Iterator[None]:
+    """There is nothing under this id any more, so it is as good as none."""
+    with patch("sessile.engine._PAST", Opened()):
         yield
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from sessile.delta import Outcome
 from sessile.errors import StoreError
-from sessile.record import ENDED, LIVE, REMOVED, ROTATED, Version, merge
+from sessile.record import ENDED, LIVE, REMOVED, REPLACED, ROTATED, Version, merge
 from sessile.stores.base import Changed, ChannelDown, Fetched, FetchStatus, Pushed
 from tests.record_model import A, B, C
 from tests.stores.contents import ContentConformance
@@ -79,7 +79,7 @@ class StoreConformance(ContentConformance, EndsConformance):
     @in_place
     async def test_an_end_is_news_to_whoever_holds_the_session(self, rig: Rig) -> None:
         """An end moves no version, and still a holder of that very version is told of it."""
-        for state in (ROTATED, ENDED):
+        for state in (ROTATED, ENDED, REPLACED):
             key, record = fresh_key(), new(a=b"1")
             await rig.store.merge(key, record, "one")
             await rig.store.merge(key, record.end(state, 0), "one")
@@ -190,7 +190,7 @@ class StoreConformance(ContentConformance, EndsConformance):
 
     @in_place
     async def test_a_rotated_session_may_be_looked_at_for_a_moment(self, rig: Rig) -> None:
-        """Its fields are there for `rotation_grace`; afterwards it is ended like any other."""
+        """Its fields are there for `rotation_grace`; afterwards it is known that it was rotated, and nothing else."""
         brief = await rig.another(rotation_grace_ms=300)
         key, record = fresh_key(), new(a=b"1")
         await rig.store.merge(key, record, "one")
@@ -200,7 +200,7 @@ class StoreConformance(ContentConformance, EndsConformance):
         await rig.place.pass_time(400)
         status, late = await brief.fetch(key, None)
         assert status is FetchStatus.RECORD and late is not None
-        assert (late.state, late.fields) == (ENDED, {})
+        assert (late.state, late.fields) == (REPLACED, {})
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -268,11 +268,12 @@ class StoreConformance(ContentConformance, EndsConformance):
         await rig.until_gone(short)
         assert (await rig.held(long)).state == ENDED
 
-    @pytest.mark.parametrize("state", [ROTATED, ENDED])
+    @pytest.mark.parametrize("state", [ROTATED, ENDED, REPLACED])
     @in_place
     async def test_an_end_outlives_every_copy_that_can_contradict_it(self, rig: Rig, state: int) -> None:
         """Until the session's own deadline a copy may come from anywhere: however short `tombstone_keep`, it is over."""
         brief = await rig.another(tombstone_keep_ms=1, rotation_grace_ms=1)
+        over = REPLACED if state == ROTATED else state
         key, record = fresh_key(), new(a=b"1")
         written, delta = write(record, key, B, a=b"2")
         await brief.merge(key, record, "one")
@@ -281,11 +282,11 @@ class StoreConformance(ContentConformance, EndsConformance):
             await rig.place.pass_time(50)
             await brief.expire(1_000)
             status, held = await brief.fetch(key, record.version)
-            assert status is FetchStatus.RECORD and held is not None and held.state == ENDED
+            assert status is FetchStatus.RECORD and held is not None and (held.state, held.fields) == (over, {})
         for rest in ((await brief.apply(delta, "one")).rest, (await brief.merge(key, written, "one")).rest):
-            assert rest is not None and rest.state == ENDED and not rest.fields
+            assert rest is not None and (rest.state, rest.fields) == (over, {})
         await rig.place.pass_time(50)
-        assert (await brief.expire(1_000)) == 0 and (await rig.held(key)).state == ENDED
+        assert (await brief.expire(1_000)) == 0 and (await rig.held(key)).state == over
 
     @in_place
     async def test_many_are_touched_at_once(self, rig: Rig) -> None:

@@ -19,6 +19,7 @@ from sessile.record import (
     LIVE,
     NEVER,
     REMOVED,
+    REPLACED,
     ROTATED,
     TOTAL_MAX,
     WRITTEN_BYTES_MAX,
@@ -249,7 +250,7 @@ class ContentConformance:
                 await rig.store.merge(key, record, "one")
             await rig.store.merge(key, record.end(ROTATED, -GRACE_MS - 1_000), "one")
             held = await rig.held(key)
-            assert (held.state, held.fields) == (ENDED, {})
+            assert (held.state, held.fields) == (REPLACED, {})
 
     @in_place
     async def test_the_base_of_a_count_may_be_gone(self, rig: Rig) -> None:

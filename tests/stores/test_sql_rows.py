@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.errors import RecordError
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 from sessile.stores.sql_rows import Keep, Row, bare_end, digest_of, due_in_ms, kept, shown, timeless
 from tests.record_model import A, B, born, wrote
 
@@ -70,7 +70,7 @@ def test_a_rotated_session_is_shown_for_its_grace() -> None:
     """Afterwards as one that has ended, since when it was rotated."""
     rotated = session().end(ROTATED, 0)
     assert shown(rotated.shift(-999), KEEP).fields
-    assert shown(rotated.shift(-1_000), KEEP) == rotated.shift(-1_000).end(ENDED, -1_000)
+    assert shown(rotated.shift(-1_000), KEEP) == rotated.shift(-1_000).end(REPLACED, -1_000)
     assert shown(session(), KEEP) == session()
 
 

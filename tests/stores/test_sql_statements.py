@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import psycopg as postgresql
 
 from sessile.delta import Outcome
 from sessile.errors import StoreError
-from sessile.record import ENDED, ROTATED
+from sessile.record import REPLACED, ROTATED
 from sessile.stores.base import FetchStatus
 from sessile.stores.sql import SqlStore
 from sessile.stores.sql_schema import schema_sql
@@ -162,7 +162,7 @@ def test_a_rotated_session_loses_its_fields_in_the_table_too(bench: Bench) -> No
         assert b"of the user" in bench.sql(f"SELECT record FROM {TABLE} WHERE session_key = ?", keys[0])[0][0]
         bench.sql(f"UPDATE {TABLE} SET due_ms = due_ms - 60000, ended_ms = ended_ms - 60000")
         assert await bench.store.expire(10) == 0
-        assert [state for (state,) in bench.sql(f"SELECT state FROM {TABLE}")] == [ENDED, ENDED]
+        assert [state for (state,) in bench.sql(f"SELECT state FROM {TABLE}")] == [REPLACED, REPLACED]
         assert b"of the user" not in bench.sql(f"SELECT record FROM {TABLE} WHERE session_key = ?", keys[0])[0][0]
         assert await bench.store.expire(10) == 0
         bench.sql(f"UPDATE {TABLE} SET due_ms = due_ms - 600000")

@@ -129,6 +129,8 @@ class Request:
         self.session: Session | None = None
         self.key: SessionKey | None = None
         """Of the session that its cookies name."""
+        self.is_past = False
+        """Whether its browser was told that this session was replaced by another one."""
         self.presented: Heads = ()
         self.record: Record | None = None
         """What the handler looked at; None where there was nothing."""
@@ -199,6 +201,7 @@ class Request:
         visitor = session.visit.visitor
         if visitor is not None:
             self.key, self.presented = visitor.identity.key, visitor.seen
+            self.is_past = visitor.is_past
         touches = self.process.engine.counts["touches"]
         self.saw = dict(session)
         self.is_touch = self.process.engine.counts["touches"] > touches
@@ -220,7 +223,7 @@ class Request:
         for op in ops:
             self._do(session, op)
         before: Version = {}
-        if self.rotates and session.opened.record is not None:
+        if self.rotates and not self.ends and session.opened.record is not None:
             found, given = engine.table.find(session.opened.key), session.visit.given
             known = (
                 session.opened.record,
@@ -257,17 +260,23 @@ class Request:
                     self._assign(name, GONE)
             case Verb.ADD | Verb.PUSH | Verb.DISCARD:
                 self._do_with_items(session, op)
-            case Verb.LOGIN:
-                session.login(op.value)
-                self.rotates = True
-            case Verb.ROTATE:
-                session.rotate()
-                self.rotates = True
+            case Verb.LOGIN | Verb.ROTATE:
+                self._renew(session, op)
             case Verb.LOGOUT:
                 session.logout()
                 self.assigned, self.counted, self.items, self.rotates = {}, {}, {}, False
                 self.cleared = set()
                 self.ends = True
+
+    def _renew(self, session: Session, op: Op) -> None:
+        """Give the session a new id."""
+        if op.verb is Verb.ROTATE:
+            session.rotate()
+        else:
+            if session.subject not in {None, op.value}:  # the session of another user ends
+                self._do(session, op._replace(verb=Verb.LOGOUT))
+            session.login(op.value)
+        self.rotates = True
 
     def _do_with_items(self, session: Session, op: Op) -> None:
         item = (op.name, op.value)

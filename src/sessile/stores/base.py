@@ -94,7 +94,7 @@ class Changed(NamedTuple):
     key: SessionKey
     heads: Heads
     state: int
-    """`LIVE`, `ROTATED` or `ENDED`."""
+    """`LIVE`, `ROTATED`, `ENDED` or `REPLACED`."""
 
 
 class Pulse(NamedTuple):

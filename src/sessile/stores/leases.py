@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sessile.record import ENDED, LIVE, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
 
 if TYPE_CHECKING:
@@ -191,8 +191,9 @@ class Leases:
         with self._copies.lock:
             is_known = self._table.has_ended(key) or key in self._table.ends
             # A rotation is remembered only with a copy: without one, requests in its grace are answered from the store.
-            if is_over and not is_known and (event.state == ENDED or packed is not None):
-                self._table.note_ended(key, self._copies.clock_ms() + self._lasts_ms)
+            if is_over and not is_known and (event.state >= ENDED or packed is not None):
+                until_ms = self._copies.clock_ms() + self._lasts_ms
+                self._table.note_ended(key, until_ms, is_replaced=event.state in {ROTATED, REPLACED})
         if is_known and not is_over:
             self._contradicted(key)
         if key in self._leased and (is_over or packed is None or not Record.unpack(packed).covers(event.heads)):

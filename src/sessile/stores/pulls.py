@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from sessile.backend import Pulled, PullStatus
 from sessile.errors import StoreError
-from sessile.record import ENDED, LIVE, Record
+from sessile.record import LIVE, Record
 from sessile.stores.base import FetchStatus
 from sessile.stores.questions import Questions
 
@@ -114,7 +114,9 @@ class Pulls:
         """The end of the session: its tombstone if one is held, which may be rotated and still in its grace."""
         packed = self._copies.table.get(key)
         held = have if packed is None else Record.unpack(packed)
-        return Pulled(PullStatus.RECORD, held if held.state != LIVE else have.end(ENDED, self._copies.clock_ms()))
+        if held.state == LIVE:
+            held = self._copies.table.over(key, have, self._copies.clock_ms())
+        return Pulled(PullStatus.RECORD, held)
 
     async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
         """Ask for what the copy lacks. A copy that ran out of time is asked for as a whole: it may have been touched."""

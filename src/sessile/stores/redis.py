@@ -25,7 +25,7 @@ import msgspec
 from sessile.delta import Outcome
 from sessile.errors import RecordError, SettingsError, StarvedError, StoredRecordError, StoreError, StoreSetupError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import LIVE, REPLACED, ROTATED, Record
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.leases import LEASE_MS
 from sessile.stores.patience import Starved, within
@@ -352,7 +352,7 @@ class RedisStore:
         now_ms = int(clock[0]) * 1_000 + int(clock[1]) // 1_000
         record = Record.parse(data[: -len(key)]).shift(-now_ms)
         is_seen_enough = record.state == ROTATED and record.ended_ms + self._limits[0] <= 0
-        return record.end(ENDED, 0) if is_seen_enough else record
+        return record.end(REPLACED, 0) if is_seen_enough else record
 
 
 async def _each(

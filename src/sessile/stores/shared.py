@@ -305,7 +305,7 @@ class Shared(Service):
         return pushed.is_acknowledged
 
     async def _heard(self, expected: Expected, pushed: Pushed, ended: int) -> None:
-        at_most_s = HEARD_S if ended == ENDED else ROTATED_HEARD_S
+        at_most_s = HEARD_S if ended >= ENDED else ROTATED_HEARD_S
         if not await expected.wait(pushed.lessees, at_most_s):
             self.counts["unconfirmed_ends"] += 1
 
@@ -371,7 +371,7 @@ class Shared(Service):
             packed, remembered = table.get(key), table.remembered(key, now_ms)
         record = remembered if packed is None else Record.unpack(packed)
         if record is not None and record.state == LIVE and remembered is not None:
-            record = record.end(ENDED, now_ms)
+            record = table.over(key, record, now_ms)
         for change in changes:
             if isinstance(change, Delta):
                 continue
@@ -628,5 +628,5 @@ def _uncertain() -> SessionUnavailable:
 def _is_moot(change: Change | None, found: Record) -> bool:
     """Whether nothing is lost of this where the session was over already: only an end that the other one includes."""
     if isinstance(change, Ended):
-        return change.record.state >= found.state
+        return change.record.state >= ENDED or change.record.state >= found.state
     return change is None

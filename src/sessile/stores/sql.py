@@ -25,7 +25,7 @@ from sqlalchemy.util import greenlet_spawn
 from sessile.delta import Outcome, apply
 from sessile.errors import RecordError, StarvedError, StoredRecordError, StoreError, StoreSetupError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
-from sessile.record import ENDED, LIVE, Record, merge
+from sessile.record import LIVE, REPLACED, Record, merge
 from sessile.stores.base import Absence, Fetched, FetchStatus, Pushed
 from sessile.stores.patience import Starved, within
 from sessile.stores.sql_engine import target_of
@@ -345,11 +345,13 @@ class SqlStore:
     async def _strip(self, row: Row) -> None:
         """The grace of a rotated session is over. What cannot be read stays as it is, and goes when its time has come."""
         try:
-            ended = row.content().end(ENDED, 0)
+            ended = row.content().end(REPLACED, 0)
         except RecordError:
             ended = None
         values = (
-            {"new_state": ENDED, "new_digest": 0, "new_record": row.record} if ended is None else kept(timeless(ended))
+            {"new_state": REPLACED, "new_digest": 0, "new_record": row.record}
+            if ended is None
+            else kept(timeless(ended))
         )
         new = _RANDOM.getrandbits(_REVISION_BITS)
         given = {"key": row.session_key, "known_revision": row.revision, "new_revision": new}

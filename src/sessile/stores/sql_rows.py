@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sessile.record import ENDED, LIVE, ROTATED, Record
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record
 
 if TYPE_CHECKING:
     from sessile.record import Version
@@ -87,13 +87,13 @@ def timeless(record: Record) -> Record:
 
 def bare_end(content: Record) -> Record:
     """The end alone of a session, which needs neither fields nor a version."""
-    return Record(ENDED, 0, 0, 0, 0, content.subject, {}, (), {})
+    return Record(max(content.state, ENDED), 0, 0, 0, 0, content.subject, {}, (), {})
 
 
 def shown(record: Record, keep: Keep) -> Record:
     """A record for whoever asks, from its durations: of a rotated session the fields only while its grace lasts."""
     if record.state == ROTATED and record.ended_ms + keep.rotation_grace_ms <= 0:
-        return record.end(ENDED, record.ended_ms)
+        return record.end(REPLACED, record.ended_ms)
     return record
 
 

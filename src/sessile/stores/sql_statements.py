@@ -198,7 +198,7 @@ class Statements:
         column = self._table.c
         is_over = sa.and_(
             column.due_ms <= self._now,
-            sa.or_(column.state == ENDED, sa.and_(column.state == LIVE, self._expiry <= self._now)),
+            sa.or_(column.state >= ENDED, sa.and_(column.state == LIVE, self._expiry <= self._now)),
         )
         return sa.delete(self._table).where(self._is_among_first(at_most), is_over)
 

@@ -131,6 +131,10 @@ class Writes(Checker):
         chronicles = scene.history.chronicles
         if change.key in chronicles:
             self.find(f"{request} makes a session whose key exists")
+        assert request.process is not None, "a request that commits runs at a process"
+        old = request.key if request.record is None and not request.is_past else None
+        if old is not None and request.process.engine.table.is_replaced(old):
+            self.find(f"{request} makes a session, though another one replaced the one that its cookies name")
         values: dict[str, Any] = {}
         if request.rotates and not request.ends and request.key is not None and request.record is not None:
             values = chronicles[request.key].state(before)

@@ -135,7 +135,7 @@ if outcome == NEED then return answer(NEED) end
 if not outcome then
   local mine = enter(it, delta)
   it.touched, outcome = math.max(it.touched, now), APPLIED
-  result = keep(it, it.state ~= ENDED and fields_after(it, delta, mine))
+  result = keep(it, it.state < ENDED and fields_after(it, delta, mine))
   if not result then return answer(TOO_MUCH) end
   tell(it)
 elseif outcome == KNOWN then

@@ -158,7 +158,7 @@ local function join(one, other)
   local named = is_less(one.subject, other.subject) and other or one
   it.subject_bytes = sub(named.text, named.subject_from, named.subject_behind - 1)
   it.heads = joined_heads(one, other, joined)
-  return it, it.state ~= ENDED and joined_fields(one, other, joined), is_news, is_more
+  return it, it.state < ENDED and joined_fields(one, other, joined), is_news, is_more
 end
 
 local everything = setmetatable({}, {__index = function() return true end})

@@ -12,7 +12,7 @@
 local byte, char, sub, concat, floor = string.byte, string.char, string.sub, table.concat, math.floor
 local number_at, packed = struct.unpack, struct.pack
 
-local LIVE, ROTATED, ENDED = 0, 1, 2
+local LIVE, ROTATED, ENDED, REPLACED = 0, 1, 2, 3
 local KNOWN, APPLIED, NEED = 0, 1, 2
 local SPOILT = 4 -- added to an outcome where something stood under the key that is no record
 local TOO_MUCH = 3 -- in place of an outcome: the record would be beyond these limits
@@ -77,7 +77,7 @@ local function record(text)
   it.subject_from = at
   it.subject, at = name_at(text, at)
   it.subject_behind = at
-  if it.state < LIVE or it.state > ENDED then error('no state') end
+  if it.state < LIVE or it.state > REPLACED then error('no state') end
   size, at = count(text, at, 0x80, 0xde)
   for i = 1, size do
     it.tags[i], at = integer(text, at)
@@ -235,9 +235,9 @@ end
 
 -- -- keeping ----------------------------------------------------------------------------------------------------------
 
--- A session that was rotated a while ago is ended like any other: there is nothing to look at any more.
+-- A session that was rotated a while ago: there is nothing to look at any more.
 local function aged(it)
-  if it.state == ROTATED and now >= it.ended + grace_ms then it.state = ENDED end
+  if it.state == ROTATED and now >= it.ended + grace_ms then it.state = REPLACED end
   return it
 end
 
@@ -258,7 +258,7 @@ local function record_bytes(it, fields)
     at = at + 1
     out[at] = integer_bytes(place)
   end
-  out[at + 1] = it.state == ENDED and NO_FIELDS or fields
+  out[at + 1] = it.state >= ENDED and NO_FIELDS or fields
   return concat(out)
 end
 
@@ -276,7 +276,7 @@ local function keep(it, fields)
   local text = record_bytes(it, fields)
   if not travels(it, text, fields) then
     if it.state == LIVE then return nil end
-    it.state, it.tags, it.counters, it.heads = ENDED, {}, {}, {}
+    it.state, it.tags, it.counters, it.heads = math.max(it.state, ENDED), {}, {}, {}
     text = record_bytes(it, fields)
   end
   local due

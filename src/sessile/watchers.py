@@ -1,0 +1,66 @@
+"""Who waits for the end of a session: a WebSocket that is open while its user logs out elsewhere.
+
+The table tells of every end that this process learns; any thread may do that. A waiter is woken on the loop it waits on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from sessile.forks import call_after_fork
+
+if TYPE_CHECKING:
+    from sessile.token import SessionKey
+
+__all__ = ["Watchers"]
+
+
+class Watchers:
+    """The waiters of one process, by session."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[SessionKey, set[asyncio.Future[None]]] = {}
+        call_after_fork(self._after_fork)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self, key: SessionKey, timeout_s: float) -> None:
+        """Wait until this process learns that the session has ended, at most for this time."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting.setdefault(key, set()).add(waiter)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await waiter
+        finally:
+            with self._lock:
+                waiters = self._waiting.get(key)
+                if waiters is not None:
+                    waiters.discard(waiter)
+                    if not waiters:
+                        del self._waiting[key]
+
+    def ended(self, key: SessionKey) -> None:
+        """Wake everybody who waits for the end of this session."""
+        if key not in self._waiting:  # as good as always
+            return
+        with self._lock:
+            waiters = self._waiting.pop(key, set())
+        for waiter in waiters:
+            with contextlib.suppress(RuntimeError):  # its loop was closed meanwhile
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+    def _after_fork(self) -> None:
+        """Those who wait do so in the parent, one of whose threads may have held the lock."""
+        self._lock, self._waiting = threading.Lock(), {}
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
