@@ -9,7 +9,7 @@ import pytest
 from sessile.errors import EncodeError, SessionConflict, SessionEnded, SessionLimit, SessionRotated
 from sessile.record import REPLACED, ROTATED, Record
 from sessile.session import Session
-from tests.fakes import FakeBrowser, FakeClock, cookie_names, encoded, make_engine, make_pair, settled
+from tests.fakes import FakeBackend, FakeBrowser, FakeClock, cookie_names, encoded, make_engine, make_pair, settled
 
 VERBS = pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")], ids=["rotate", "login"])
 ENDS = pytest.mark.parametrize("verb", [Session.logout, Session.end], ids=["logout", "end"])
@@ -444,6 +444,25 @@ def test_a_request_with_a_rotated_id_never_sets_an_id_cookie(verb: Any, write: A
         assert "sid" not in cookie_names([*engine.cookies(session), *engine.refusal_cookies(session)])
     assert browser.look() == {"a": 1}
     assert engine.stats()["sessions"] == 1
+
+
+@pytest.mark.parametrize("write", [lambda session: session.update(a=2), lambda session: session.login("ann")])
+@pytest.mark.parametrize("state", [ROTATED, REPLACED])
+def test_a_request_that_found_nothing_begins_no_session_beside_the_new_one(write: Any, state: int) -> None:
+    """Found by simulation: holders denied the session, and what replaced it became known while the request ran."""
+    browser = settled(make_engine(), a=1)
+    _, elsewhere = make_pair(FakeBackend())
+    slow = browser.open(elsewhere)
+    assert dict(slow) == {}
+    opened = browser.open()
+    assert opened["a"] == 1
+    record = opened.opened.record
+    assert record is not None
+    elsewhere.table.put(browser.key, record.end(state, elsewhere.clock_ms()))
+    write(slow)
+    with pytest.raises(SessionRotated):
+        elsewhere.commit(slow)
+    assert elsewhere.stats()["sessions"] == 0
 
 
 @AGES

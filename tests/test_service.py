@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sessile.blocking import running_loop
 from sessile.errors import SettingsError
-from sessile.service import Service, running_loop
+from sessile.service import Service
 from tests.forked import bypassing_python, in_a_child
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ class Ledger:
         """A session that this operation began, with what was in the one before if it was renewed."""
         values: dict[str, Any] = {}
         old = self.history.chronicles.get(bytes.fromhex(before.get("key", "")))
-        if operation.verb is Verb.LOGIN and old is not None:
+        if operation.verb is Verb.LOGIN and old is not None and not _is_of_another(old, operation):
             values = old.state(version_of(before["version"]))
         values |= self._assigned(operation, values, before.get("heads", ""))
         if operation.verb is Verb.INCREMENT:
@@ -96,7 +96,8 @@ class Ledger:
         chronicle = None if key is None else self.history.chronicles.get(key)
         if chronicle is None or operation.status == REFUSED:
             return
-        end = End(ROTATED if operation.verb is Verb.LOGIN else ENDED, operation.sent_ms)
+        is_renewed = operation.verb is Verb.LOGIN and not _is_of_another(chronicle, operation)
+        end = End(ROTATED if is_renewed else ENDED, operation.sent_ms)
         told = operation.told or {}
         if operation.status == ANSWERED and told.get("before", {}).get("key") == chronicle.key.hex():
             end.acknowledged_ms = operation.answered_ms
@@ -162,6 +163,11 @@ class Ledger:
             case Verb.LOGIN:
                 values["user"] = asked.value
         return values
+
+
+def _is_of_another(chronicle: Chronicle, login: Operation) -> bool:
+    """Whether a login meets the session of another user, which ends; the new one starts empty."""
+    return chronicle.subject not in {"", login.value}
 
 
 def heads_of(text: str) -> Heads:

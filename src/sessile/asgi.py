@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from sessile.answers import ANSWERED, answer_to
+from sessile.blocking import running_loop
 from sessile.cookies import add_headers
 from sessile.engine import engine_of
 from sessile.errors import SettingsError
 from sessile.lifespan import live, refuse_to_start
 from sessile.servers import is_loading, join_soon
-from sessile.service import running_loop
 
 if TYPE_CHECKING:
     from sessile.engine import Engine

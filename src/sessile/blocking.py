@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
     from typing import Any
 
-__all__ = ["run_blocking"]
+__all__ = ["run_blocking", "running_loop"]
 
 T = TypeVar("T")
 
@@ -27,3 +29,14 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(
         "this thread runs an event loop, so the engine may not block it: await it, or use another thread"
     )
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread, if one does."""
+    loaded = sys.modules.get("asyncio")  # where it was never loaded, which takes a while, no loop of it runs
+    if loaded is None:
+        return None
+    try:
+        return loaded.get_running_loop()  # type: ignore[no-any-return]
+    except RuntimeError:
+        return None

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from sessile import codec
 from sessile.backend import Acknowledged, Ended, PullStatus, Whole
-from sessile.blocking import run_blocking
+from sessile.blocking import run_blocking, running_loop
 from sessile.changes import Changes, Verb, carried_over, check_is_live, rebased
 from sessile.clock import boot_clock_ms, whole_ms
 from sessile.connect import connect
@@ -39,7 +39,6 @@ from sessile.errors import (
 )
 from sessile.forks import call_after_fork, taken
 from sessile.record import ENDED, LIVE, REPLACED, ROTATED, WRITER_BITS, Record, merge
-from sessile.service import running_loop
 from sessile.session import WROTE_ROTATED, LastingSession, Limits, Opened, Session
 from sessile.settings import Settings
 from sessile.sweeper import Sweeper
@@ -560,8 +559,7 @@ class Engine:
         if opened.is_read_only:
             raise SessionRotated(WROTE_ROTATED)
         if opened.record is None or changes.ends:
-            if opened.record is not None and self.table.is_replaced(opened.key):
-                raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
+            self._check_not_replaced(visit, opened)
             return self._replace(session, changes, now_ms)
         packed = self.table.get(opened.key)
         current = opened.record
@@ -572,6 +570,16 @@ class Engine:
         if changes.verb is not Verb.KEEP:
             return self._rotate(session, changes, current, now_ms)
         return self._write(session, changes, current, now_ms)
+
+    def _check_not_replaced(self, visit: Visit, opened: Opened) -> None:
+        """A request that began before the session got a new id must not give the browser yet another one."""
+        visitor = visit.visitor
+        if opened.record is not None and self.table.is_replaced(opened.key):
+            raise SessionRotated("the session got a new id meanwhile: this request ends only the old one")
+        if opened.record is not None or visitor is None or visitor.is_past:
+            return
+        if self.table.is_replaced(visitor.identity.key):  # it was not found when this request began
+            raise SessionRotated(WROTE_ROTATED)
 
     def _current(self, visit: Visit, key: SessionKey, opened: Record, packed: bytes | None, now_ms: int) -> Record:
         """The record as it stands now, after others changed it since the session was opened."""

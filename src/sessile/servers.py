@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from sessile.answers import log_once
+from sessile.blocking import running_loop
 from sessile.errors import SessileError
-from sessile.service import running_loop
 
 if TYPE_CHECKING:
     import asyncio

@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sessile.blocking import running_loop
 from sessile.errors import SettingsError
 from sessile.forks import call_after_fork, keep_forever, notice_fork
 from sessile.portal import Portal
@@ -20,7 +21,7 @@ from sessile.portal import Portal
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Service", "running_loop"]
+__all__ = ["Service"]
 
 T = TypeVar("T")
 CROSSING_S: Final = 5.0
@@ -146,11 +147,3 @@ class Service:
         self.loop = self._starting = self._portal = self._refused = None
         self._portal_lock = threading.Lock()
         self.forget()
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

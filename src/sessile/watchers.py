@@ -5,7 +5,6 @@ The table tells of every end that this process learns; any thread may do that. A
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 from sessile.forks import call_after_fork
 
 if TYPE_CHECKING:
+    import asyncio
+
     from sessile.token import SessionKey
 
 __all__ = ["Watchers"]
@@ -31,6 +32,8 @@ class Watchers:
 
     async def wait(self, key: SessionKey, timeout_s: float) -> None:
         """Wait until this process learns that the session has ended, at most for this time."""
+        import asyncio  # noqa: PLC0415  # it takes a while, and most processes never wait
+
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             self._waiting.setdefault(key, set()).add(waiter)

@@ -6,7 +6,7 @@ import pytest
 
 from sessile.backend import Acknowledged
 from sessile.backend import Whole as Born
-from sessile.record import ENDED, LIVE
+from sessile.record import ENDED, LIVE, Record
 from sessile.replication.intake import REFUSED
 from sessile.replication.messages import Changed, Digest, Whole, Writing
 from tests.replication.cluster import Cluster
@@ -222,6 +222,24 @@ def test_a_peer_that_takes_too_long_is_left_to_repair(*, overflowing: bool) -> N
         cluster.write("a", key, y="y")
         cluster.run(20)
     assert node.counts["repair_passes"] == passes, "it has caught up"
+
+
+def test_what_a_full_queue_left_out_is_confirmed_though_another_member_brought_it() -> None:
+    """Found by simulation: the copies are alike, so that repair sends nothing, and nobody would ever have confirmed it."""
+    cluster = Cluster("ab", queue_bytes_max=300, ack_timeout_ms=100)
+    one, other = cluster.servers["a"], cluster.servers["b"]
+    keys = [cluster.first_key("a", start=100 * number) for number in range(5)]
+    cluster.cut("a", "b")
+    for key in keys:
+        cluster.create("a", key, ack="all", x="x" * 100)
+    cluster.run(400)
+    for key in keys:
+        other.table.put(key, Record.unpack(one.table.get(key) or b""))
+    cluster.heal()
+    cluster.close("a", "b")
+    cluster.run(3_000)
+    assert one.node.counts["overflows"]
+    assert not one.node.waiting["pushes"]
 
 
 def test_open_changes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from sessile.addresses import Address, split
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
+from sessile.blocking import running_loop
 from sessile.errors import SettingsError
 from sessile.network.config import node_config
 from sessile.network.discovery import Discovery, find_me
@@ -22,7 +23,7 @@ from sessile.network.runtime import JOIN_S, Runtime
 from sessile.record import LIVE
 from sessile.replication.events import ChangePushed, PullAsked, SessionTouched
 from sessile.replication.holding import Holding
-from sessile.service import Service, running_loop
+from sessile.service import Service
 from sessile.tasks import end_tasks
 
 if TYPE_CHECKING:

@@ -251,7 +251,7 @@ class Node:
             if not is_late and self._membership.has_missing(context.now_ms):
                 return
             context.has_met_all = True
-            self._pushes.view_changed()
+            self._pushes.send_lacking()
         context.is_settled_in = self._tombstones.have_told(self._born_ms)
 
     # -- links -------------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Node:
             self._repair.seed(peer)
         self._repair.start()
         self._look_around()
-        self._pushes.view_changed()
+        self._pushes.send_lacking()
         self._pulls.peers_changed()
 
     def peer_went(self, peer: Peer) -> None:
@@ -299,7 +299,7 @@ class Node:
         self._repair.link_lost(peer.name)
         self._pulls.link_lost(peer.name)
         self._pushes.link_lost(peer.name)
-        self._pushes.view_changed()
+        self._pushes.send_lacking()
         self._pulls.peers_changed()
 
     def peer_restarted(self, name: str) -> None:
@@ -359,7 +359,7 @@ class Node:
             self.directory.view_changed()
             self._repair.start()
         if changes or context.placement is not placement:
-            self._pushes.view_changed()
+            self._pushes.send_lacking()
             self._pulls.peers_changed()
 
     def _tell_members(self) -> None:
@@ -437,6 +437,7 @@ class Node:
             self._repair.pump(peer)
         if peer.is_overflowed and not peer.outstanding:
             peer.is_overflowed = False
+            self._pushes.send_lacking()
             self._repair.start()
 
     def _denied(self, peer: Peer, message: messages.Denied) -> None:

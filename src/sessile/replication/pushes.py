@@ -233,8 +233,11 @@ class Pushes:
                 push.sent_to.discard(name)
                 push.refused.discard(name)
 
-    def view_changed(self) -> None:
-        """Members or links came or went: who should hold what is not held enough gets it, nobody waits for who is gone."""
+    def send_lacking(self) -> None:
+        """Send what is not held enough to those who should hold it; nobody waits for a member that is gone.
+
+        To be called when members or links came or went, and when a queue that was full is empty again.
+        """
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
                 whole = self._whole(key)

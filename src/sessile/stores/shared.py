@@ -22,6 +22,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sessile.backend import Acknowledged, Ended, Pulled, PullStatus
+from sessile.blocking import running_loop
 from sessile.changes import check_is_live
 from sessile.clock import whole_ms
 from sessile.delta import Delta, Outcome
@@ -34,7 +35,7 @@ from sessile.errors import (
     StoreSetupError,
 )
 from sessile.record import ENDED, LIVE, Record, merge
-from sessile.service import Service, running_loop
+from sessile.service import Service
 from sessile.stores.confirmations import Confirmations
 from sessile.stores.epoch import Epoch
 from sessile.stores.leases import LEASE_MS, Leases
