@@ -267,8 +267,8 @@ class Process:
         return [side for side in self._links.values() if side.is_open]
 
     def receive(self, side: Side, data: list[bytes]) -> None:
-        """Bytes have come."""
-        if not side.is_open:
+        """Bytes have come. Those that came before the other end was closed can be read after it."""
+        if self._links.get(side.link) is not side:  # this process has hung up
             return
         frames = side.frames.feed(data[0] if len(data) == 1 else b"".join(data))
         if frames:
