@@ -169,13 +169,13 @@ def holders_of(cluster: Cluster, key: bytes) -> tuple[str, ...]:
 
 FROZEN: list[Frozen] = [
     Frozen(21, "a change whose holder was gone for good stayed open for ever",
-        partial(edited, Pushes, "view_changed", "self._close_if_held(push)", "pass"),
+        partial(edited, Pushes, "send_lacking", "self._close_if_held(push)", "pass"),
         a_change_whose_holder_is_gone_is_closed),
     Frozen(58, "a copy that a holder had more of was not offered again before the next pass",
         partial(edited, Repair, "_has", "self.start(announces=False)", "pass"),
         test_repair.test_a_copy_that_changes_while_it_is_offered_is_offered_again),
     Frozen(426, "a change to a session that ran out of time stayed open for ever",
-        partial(edited, Pushes, "view_changed", "self._forget(push)", "pass"),
+        partial(edited, Pushes, "send_lacking", "self._forget(push)", "pass"),
         test_pushes.test_a_session_that_runs_out_of_time_while_it_waits_is_given_up),
     Frozen(20047, "a node that leaves dropped its copies on handing them over",
         partial(planted, "who leaves drops what it handed over"),
