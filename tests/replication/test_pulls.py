@@ -154,7 +154,7 @@ def test_an_end_is_an_answer() -> None:
 
 
 def test_nobody_has_it_is_said_when_everybody_said_so_and_remembered() -> None:
-    """The second question asks nobody; ten seconds later, or when somebody came, it does."""
+    """The second question asks nobody; it does ten seconds later, when somebody came, or with heads that were written since."""
     cluster, *_ = with_session()
     key = key_number(12_345)
     assert cluster.asked("b", key).status is PullStatus.NONE
@@ -165,6 +165,21 @@ def test_nobody_has_it_is_said_when_everybody_said_so_and_remembered() -> None:
     cluster.run(10_001)
     assert cluster.asked("b", key).status is PullStatus.NONE
     assert len(list(cluster.messages(Pull))) == 2 * asked
+    assert cluster.asked("b", key, (Stamp(1, 5),)).status is PullStatus.NONE
+    assert len(list(cluster.messages(Pull))) == 3 * asked
+
+
+def test_what_a_question_under_way_has_been_answered_is_given_to_others() -> None:
+    """Found by simulation: the holders were gone, the last copy lay in a question that waited, and others heard of none."""
+    cluster, key, backup, proxy = with_session()
+    cluster.mangle = lambda source, target, message: (source, target) == (proxy, backup) and isinstance(message, Pull)
+    cluster.pull(proxy, key, (Stamp(50, 5),))
+    cluster.run(10)
+    for holder in ("a", backup):
+        cluster.servers[holder].table.drop(key)
+    pulled = cluster.asked("a", key)
+    assert cluster.servers[proxy].node.waiting["pulls"], "it still waits"
+    assert pulled.status is PullStatus.RECORD and fields_of(pulled.record) == {"x": 1}
 
 
 def test_while_somebody_who_may_have_it_cannot_be_asked_nobody_says_that_it_is_not() -> None:

@@ -481,7 +481,7 @@ def _() -> Iterator[None]:
         def quick(self: Pulls, number: int) -> None:
             question = self._questions.get(number)
             if question is not None and NONE in question.answered.values():
-                self._remember_none(question.key)
+                self._remember_none(question)
                 self._finish(number, Pulled(PullStatus.NONE))
                 return
             go_on(self, number)

@@ -80,7 +80,8 @@ class Pulls:
         self._questions: dict[int, _Question] = {}
         self._by_key: dict[SessionKey, dict[Heads, int]] = {}
         self._numbers = 0
-        self._negatives: OrderedDict[SessionKey, int] = OrderedDict()
+        self._negatives: OrderedDict[SessionKey, tuple[Heads, int]] = OrderedDict()
+        """Sessions that nobody had: the heads that were asked for, and until when that is believed."""
         self._kept: OrderedDict[SessionKey, bytes] = OrderedDict()
         self._kept_bytes = 0
         self.is_trusting = True
@@ -94,8 +95,9 @@ class Pulls:
     def ask(self, ticket: int, key: SessionKey, heads: Heads) -> None:
         """Answer the ticket with the newest state that can be had, within `pull_timeout`."""
         context = self._context
-        until = self._negatives.get(key, 0)
-        if until > context.now_ms and context.replica.table.get(key) is None:
+        denied, until_ms = self._negatives.get(key, ((), 0))
+        # Other heads were written since: somebody who could not be asked then had the session.
+        if until_ms > context.now_ms and heads == denied and context.replica.table.get(key) is None:
             context.counts["negatives"] += 1
             context.do(Answer(ticket, Pulled(PullStatus.NONE)))
             return
@@ -139,8 +141,17 @@ class Pulls:
         if held is not None:
             self.forget(key)
             return held
+        return self._best_unheld(key)
+
+    def _best_unheld(self, key: SessionKey) -> Record | None:
+        """What is known of a session that is not held here: kept from earlier questions, or the answers to those under way."""
         kept = self._kept.get(key)
-        return None if kept is None else Record.unpack(kept)
+        best = None if kept is None else Record.unpack(kept)
+        for number in self._by_key.get(key, {}).values():
+            have = self._questions[number].have
+            if have is not None:
+                best = have if best is None else merge(best, have)
+        return best
 
     def _go_on(self, number: int) -> None:
         """Ask the next, unless somebody who was asked may still answer."""
@@ -264,7 +275,7 @@ class Pulls:
                 context.alarm(0, partial(self._adopt, question.key, have))  # once this question is answered
             return Pulled(PullStatus.RECORD, have)
         if is_complete and context.membership.has_quorum():
-            self._remember_none(question.key)
+            self._remember_none(question)
             return Pulled(PullStatus.NONE)
         return Pulled(PullStatus.UNREACHABLE)
 
@@ -296,9 +307,10 @@ class Pulls:
 
     # -- what is remembered ------------------------------------------------------------------------------------------
 
-    def _remember_none(self, key: SessionKey) -> None:
-        self._negatives[key] = self._context.now_ms + self._context.config.negative_keep_ms
-        self._negatives.move_to_end(key)
+    def _remember_none(self, question: _Question) -> None:
+        context = self._context
+        self._negatives[question.key] = question.heads, context.now_ms + context.config.negative_keep_ms
+        self._negatives.move_to_end(question.key)
         if len(self._negatives) > NEGATIVES_MAX:
             self._negatives.popitem(last=False)
 
@@ -358,8 +370,8 @@ class Pulls:
             raise WireError(f"a question is about a key of {KEY_BYTES} bytes, not {len(message.key)}")
         now_ms = context.now_ms
         record = context.replica.get(message.key) or context.replica.table.remembered(message.key, now_ms)
-        if record is None and message.key in self._kept:  # better than nothing, for one who has asked the holders
-            record = Record.unpack(self._kept[message.key])
+        if record is None:  # better than nothing, for one who has asked the holders
+            record = self._best_unheld(message.key)
         if record is None:
             status, data = (NONE if self.is_trusting else NOT_SURE), b""
         elif record.state == LIVE and not (self.is_trusting and context.is_settled_in):
