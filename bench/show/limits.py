@@ -315,6 +315,7 @@ NOTES: Final = [
     f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart, all the time",
     f"{REST_S:g} s without a large session and {REST_S:g} s with a request of one, of up to 2 MiB, alternate: these are compared",
     "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, the highest values that settings take",
+    "tombstone_keep=30s: those of one round are gone when the next one ends, so that tables are as large after each",
     f"in each round: the largest, most fields, longest names, one filled at two servers at once, {SLOW} with slow requests,",
     f"and one to which {TAGS} processes write one after the other; a 409, or a refusal to a handler, is not a failure",
     "all large sessions of a round end with it",

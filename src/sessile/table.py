@@ -186,7 +186,10 @@ class Table:
         return self.state(key) in {ROTATED, REPLACED} or self.ends.is_replaced(key)
 
     def note_ended(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
-        """Remember an end without a tombstone. A live copy stays held; before it is served, `key in ends` must be checked."""
+        """Remember an end without a tombstone.
+
+        A live copy stays held, unless `end_remembered` ends it: before it is served, `key in ends` must be checked.
+        """
         self.ends.add(key, until_ms, is_replaced=is_replaced)
         if self.on_end is not None:
             self.on_end(key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sessile.record import ENDED, LIVE, ROTATED, Record, Stamp
+from sessile.record import ENDED, LIVE, REPLACED, ROTATED, Record, Stamp
 from sessile.stores.base import Changed, ChannelDown, ChannelUp, Confirmed, Pulse
 from sessile.stores.confirmations import Confirmations
 from sessile.stores.leases import LEASE_MS, SPARE, USED_MS, Leases
@@ -155,6 +155,15 @@ def test_what_is_over_is_never_leased_and_remembered(held: Held) -> None:
     assert KEY in held.table.ends and (0).to_bytes(16, "little") in held.table.ends
     until_ms = held.table.ends.until_ms(KEY)
     assert until_ms is not None and until_ms - held.clock() >= LASTS_MS
+
+
+def test_a_copy_of_what_is_over_is_held_no_longer(held: Held) -> None:
+    """Until its idle timeout it would take the room of a live session. The copy of a rotated one is asked about."""
+    for key, state, left in ((KEY, ENDED, ENDED), (b"r" * 16, REPLACED, REPLACED), (b"o" * 16, ROTATED, LIVE)):
+        held.hold(key)
+        size = held.table.live_bytes
+        held.told(Changed(key, (), state))
+        assert held.table.state(key) == left and (held.table.live_bytes < size) is (left != LIVE)
 
 
 def test_a_rotated_session_is_left_to_those_who_ask(held: Held) -> None:

@@ -194,6 +194,8 @@ class Leases:
             if is_over and not is_known and (event.state >= ENDED or packed is not None):
                 until_ms = self._copies.clock_ms() + self._lasts_ms
                 self._table.note_ended(key, until_ms, is_replaced=event.state in {ROTATED, REPLACED})
+                if event.state >= ENDED:  # in the grace of a rotation the store's state is asked for
+                    self._table.end_remembered((key,), self._copies.clock_ms())
         if is_known and not is_over:
             self._contradicted(key)
         if key in self._leased and (is_over or packed is None or not Record.unpack(packed).covers(event.heads)):
