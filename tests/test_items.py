@@ -268,6 +268,14 @@ def test_parallel_additions_are_all_there() -> None:
     assert one.fields == third.fields, "the order is the same everywhere"
 
 
+def test_a_value_that_two_servers_add_stands_where_it_was_added_first() -> None:
+    """Found by simulation: its place within the one write was taken for its place within the other."""
+    one, other = servers(1, 2)
+    one.does(("add", "cart", "z"), ("add", "cart", "a"))
+    other.does(("add", "cart", "a"))
+    assert one.takes(other).fields["cart"] == ("z", "a")
+
+
 def test_adding_wins_over_a_parallel_removal() -> None:
     """The value was there; one server adds it again, while another removes it, or the whole set."""
     for removal in (("discard", "cart", 1), ("pop", "cart")):

@@ -99,10 +99,8 @@ def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind:
         tags = list(record.version)
         for item, entry in record.fields.items():
             if item.startswith(forms) and item not in values and entry.value:
-                first = (
-                    entry.assignments()[-1] if entry.rest else entry
-                )  # where several servers added it, the first time
-                rank = (0, first.counter, tags[first.writer], _number(item, entry.value), item)
+                first = entry.assignments()[-1] if entry.rest else entry  # the first of several servers that added it
+                rank = (0, first.counter, tags[first.writer], _number(item, first.value), item)
                 found.append((rank, entry.value))
     found += [
         ((1, 0, 0, _number(item, data), item), data)
