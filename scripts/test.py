@@ -4,7 +4,7 @@
 
 Each step prints its name and the seconds it took. A check that failed is named once more in pytest's summary, so that
 the last lines are pytest's closing one and what was NOT RUN (`tests/conftest.py`). The exit status is 0 only if all
-passed. `--full` runs the tests marked slow too.
+passed. `--full` runs the tests marked slow too. Tests run side by side, file by file (`ARGS="-n 0"`: one after the other).
 """
 # a script: no package, and it prints
 
@@ -25,6 +25,9 @@ CHECKS = {
     "ruff check": ("ruff", "check", "."),
     "mypy": ("mypy",),
 }
+
+SIDE_BY_SIDE = ("--numprocesses=auto", "--dist=loadfile")
+"""One process for each core; the tests of a file run in one of them. `-n 0` runs all tests in this process."""
 
 
 class Checks:
@@ -58,7 +61,7 @@ def main() -> int:
     checks = Checks()
     checks.run()
     print("== pytest", flush=True)
-    tested = int(pytest.main(sys.argv[1:], plugins=[checks]))
+    tested = int(pytest.main([*SIDE_BY_SIDE, *sys.argv[1:]], plugins=[checks]))
     return tested or int(bool(checks.failed))
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -87,14 +87,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"needs {names}")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process that ran a part of the tests tells which of them did not run."""
+    node.config.stash[NOT_RUN].update(getattr(node, "workeroutput", {}).get("not run", {}))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    not_run, told = session.config.stash[NOT_RUN], getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["not run"] = dict(not_run)
+        return
     strict = os.environ.get("CI") or os.environ.get("STRICT") == "1"
-    if strict and session.config.stash[NOT_RUN] and session.exitstatus == pytest.ExitCode.OK:
+    if strict and not_run and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workeroutput"):
+        return
     writer = config.get_terminal_writer()
     for names, count in sorted(config.stash[NOT_RUN].items()):
         tests = "1 test needs" if count == 1 else f"{count} tests need"

@@ -97,9 +97,12 @@ def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return start
 
 
-def test_what_did_not_run_is_said_last(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+@pytest.mark.parametrize("arguments", [(), ("-p", "xdist", "-n", "2")], ids=["one process", "side by side"])
+def test_what_did_not_run_is_said_last(
+    run: Callable[..., subprocess.CompletedProcess[str]], arguments: tuple[str, ...]
+) -> None:
     """A missing program skips its tests; the last line counts them and says how to have it, after pytest's own."""
-    done = run(NEEDY)
+    done = run(NEEDY, *arguments)
     *_, closing, last = done.stdout.strip().splitlines()
     assert done.returncode == 0
     assert re.search(r"1 passed, 2 skipped", closing)
@@ -112,6 +115,7 @@ def test_what_did_not_run_fails_a_strict_run(
 ) -> None:
     """Where nobody looks, a test that did not run is a failure; where all ran, there is none."""
     assert run(NEEDY, **variables).returncode == 1
+    assert run(NEEDY, "-p", "xdist", "-n", "2", **variables).returncode == 1
     assert run(TIDY, **variables).returncode == 0
 
 

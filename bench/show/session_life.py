@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sessile.engine import Engine
 
-SUMMARY = "Slow requests, users who follow each other, late writes, open sockets, unknown classes and full servers, on every strategy."
+SUMMARY = "Slow requests, users in turn, late writes, sockets, unknown classes, full servers, parallel changes: every strategy."
 PROGRAMS = ("redis-server",)
 
 ALL: Final = ("sticky", "all-to-all", "primary-backup", "redis leased", "redis checked", "redis off", "sqlite")
@@ -33,6 +33,8 @@ SWEPT_S: Final = 2.5
 IDLE_S: Final = 2.0
 TOLD_S: Final = 10.0
 ROOM: Final = 20
+NAMES_MAX: Final = 12
+PARALLEL: Final = 20
 DURATIONS: Final[dict[str, Any]] = {
     "rotation_grace": GRACE_S,
     "tombstone_keep": KEEP_S,
@@ -243,6 +245,56 @@ async def full(entry: Entry, strategy: str) -> None:
         entry.see(await within(TOLD_S, lambda: one.table.sessions <= ROOM), f"{one.table.sessions} sessions are held")
 
 
+async def names(entry: Entry, strategy: str) -> None:
+    """More field names than a session may have, each removed before the next is set, at one server and the other in turn."""
+    async with servers(strategy, **DURATIONS, fields_max=NAMES_MAX) as both:
+        tab = Tab()
+        await tab.ask(both[0], lambda session: session.update(stays=1))
+        for number in range(3 * NAMES_MAX):
+            name = f"field{number}"
+            for at, do in enumerate(
+                (lambda session, name=name: session.update({name: 1}), lambda session, name=name: session.pop(name))
+            ):
+                try:
+                    is_kept = await tab.ask(both[(number + at) % 2], do)
+                except SessionError as error:
+                    entry.see(is_right=False, what=f"{name}: {error}")
+                else:
+                    entry.see(is_kept, f"{name}: a conflict")
+        for engine in both:
+            found = await tab.look(engine)
+            entry.see(found == (None, {"stays": 1}), f"{found}")
+
+
+async def merging(entry: Entry, strategy: str) -> None:
+    """Requests that run at the same time at both servers count, and add to a set and to a list."""
+    async with servers(strategy, **DURATIONS) as both:
+        tab = Tab()
+        await tab.ask(both[0], lambda session: session.update(n=0))
+        for number in range(PARALLEL):
+            tabs = [tab.copy() for _ in both]
+            opened = [await each.open(engine) for each, engine in zip(tabs, both, strict=True)]
+
+            def change(session: Session, number: int, at: int) -> None:
+                session.increment("n")
+                session.add_to("cart", f"{number}.{at}")
+                session.append_to("log", number)
+
+            for at, (each, engine, session) in enumerate(zip(tabs, both, opened, strict=True)):
+                is_kept = await each.finish(engine, session, lambda session, n=number, at=at: change(session, n, at))  # type: ignore[misc]
+                entry.see(is_kept, "a conflict")
+            tab = tabs[number % 2]
+        wanted = {f"{number}.{at}" for number in range(PARALLEL) for at in range(2)}
+
+        async def has_all(engine: Engine) -> bool:
+            _, found = await tab.look(engine)
+            is_whole = found["n"] == 2 * PARALLEL and set(found["cart"]) == wanted
+            return is_whole and sorted(found["log"]) == sorted([*range(PARALLEL)] * 2)
+
+        for engine in both:
+            entry.see(await has_all(engine), "a count or an item is missing")
+
+
 LINES: Final[dict[str, Callable[[Entry, str], Coroutine[Any, Any, None]]]] = {
     "slow requests after a login": slow,
     "uses, changes and the end over a socket": sockets,
@@ -250,6 +302,8 @@ LINES: Final[dict[str, Callable[[Entry, str], Coroutine[Any, Any, None]]]] = {
     "a first write after the head": late,
     "a class that one server does not know": unknown,
     "full servers": full,
+    "names that come and go": names,
+    "requests at the same time at both servers": merging,
 }
 
 

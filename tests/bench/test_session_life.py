@@ -24,7 +24,7 @@ def test_the_promise_holds_for_a_few_strategies(monkeypatch: pytest.MonkeyPatch)
     said: list[str] = []
     shown = session_life.run(said.append)
     assert shown.holds, shown.notes
-    assert len(said) == len(shown.figures) == 10
+    assert len(said) == len(shown.figures) == 14
 
 
 def test_it_notices_what_it_is_there_for(monkeypatch: pytest.MonkeyPatch) -> None:
