@@ -35,7 +35,7 @@ SHARP = {
     "only repair goes on with repair": ("bounds", "queue=200,faults=delays+slow+losses,reads=10"),
     "a removal of a set removes the items that its request saw": (
         "reads",
-        "behaviours=collections+slow-handlers+bursts+removals",
+        "behaviours=collections+slow-handlers+bursts+removals+tabs,browsers=1,routing=round-robin",
     ),
     "those who have no room are waited for": ("bounds", "rooms=1,nodes=2,faults=,ack=one"),
     "peers take fewer writers than servers draw": ("bounds", "routing=random,browsers=1,reads=10,faults="),

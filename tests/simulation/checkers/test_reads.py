@@ -25,7 +25,7 @@ def test_it_notices() -> None:
         ("items have the order of their names", ""),
         (
             "a removal of a set removes the items that its request saw",
-            "behaviours=collections+slow-handlers+bursts+removals",
+            "behaviours=collections+slow-handlers+bursts+removals+tabs,browsers=1,routing=round-robin",
         ),
     ],
 )

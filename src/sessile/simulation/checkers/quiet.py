@@ -182,8 +182,11 @@ def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
 
     A server may have no room for a session; then another one may keep the copy. There is always room for an end.
     Such other ones offer what they keep to the holders alone: while no holder has a copy, theirs are not made alike.
+    Tombstones whose time is over are not compared either: one that is still held waits for members that are away.
     """
     held = {process.name: (process, record_of(process, key)) for process in living}
+    if all(record is None or _is_past(process, record) for process, record in held.values()):
+        return ""
     records = [record for _, record in held.values() if record is not None]
     is_ended = any(record.state != LIVE for record in records)
     holders = list(held) if is_ended else living[0].node.placement.holders(key)
@@ -202,6 +205,11 @@ def _uneven(scene: Scene, key: SessionKey, living: list[Process]) -> str:
         elif not is_apart and not record.same_state(first):
             return f"copies of {key.hex()[:8]} differ: {process} holds {record}, another {first}"
     return ""
+
+
+def _is_past(process: Process, record: Record) -> bool:
+    """Whether this is a tombstone whose time is over."""
+    return record.state != LIVE and process.engine.table.is_over(record, process.clock())
 
 
 def _wrong_lists(scene: Scene, living: list[Process], keys: dict[SessionKey, None]) -> str:
