@@ -51,6 +51,8 @@ WARM: Final = 0.2
 """Memory is looked at after this part of the cases, and at the end."""
 AT_ONCE: Final = 8
 LISTENS_S: Final = 10.0
+SHAKING: Final[dict[str, Any]] = {"ssl_shutdown_timeout": 1.0}
+"""A handshake that failed must not keep its socket until after the end."""
 GROWTH_BYTES_MAX: Final = 8 * 2**20
 TLS_ALERT: Final = 21
 """The type of a record that tells why a handshake failed (RFC 8446 §5.1): nothing of ours is in it."""
@@ -126,7 +128,7 @@ class Attack:
     async def _shake(self, context: ssl.SSLContext) -> None:
         hello = encode(self._hello(INSIDERS[0]))
         try:
-            reader, writer = await asyncio.open_connection(*self._where, ssl=context, server_hostname="")
+            reader, writer = await asyncio.open_connection(*self._where, ssl=context, server_hostname="", **SHAKING)
         except (OSError, ssl.SSLError):
             return
         with contextlib.suppress(OSError, ssl.SSLError):
@@ -180,7 +182,9 @@ class Attack:
         """A link that is proven; it greets under this name, or not at all."""
         for _ in range(100):
             try:
-                link = _Link(*await asyncio.open_connection(*self._where, ssl=self._insider, server_hostname=""))
+                link = _Link(
+                    *await asyncio.open_connection(*self._where, ssl=self._insider, server_hostname="", **SHAKING)
+                )
             except (OSError, ssl.SSLError):
                 await asyncio.sleep(0.05)  # there are as many who have not greeted as may be
                 continue
