@@ -599,7 +599,7 @@ class Engine:
         written = None if visit.given is None else visit.given.record
         if written is not None and not current.covers(written.heads):  # the dropped copy had a later write of ours
             current = merge(current, written)
-        if self.backend is not None and not current.covers(opened.heads):  # a parallel request brought another copy
+        if self.backend is not None and not current.covers(opened.heads):  # a parallel request stored another copy
             current = merge(current, opened)
         check_is_live(current, now_ms)
         return current
@@ -751,7 +751,7 @@ class Engine:
                 return steps
 
     def _keep(self, session: Session, key: SessionKey, record: Record, *, replaces: SessionKey | None = None) -> None:
-        """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
+        """Hold the record, as a holder or until the holders have it, and let the session continue from it."""
         visit: Visit = session.visit
         visit.packed = packed = self.table.put(key, record, replaces=replaces)
         if self.backend is not None:

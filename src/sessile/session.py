@@ -422,7 +422,7 @@ class Session(MutableMapping[str, Any]):
         are not committed yet stay. The call counts as a use of the session, which keeps it alive.
 
         Raises:
-            SessionEnded: the session was ended, or ran out of time.
+            SessionEnded: the session was ended, or has expired.
             SessionRotated: the session has a new id. The request may read what it has loaded, but not write.
         """
         if self._verb is not Verb.KEEP or self._ends:
