@@ -240,8 +240,9 @@ class Node:
 
         It may hold copies before it is linked to every member. A member that is not linked to it may end such a session without
         sending it the end. So until it is linked to every member that it knows of, it asks before it serves a copy, and
-        confirms no end to its engine. Of two nodes that do not know each other, one finds the other in the first member list that it
-        gets. It also asks before it serves a copy until all linked members have sent it their ends, which may be a long list.
+        confirms no end to its engine. Of two nodes that do not know each other, one finds the other in the first member list
+        that it gets. It also asks before it serves a copy until all linked members have sent it their ends, which may be a
+        long list.
         """
         context = self._context
         if context.is_settled_in:

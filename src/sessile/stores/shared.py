@@ -1,14 +1,14 @@
 """The backend for a store that all servers share: cache, leases, queue of changes, outages.
 
-The table is a cache. A copy is served without a trip to the store only under a live *lease*: the store's channel has announced
-no newer change since the copy was known to be current, and beats show that the channel is received. Without a channel, every
-request asks the store. Changes of one session go to the store one after the other. Those made during a trip wait and go
-together, as the table has merged them already. An end is answered when every server that may hold a lease has confirmed it,
-or that server's lease has run out.
+The table is a cache. A copy is served without a trip to the store only under a live *lease*: the store's channel has
+announced no newer change since the copy was known to be current, and beats show that the channel is received. Without a
+channel, every request asks the store. Changes of one session go to the store one after the other. Those made during a trip
+wait and go together, as the table has merged them already. An end is answered when every server that may hold a lease has
+confirmed it, or that server's lease has run out.
 
-While the store is away no request waits for it: sessions are opened from held copies, and changes are queued, one entry for each
-session. An end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything in
-the queue is pushed once, ends first, and every held copy is compared with the store. So a store that came back empty, or
+While the store is away no request waits for it: sessions are opened from held copies, and changes are queued, one entry for
+each session. An end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything
+in the queue is pushed once, ends first, and every held copy is compared with the store. So a store that came back empty, or
 without its last seconds, gets what the servers still know, ends included.
 """
 
