@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of the engine to its end in this thread, which has no event loop.
+    """Run a coroutine of the engine to completion in this thread, which has no event loop.
 
-    What it waits for blocks the thread: a backend sees to that where no loop runs. So what needs no waiting costs no
-    crossing to another thread.
+    The coroutine never suspends: without a running loop, a backend blocks the thread instead of awaiting (`Service.ask`). So a
+    call that need not wait costs no switch to another thread.
     """
     try:
         coroutine.send(None)
@@ -33,7 +33,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The loop that runs in this thread, if one does."""
-    loaded = sys.modules.get("asyncio")  # where it was never loaded, which takes a while, no loop of it runs
+    loaded = sys.modules.get("asyncio")  # not imported here, which is slow: if nobody has imported it, no loop runs
     if loaded is None:
         return None
     try:

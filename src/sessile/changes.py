@@ -1,4 +1,4 @@
-"""What a handler did to a session, and what that is against a record which others may have changed meanwhile.
+"""The changes that a handler made to a session, and how they apply to a record that others have changed meanwhile.
 
 Pure functions on data: no cookies, no table, no clock.
 """
@@ -23,7 +23,7 @@ __all__ = ["Changes", "Verb", "carried_over", "check_is_live", "rebased", "shown
 
 
 class Verb(enum.Enum):
-    """What becomes of the session's id."""
+    """What happens to the session's id."""
 
     KEEP = "keep"
     ROTATE = "rotate"
@@ -37,9 +37,9 @@ class Changes(Struct, frozen=True, gc=False):
 
     verb: Verb
     subject: str
-    """Whom the session is bound to from now on."""
+    """The user the session is bound to from now on; empty for an anonymous session."""
     ends: bool
-    """Whether the session that was opened is over; everything else is then about a new one."""
+    """Whether the opened session ends. All other changes then apply to a new session."""
     values: dict[str, bytes]
     """Name → encoded value, or `REMOVED`."""
     increments: dict[str, int]
@@ -49,11 +49,11 @@ class Changes(Struct, frozen=True, gc=False):
 
 
 def check_is_live(current: Record, now_ms: int) -> None:
-    """Let pass what may still be changed.
+    """Check that the session may still be changed.
 
     Raises:
-        SessionRotated: it has a new id.
-        SessionEnded: it is over.
+        SessionRotated: the session has a new id.
+        SessionEnded: the session is over.
     """
     if current.state == ROTATED:
         raise SessionRotated("the session got a new id meanwhile: what this request changed was not stored")
@@ -64,9 +64,9 @@ def check_is_live(current: Record, now_ms: int) -> None:
 def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tuple[dict[str, bytes], dict[str, int]]:
     """Assignments and increments as they apply to the record as it stands now.
 
-    What was an integer when it was incremented may be none by now, and a running sum may be about to leave 64 bits. Such an
-    increment becomes an assignment of what the handler saw. What is assigned or removed may be a collection by now: its items
-    are removed with it.
+    A field that was an integer when it was incremented may hold something else by now, or its sum may be about to exceed
+    64 bits. Such an increment becomes an assignment of the value that the handler saw. A field that is assigned or removed
+    may be a collection by now: its items are removed with it.
 
     Args:
         current: the record as it stands.
@@ -89,7 +89,7 @@ def rebased(current: Record, changes: Changes, seen: Callable[[str], Any]) -> tu
 
 
 def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) -> dict[str, bytes]:
-    """Every field that a session has after these changes, as assignments for a new record: counters are folded."""
+    """Every field that a session has after these changes, as assignments for a new record. Counters become plain ints."""
     values = {name: _folded(current.fields[name]) for name in current.names()}
     changed, increments = rebased(current, changes, seen)
     for name, by in increments.items():
@@ -101,7 +101,7 @@ def carried_over(current: Record, changes: Changes, seen: Callable[[str], Any]) 
 
 
 def shown(record: Record) -> dict[str, Any]:
-    """Every field of a session, as its handlers see it. Raises DecodeError where there is one that cannot be read here."""
+    """Every field of a session, as its handlers see it. Raises DecodeError if this server cannot read one of them."""
     values: dict[str, Any] = {}
     for name in record.names():
         data = _folded(record.fields[name])
@@ -114,7 +114,7 @@ def shown(record: Record) -> dict[str, Any]:
 
 
 def _is_int(data: bytes) -> bool:
-    """Whether this is the encoding of an int; what this server cannot read is none."""
+    """Whether this is the encoding of an int. False for data that this server cannot read."""
     try:
         return type(codec.decode(data)) is int
     except DecodeError:

@@ -1,7 +1,7 @@
-"""Who asks, and what they take with them: from a request's cookies to a visitor, from a record to its cookies.
+"""Reads a visitor from a request's cookies, and makes the cookies for a record.
 
-Stands between the cookie policy, which knows names and attributes, and the keyring, which knows MACs. What is not ours
-is ignored and counted, never adopted and never deleted.
+Combines the cookie policy, which knows names and attributes, with the keyring, which knows MACs. A cookie that no secret of
+this server has signed is ignored and counted, never adopted and never deleted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Credentials"]
 _LOG: Final = logging.getLogger("sessile")
 SECRET_BYTES: Final = 32
 DRAWS_MAX: Final = 256
-"""So many ids are drawn at the most until one is wanted."""
+"""At most this many ids are drawn until one has a wanted key."""
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost|testserver")
 """Addresses that only this machine reaches; Starlette's test client calls its server `testserver`."""
 _RANKS: Final = {LIVE: 0, ROTATED: 1, None: 2, ENDED: 3, REPLACED: 3}
@@ -62,7 +62,7 @@ _FOREIGN: Final = (
     "its cookies; or give this service a cookie_name= of its own"
 )
 FOREIGN_TOLD: Final = 20
-"""After this many foreign cookies it is said that they come: one may be anybody's."""
+"""The warning is logged after this many foreign cookies: a single one may come from anywhere."""
 
 
 class Credentials:
@@ -70,9 +70,9 @@ class Credentials:
 
     Args:
         settings: names, attributes, secrets.
-        counts: where `foreign` is counted.
-        state_of: the state of the record that is held here for a key, None without one.
-        draw: draws so many random bytes.
+        counts: counts `foreign` cookies.
+        state_of: returns the state of the record that is held here for a key, or None.
+        draw: returns this many random bytes.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class Credentials:
         call_after_fork(self._after_fork)
 
     def draw_secret(self, server: str | None, *, is_alone: bool) -> None:
-        """Do without a secret: one server that only this machine reaches may draw one; any other must be given one.
+        """Draw a secret, because none is set. Allowed for a single server that only this machine can reach.
 
         Raises:
-            SettingsError: this is another.
+            SettingsError: this server needs a configured secret: it can be reached from elsewhere, or is not alone.
         """
         is_local = server is None or server.startswith("/") or _LOOPBACK.fullmatch(server) is not None
         if not (is_alone and is_local):
@@ -110,7 +110,7 @@ class Credentials:
         self.warn_once("no-secret", _DRAWN)
 
     def read(self, cookie_headers: Iterable[bytes], *, is_https: bool) -> tuple[Presented, Visitor | None]:
-        """What a request presents, and who that is; None for somebody without a session of ours."""
+        """The cookies that a request presents, and the visitor they identify; None without a valid id cookie."""
         keyring = self.keyring
         assert keyring is not None, "a session is opened with a keyring"
         presented = self.policy.read(cookie_headers, is_https=is_https)
@@ -125,7 +125,7 @@ class Credentials:
         return presented, visitor
 
     def draw_identity(self, is_wanted: Callable[[SessionKey], bool] | None) -> Identity:
-        """A new id, with a key that is wanted if one is found soon."""
+        """A new id. Its key is wanted, unless none is found within `DRAWS_MAX` draws."""
         for _ in range(DRAWS_MAX):
             session_id = self._draw(ID_BYTES)
             identity = Identity(session_id, key_of(session_id))
@@ -136,7 +136,7 @@ class Credentials:
     def issue(
         self, presented: Presented | None, visitor: Visitor | None, record: Record, *, is_new: bool
     ) -> list[bytes]:
-        """The Set-Cookie values that tell the browser what it has seen now, and with `is_new` under which id."""
+        """The Set-Cookie values for the version that the browser has seen now and, with `is_new`, for its id."""
         keyring = self.keyring
         assert keyring is not None, "a session is opened with a keyring"
         assert presented is not None and visitor is not None, "a stored session has somebody it belongs to"  # noqa: PT018
@@ -153,10 +153,10 @@ class Credentials:
         return [self.policy.id_cookie(id_text, is_https=is_https), version_cookie]
 
     def tell_past(self, presented: Presented | None, visitor: Visitor | None) -> list[bytes]:
-        """The Set-Cookie value that tells a browser that the id it presented was rotated, and leaves its id cookie alone.
+        """The Set-Cookie value for a browser that presented a rotated id. Its id cookie is left alone.
 
-        It is a version of the old id that names no write. In a browser that has the new id meanwhile, this is no version of that
-        id: the next request asks the holders, and gets a version again.
+        The value is a version of the old id that names no write. If the browser has got the new id meanwhile, this version does
+        not belong to it: the next request asks the holders, and gets a matching version again.
         """
         if presented is None or visitor is None or visitor.is_past:
             return []
@@ -165,24 +165,24 @@ class Credentials:
         return [self.policy.version_cookie(version, is_https=presented.is_https)]
 
     def revoke(self, presented: Presented | None) -> list[bytes]:
-        """The Set-Cookie values that make a browser forget what it presented, if it did."""
+        """The Set-Cookie values that remove the cookies that the browser presented, if any."""
         if presented is None or not presented.ids:
             return []
         return self.policy.removal(is_https=presented.is_https)
 
     def warn_once(self, about: str, message: str) -> None:
-        """Say it in the log, the first time."""
+        """Log this message, unless one about the same subject was logged before."""
         if about not in self._warned:
             self._warned.add(about)
             _LOG.warning(message)
 
     def warn_unknown(self, visitor: Visitor, writer: int, *, differing: Iterable[str] = ()) -> None:
-        """Say once that a session is not here which another engine wrote to.
+        """Warn once if a session that is unknown here was written by another engine.
 
         Args:
-            visitor: whose session it is.
-            writer: this engine's tag.
-            differing: where the other engine is one of this process, the settings in which they differ.
+            visitor: the visitor whose session it is.
+            writer: this engine's writer tag.
+            differing: if the other engine is in this process, the settings in which the two differ.
         """
         if differing:
             self.warn_once("unknown-to-engine", _UNKNOWN_TO_ENGINE % ", ".join(differing))
@@ -190,7 +190,7 @@ class Credentials:
             self.warn_once("unknown-here", _UNKNOWN_HERE)
 
     def _count_foreign(self, number: int) -> None:
-        """Count them; where there are many, a person must know."""
+        """Count foreign cookies, and warn once when there are many."""
         self._counts["foreign"] += number
         if number and self._counts["foreign"] >= FOREIGN_TOLD:
             name = self._settings.cookie_name
@@ -204,7 +204,7 @@ class Credentials:
         return Keyring(tuple(secrets), cluster=self._settings.cluster, cookie_name=self._settings.cookie_name)
 
     def _choose(self, keyring: Keyring, ids: list[bytes], versions: list[bytes]) -> Visitor | None:
-        """Of several cookies of one name: the first that opens a living session, or else the most that is left."""
+        """Choose among several cookies of the same name: the first whose session is live here, or else the best by `_RANKS`."""
         ours = [(text, visitor) for text in ids if (visitor := keyring.read(text, b"")) is not None]
         self._count_foreign(len(ids) - len(ours))
         if not ours:

@@ -1,12 +1,12 @@
-"""The keys of ended sessions whose tombstones were dropped, each with the time until which its end matters.
+"""The keys of ended sessions whose tombstones were dropped, each with the time until which its end is remembered.
 
-A tombstone takes about 350 bytes, so a table keeps it only while servers compare copies by it (`tombstone_keep`). A copy
-that contradicts the end can live longer: at a server that was cut off, in a request that is still open, in a backup of a
-store. But no copy is served after its session's deadline. So the end is remembered until then, in 12 bytes: 64 bits of the
-key, the second in which the deadline has passed, and whether the browser goes on in another session.
+A tombstone takes about 350 bytes, so a table keeps it only for `tombstone_keep`, while servers compare copies with it. A live
+copy can survive longer: at a server that was cut off, in a request that is still open, in a backup of a store. But no copy is
+served after its session's deadline. So the end is remembered until then, in 12 bytes: 64 bits of the key, the second in which
+the deadline has passed, and whether the browser continues in another session.
 
-Keys are hashes (`token.py`), so 64 bits of one are as good as random. With ten million ends, one new session in 10^12
-collides with an end, and is refused. Pure: time is an argument.
+Keys are hashes (`token.py`), so 64 bits of a key are practically random. With ten million ends, one new session in 10^12
+collides with an end, and is refused. No IO and no clock: the time is an argument.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SHARDS: Final = 256
 SHARD_MIN: Final = 64
 """A shard may always hold this many ends, 200 KB in all shards, however small `bytes_max` is."""
 FEW: Final = 16
-"""Less than one new end per this many in a shard is inserted one by one; for more at once, the shard is built anew."""
+"""With fewer than one new end per this many in a shard, ends are inserted one by one; otherwise the shard is rebuilt."""
 _SECOND_MAX: Final = 2**31 - 1
 MARK: Final = Struct(">BQI")
 """An end as it travels: the first byte of its key, the last eight, and twice the number of seconds for which it is to be
-remembered, plus one if the browser goes on in another session."""
+remembered, plus one if the browser continues in another session."""
 
 
 class Ends:
@@ -52,7 +52,7 @@ class Ends:
         """Ends that were dropped before their deadline."""
         self._shard_max = max(bytes_max // END_BYTES // SHARDS, SHARD_MIN)
         self._count = 0
-        # The marks of a shard are sorted. At the same place in the other array is what `_entry` makes of the rest.
+        # The marks of a shard are sorted. `_until` has, at the same index, the rest of each end as `_entry` packs it.
         self._marks: list[array[int]] = [array("Q") for _ in range(SHARDS)]
         self._until: list[array[int]] = [array("I") for _ in range(SHARDS)]
         self._swept = 0
@@ -78,7 +78,7 @@ class Ends:
         Args:
             key: the session's key.
             until_ms: its deadline, on the clock by which `sweep` is called.
-            is_replaced: whether its browser goes on in another one.
+            is_replaced: whether its browser continues in another session.
         """
         self._enter(key[0], _mark(key), _entry((until_ms + MARGIN_MS) // 1000 + 1, is_replaced))
 
@@ -97,13 +97,13 @@ class Ends:
         return True
 
     def until_ms(self, key: SessionKey) -> int | None:
-        """Until when this session's end is remembered; None if it is not."""
+        """The time until which this session's end is remembered; None if it is not remembered."""
         marks, mark = self._marks[key[0]], _mark(key)
         place = bisect_left(marks, mark)
         return (self._until[key[0]][place] >> 1) * 1000 if place < len(marks) and marks[place] == mark else None
 
     def is_replaced(self, key: SessionKey) -> bool:
-        """Whether it is remembered that this session ended because its browser goes on in another one."""
+        """Whether this session's end is remembered, and its browser continues in another session."""
         if not self._count:
             return False
         marks, mark = self._marks[key[0]], _mark(key)
@@ -111,7 +111,7 @@ class Ends:
         return place < len(marks) and marks[place] == mark and bool(self._until[key[0]][place] & 1)
 
     def told(self, now_ms: int, *, batch: int) -> Iterator[bytes]:
-        """All that is remembered, as it travels: `MARK` entries, at most this many in one piece."""
+        """All remembered ends as `MARK` entries, at most `batch` of them in one piece."""
         if not self._count:
             return
         now_s = now_ms // 1000
@@ -126,7 +126,7 @@ class Ends:
             yield b"".join(entries)
 
     def take(self, told: bytes, now_ms: int) -> bool:
-        """Remember what another server does, its times counted from now; returns whether any of it is new here."""
+        """Remember ends that another server sent; their times count from now. Returns whether any of them is new here."""
         now_s, is_any_new = now_ms // 1000, False
         taken: dict[int, dict[int, int]] = {}
         for shard, mark, left in MARK.iter_unpack(told):
@@ -141,7 +141,7 @@ class Ends:
     def _enter_all(self, shard: int, entries: dict[int, int]) -> bool:
         """Enter several ends of one shard, by their marks; returns whether any of them is new."""
         marks, until = self._marks[shard], self._until[shard]
-        if not marks or min(entries) > marks[-1]:  # as from a server that tells all it has to one that has nothing
+        if not marks or min(entries) > marks[-1]:  # typical when a server sends all its ends to one that has none
             in_order = sorted(entries)
             marks.extend(in_order)
             until.extend(map(entries.__getitem__, in_order))
@@ -169,7 +169,7 @@ class Ends:
         self._swept = (self._swept + 1) % SHARDS
 
     def _thin_out(self, shard: int) -> None:
-        """Drop the eighth of a shard's ends with the nearest deadlines, or as many as are too many."""
+        """Drop the eighth of a shard's ends with the nearest deadlines, or more if the shard is further over its limit."""
         until = self._until[shard]
         in_order = sorted(range(len(until)), key=until.__getitem__)
         gone = max(len(in_order) // 8, len(in_order) - self._shard_max)
@@ -184,12 +184,12 @@ class Ends:
 
 
 def _entry(second: int, is_replaced: int) -> int:
-    """Until when an end is remembered, and whether the browser goes on in another session, in 32 bits."""
+    """The second until which an end is remembered, and whether the browser continues in another session, in 32 bits."""
     return min(max(second, 0), _SECOND_MAX) << 1 | is_replaced
 
 
 def _joined(one: int, other: int) -> int:
-    """What two servers remember of the same end: the later time, and whatever either knows."""
+    """Merge two entries of the same end: the later time, and replaced if either says so."""
     return max(one >> 1, other >> 1) << 1 | (one | other) & 1
 
 

@@ -1,11 +1,11 @@
 """Open and commit, rotate and end: the only thing adapters call.
 
-The engine puts the parts together for one process: cookies say who asks and what they have seen, the table holds
-records, a backend (none for ``sticky://``) knows the other holders. `open` is lazy and never waits; `prepare` asks other
-holders where the table cannot answer; `commit` applies what a handler did to the table at once and returns the steps that
-`settle` still has to take with the backend before the answer may leave.
+The engine puts the parts together for one process. Cookies identify the session and the state the browser has seen, the
+table holds records, and a backend (None for ``sticky://``) talks to the other holders. `open` is lazy and never waits.
+`prepare` asks other holders if the table cannot answer. `commit` applies a handler's changes to the table at once, and returns
+the steps that `settle` must take with the backend before the response may leave.
 
-One lock guards the table; it is held for microseconds and never while waiting. State belongs to no event loop.
+One lock guards the table; it is held for microseconds and never while waiting. No state is bound to an event loop.
 """
 
 from __future__ import annotations
@@ -58,31 +58,32 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "engine_of"]
 
 IDLE_SLACK: Final = 0.1
-"""Where there are other holders, an unused session is held a tenth of its idle timeout longer than it is served."""
+"""With other holders, an idle session is held longer than it is served, by this part of its idle timeout."""
 TOUCH_FRACTION: Final = 10
-"""A session is touched when a tenth of its idle timeout has passed since the last touch."""
+"""A session is touched when this fraction (a tenth) of its idle timeout has passed since the last touch."""
 ASK_S: Final = 5.0
-"""Who waits for the end of a session asks its holders or its store this often, where a server may not be told of it."""
+"""How often `until_ended` asks the other holders or the store, if they may not announce the end to this server."""
 LOOK_S: Final = 0.01
+"""`until_ended` checks this long after a session expires, so that it finds it expired."""
 LOST_MAX: Final = 10_000
-"""At most this many sessions are remembered as ones that may come back without writes of this process."""
+"""At most this many keys in `Engine._lost`. Beyond it, the engine draws a new writer tag instead."""
 BATCH_BYTES: Final = 9
 """Random bytes in the names of what a request appends to lists."""
 WRITERS_RENEWED: Final = 256
-"""A session with this many writers gets a new id, and a record of one writer, when another process writes to it."""
+"""When a session has this many writers and a new one writes to it, it gets a new id and a record with one writer."""
 WRITERS_WRITTEN_MAX: Final = 1_024
-"""A session that cannot get a new id may have this many writers: parallel writers stay below `record.WRITERS_MAX`."""
+"""Writers of a session that cannot get a new id. Leaves room below `record.WRITERS_MAX` for parallel writers."""
 
 
 class Engine:
     """The sessions of one process.
 
     Args:
-        settings: what `Settings.load` gives; without it, `keywords` are given to `Settings.load`.
-        backend: the other holders; without it those that the URL names, if any.
-        clock_ms: whole milliseconds, never going back.
-        draw: draws so many random bytes.
-        sweeps: whether a thread lets expired sessions leave memory; if not, somebody calls `sweep`.
+        settings: the settings; without it, `keywords` are passed to `Settings.load`.
+        backend: the other holders; without it, the backend that the URL names, if any.
+        clock_ms: returns whole milliseconds, and never goes back.
+        draw: returns this many random bytes.
+        sweeps: whether a thread drops expired sessions from memory; if not, the caller must call `sweep`.
         keywords: settings by name.
     """
 
@@ -115,12 +116,12 @@ class Engine:
         self.clock_ms = clock_ms
         self._draw = draw
         self.lock = threading.Lock()
-        """Held by whoever works on the table; its backend's node does as well."""
+        """Held while the table is changed, by the backend's node as well."""
         self.is_draining = False
-        """Whether this server is about to stop: balancers are told to send new requests elsewhere."""
+        """Whether this server is about to stop. Health checks then ask balancers to send new requests elsewhere."""
         self._writer = 0
         self._lost: set[SessionKey] = set()
-        """Sessions that may come back without some of this process's writes under its present tag."""
+        """Sessions that may come back without some of the writes that this process made under its present tag."""
         self._given: WeakValueDictionary[SessionKey, Given] = WeakValueDictionary()
         self.backend = connect(self) if backend is None else backend
         self._watchers = Watchers()
@@ -129,10 +130,10 @@ class Engine:
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
         self._is_unswept = False
-        """Whether this process was forked with sessions, and has not started a sweeper for them yet."""
+        """Whether this process inherited sessions at a fork, and has not started a sweeper for them yet."""
         self._credentials = Credentials(settings, self.counts, self.table.state, draw)
         self.doubts_http = settings.secure == "auto"
-        """Whether a proxy in front that speaks https to browsers would be news."""
+        """Whether to look for headers of a proxy that ends TLS in front of this server, to warn about it once."""
         call_after_fork(self._after_fork, before=self._before_fork)
 
     # -- the life of a request ---------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ class Engine:
             cookie_headers: the values of the request's Cookie headers.
             is_https: whether the request came over HTTPS, as far as the server can tell.
             server: the address the request came in at, alone or with its port; needed only where no secret is set.
-            is_lasting: whether the connection stays open, so that each look at the session is a use of it.
+            is_lasting: whether the connection stays open, so that each read of the session counts as a use.
 
         Raises:
             SettingsError: no secret is set, and the server is reachable from outside this machine.
@@ -161,15 +162,15 @@ class Engine:
         return make(self, self._limits, Visit(cookie_headers, is_https=is_https))
 
     def hear_of_proxy(self, forwarded: bytes) -> None:
-        """A request over http came with this X-Forwarded-Proto or Forwarded: say once what follows if it says https."""
+        """Warn once if this X-Forwarded-Proto or Forwarded header of a request over http says https."""
         if says_https(forwarded):
             self.doubts_http = False
             self._credentials.warn_once("https", OVERRULED_HTTPS)
 
     async def prepare(self, session: Session) -> None:
-        """Ask the other holders where this server's copy is missing or older than what the browser has seen.
+        """Ask the other holders if this server's copy is missing, or older than what the browser has seen.
 
-        Does nothing without a backend. Never raises for a holder that does not answer: the session's first touch does.
+        Does nothing without a backend. If the holders do not answer, it is the session's first touch that raises.
         """
         visit: Visit = session.visit
         visitor = self._identify(visit)
@@ -184,7 +185,7 @@ class Engine:
             return
         visit.pulled = held = None if found is None else found[1]
         is_alive = held is not None and held.state == LIVE and held.expires_ms() > now_ms
-        is_known = not visitor.is_version_foreign  # what this browser has seen; a late answer may have taken it away
+        is_known = not visitor.is_version_foreign  # a late response may have replaced the version cookie
         is_newest = (
             is_known and is_alive and held is not None and held.covers(seen) and self.backend.is_sure(key, now_ms)
         )
@@ -206,15 +207,15 @@ class Engine:
 
         Args:
             session: the request's session.
-            is_late: the head of the response has left; no cookie can tell of it.
+            is_late: whether the head of the response has left, so that no version cookie can be sent.
 
         Returns:
-            The steps to be given to `settle` before the answer leaves; empty where nobody else need know.
+            The steps to pass to `settle` before the response leaves; empty if no other holder need know.
 
         Raises:
             SessionConflict: the session ended or was rotated meanwhile. Nothing was stored.
             SessionLimit: there is no room for a new session. Nothing was stored.
-            EncodeError, SessionTooLarge: a mutable value became what cannot be kept. Nothing was stored.
+            EncodeError, SessionTooLarge: a mutable value can no longer be stored. Nothing was stored.
             SessionTooLate: the head has left, and the change needs a new id. Nothing was stored.
         """
         visit: Visit = session.visit
@@ -223,7 +224,7 @@ class Engine:
         changes = session.take()
         if not (changes or visit.is_crowded):
             return [] if self.backend is None or is_late else self._unsettled(session)
-        # A logout of a session that has just ended is answered like the one that ended it: when every server knows of it.
+        # A second logout of the same session waits, like the first, until the other servers know of the end.
         waited = [] if self.backend is None or session.opened.record is not None else self._unsettled(session)
         if is_late:
             session.is_head_sent = True
@@ -243,11 +244,11 @@ class Engine:
         return [*waited, *steps] if waited else steps
 
     async def settle(self, steps: list[Step]) -> None:
-        """Take the steps of a commit, in their order, waiting as `ack` says.
+        """Take the steps of a commit in order, and wait for acknowledgements as the setting `ack` demands.
 
         Raises:
             SessionUnavailable: too few holders confirmed in time, and `degraded` is `refuse`.
-            SessionConflict: the session was over when the change came to a store, which kept nothing of it.
+            SessionConflict: the session was over when the change reached the store, which stored nothing of it.
         """
         assert self.backend is not None, "steps come only from an engine that has a backend"
         for step in steps:
@@ -266,7 +267,7 @@ class Engine:
                     raise SessionUnavailable("too few holders confirmed the change within ack_timeout")
 
     def cookies(self, session: Session) -> list[bytes]:
-        """The Set-Cookie values of the answer; to be called when the head of the response is about to leave.
+        """The Set-Cookie values of the response. Call this when its head is about to leave.
 
         From then on the session refuses every change that would need a new id.
         """
@@ -284,7 +285,7 @@ class Engine:
         return self._credentials.issue(visit.presented, visit.visitor, opened.record, is_new=visit.is_created)
 
     def refusal_cookies(self, session: Session) -> list[bytes]:
-        """The Set-Cookie values of an answer that refuses what a request asked for: of an id that was rotated, that it is over."""
+        """The Set-Cookie values of an error response: if the request's id was rotated, a version that says so."""
         is_past = session.accessed and session.opened is _PAST
         return self._credentials.tell_past(session.visit.presented, session.visit.visitor) if is_past else []
 
@@ -312,7 +313,7 @@ class Engine:
         self._given.clear()
 
     def sweep(self) -> bool:
-        """Drop some of what has run out of time; returns whether there is more to do at once."""
+        """Drop some of what has expired. Returns whether there is more to drop at once."""
         with self.lock:
             return self.table.sweep(self.clock_ms())
 
@@ -336,14 +337,14 @@ class Engine:
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def load(self, session: Session) -> Opened:
-        """What the session starts from: its record as it is held here, judged by what the browser has seen.
+        """The state that the session starts from: the record that is held here, compared with what the browser has seen.
 
         Raises:
-            SessionUnavailable: its holders did not answer, or none has what the browser has seen and `stale` is
-                `refuse`.
+            SessionUnavailable: its holders did not answer, or none has what the browser has seen and the setting `stale`
+                is `refuse`.
         """
         visit: Visit = session.visit
-        if visit.presented is None and self.backend is not None:  # an adapter that may block asks at the first touch
+        if visit.presented is None and self.backend is not None:  # a synchronous adapter: nothing was asked yet
             run_blocking(self.prepare(session))
         visitor = visit.visitor if visit.presented is not None else self._identify(visit)
         if visitor is None:
@@ -366,7 +367,7 @@ class Engine:
         return _NOTHING
 
     def _differing(self, visitor: Visitor) -> list[str]:
-        """The settings in which the engine of another middleware differs that wrote to this session; empty without one."""
+        """If another engine of this process wrote to the session: the settings in which it differs. Otherwise empty."""
         writers = {stamp.writer for stamp in visitor.seen} - {self._writer}
         for settings, other in list(_shared.items()):
             if other is not self and other._writer in writers:  # noqa: SLF001  # the tag of one that has written
@@ -374,7 +375,7 @@ class Engine:
         return []
 
     def _serve(self, visit: Visit, visitor: Visitor, key: SessionKey, record: Record, packed_bytes: int) -> Opened:
-        """What may be shown of a record: all of it, a look back, or nothing."""
+        """What the request may see of a record: all of it, its last state read-only, or nothing."""
         now_ms = self.clock_ms()
         idle_ms = record.idle_ms
         unused_ms = now_ms - record.touched_ms
@@ -389,7 +390,8 @@ class Engine:
         else:
             visit.is_crowded = len(record.head_places) > HEADS_MAX
             if not record.covers(visitor.seen):
-                if visit.pulled is not None and not record.covers(visit.pulled.heads):  # a parallel request kept less
+                # A parallel request may have stored an older copy than this request has pulled.
+                if visit.pulled is not None and not record.covers(visit.pulled.heads):
                     record = self._merge_in(key, visit.pulled)
                     visit.packed = self.table.get(key)
                     return self._serve(visit, visitor, key, record, len(record.pack()))
@@ -399,7 +401,7 @@ class Engine:
         return Opened(record, key, packed_bytes, visit.is_stale)
 
     def _note_stale(self, visit: Visit) -> None:
-        """Nobody who answered has what the browser has seen: say so, or refuse, as `stale` says."""
+        """No holder that answered has what the browser has seen: mark the session stale or refuse it, as `stale` demands."""
         visit.is_stale = True
         self.counts["stale"] += 1
         if self.settings.stale == "refuse":
@@ -408,23 +410,23 @@ class Engine:
             raise SessionUnavailable(visit.unavailable)
 
     def draw_key(self, session: Session) -> SessionKey:
-        """The key under which the session will be kept, if anything is put into it."""
+        """The key under which the session will be stored, if anything is put into it."""
         visit: Visit = session.visit
         if visit.drawn is None:
             visit.drawn = self._draw_identity()
         return visit.drawn.key
 
     def draw_batch(self) -> str:
-        """Random letters that no other request uses for what it appends to the same session."""
+        """Random letters that no other request uses in the names of the items it appends."""
         return b64encode(self._draw(BATCH_BYTES), b"-_").decode()
 
     def came_too_late(self, call: str) -> None:
-        """Count a call that would need a new id after the head of its response, and say so once: its error may be seen by nobody."""
+        """Count a call that needs a new id after the head of its response. Warn once, because its error may not be shown."""
         self.counts["too_late"] += 1
         self._credentials.warn_once("too-late", _TOO_LATE.format(call))
 
     def used(self, session: Session) -> None:
-        """Keep a session alive that is used over a connection which stays open."""
+        """Keep a session alive that was used over a connection that stays open."""
         record = session.opened.record if session.accessed else None
         if record is None or record.state != LIVE:
             return
@@ -448,7 +450,7 @@ class Engine:
             self.backend.touched(key, now_ms)
 
     def reload(self, session: Session) -> Awaitable[None]:
-        """Let the session go on from its newest state: see `Session.reload`."""
+        """Load the newest state into the session: see `Session.reload`."""
         session.open()
         key, now_ms = session.opened.key, self.clock_ms()
         backend = self.backend
@@ -476,7 +478,7 @@ class Engine:
         self._reload_from(session, None if pulled.record is None else self._merge_in(key, pulled.record))
 
     def _reload_from(self, session: Session, told: Record | None) -> None:
-        """Go on from what is held here, or was told by others. Raises SessionConflict where the session is over."""
+        """Load what is held here, or else the pulled record. Raises SessionConflict if the session is over."""
         opened, visit = session.opened, session.visit
         if opened.record is None or opened.is_read_only:
             return
@@ -499,7 +501,7 @@ class Engine:
         self.used(session)
 
     async def until_ended(self, session: Session) -> None:
-        """Return when the session is over. What others hold and nobody tells of is asked for every few seconds."""
+        """Return when the session is over. Asks every few seconds for an end that may not be announced to this server."""
         session.open()
         key, record = session.opened.key, session.opened.record
         while key and record is not None:
@@ -520,7 +522,7 @@ class Engine:
                     return
 
     def _identify(self, visit: Visit) -> Visitor | None:
-        """Who asks; None for somebody without a session of ours."""
+        """The visitor that the cookies identify; None without a valid id cookie."""
         if visit.presented is None:
             visit.presented, visit.visitor = self._credentials.read(visit.cookie_headers, is_https=visit.is_https)
         return visit.visitor
@@ -540,20 +542,20 @@ class Engine:
         return None if packed is None else Record.unpack(packed)
 
     def _merge_in(self, key: SessionKey, record: Record) -> Record:
-        """Merge what another holder gave with what is held; keep it where this server is a holder, or it has ended."""
+        """Merge a pulled record with the held one. Hold the result if one was held, or if this server must hold it."""
         with self.lock:
             held = self._held(key)
             record = self.table.judged(key, record, self.clock_ms())
             merged = record if held is None else merge(held, record)
             if held is not None or record.state != LIVE or (self.backend is not None and self.backend.holds(key)):
-                self.table.offer(key, merged)  # without room it is served and not kept
+                self.table.offer(key, merged)  # without room it is served but not held
                 self._start_sweeper()
         return merged
 
     # -- committing --------------------------------------------------------------------------------------------------
 
     def _apply(self, session: Session, visit: Visit, changes: Changes) -> list[Step]:
-        """Apply the changes, under the lock, and let the session go on from there."""
+        """Apply the changes, with the lock held, and let the session continue from the result."""
         opened = session.opened
         now_ms = self.clock_ms()
         if opened.is_read_only:
@@ -582,7 +584,7 @@ class Engine:
             raise SessionRotated(WROTE_ROTATED)
 
     def _current(self, visit: Visit, key: SessionKey, opened: Record, packed: bytes | None, now_ms: int) -> Record:
-        """The record as it stands now, after others changed it since the session was opened."""
+        """The record as it stands now, with changes that were made since the session was opened."""
         if packed is None:
             if self.backend is None or opened.expires_ms() <= now_ms:
                 raise SessionEnded("the session ran out of time while it was in use: what was changed was not stored")
@@ -597,7 +599,7 @@ class Engine:
         written = None if visit.given is None else visit.given.record
         if written is not None and not current.covers(written.heads):  # the dropped copy had a later write of ours
             current = merge(current, written)
-        if self.backend is not None and not current.covers(opened.heads):  # a parallel request brought another copy
+        if self.backend is not None and not current.covers(opened.heads):  # a parallel request stored another copy
             current = merge(current, opened)
         check_is_live(current, now_ms)
         return current
@@ -626,7 +628,7 @@ class Engine:
         above = max([counter for counter, _ in session.visit.visitor.seen], default=0) if session.opened.is_stale else 0
         writer = self._writer or self.writer
         record, stamp = current.write(writer, values, increments, now_ms=now_ms, above=above)
-        if self.backend is None:  # as `_keep` does, without the way there
+        if self.backend is None:  # `_keep`, inlined for speed
             session.visit.packed = packed = self.table.put(key, record)
             session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
             return []
@@ -655,7 +657,7 @@ class Engine:
         return steps
 
     def _rotate(self, session: Session, changes: Changes, current: Record, now_ms: int) -> list[Step]:
-        """The same session under a new id; the old one may be looked at for a moment, and then is over.
+        """Continue the session under a new id. The old id may read the last state until the grace is over.
 
         The old one ends only when the new one is held as `ack` demands, so that no failure in between logs a user out.
         """
@@ -669,7 +671,7 @@ class Engine:
         rotated_ms: int | None = None
 
         def check_old() -> None:
-            """Others may have ended the session before they heard of the rotation."""
+            """Another server may have ended the session before it heard of the rotation."""
             if self.table.has_ended(old.key) and not self._is_rotated(old.key, rotated_ms):
                 raise SessionEnded("the session was ended while it got a new id: the new id is worth nothing")
 
@@ -694,11 +696,11 @@ class Engine:
         return [*steps, Step(old.key, make=end_old, check=check_old, undo=Step(new.key, make=end_new))]
 
     def _is_rotated(self, key: SessionKey, since_ms: int | None) -> bool:
-        """Whether an end is that of a rotation, made here at this time, whose grace may have passed meanwhile."""
+        """Whether the session ended by the rotation made here at `since_ms`. Its grace may be over by now."""
         state = self.table.state(key)
         if state == ROTATED or since_ms is None:
             return state == ROTATED
-        if state is None:  # its tombstone has made room
+        if state is None:  # its tombstone was dropped to make room
             return self.table.is_replaced(key)
         return state == REPLACED and self.clock_ms() - since_ms >= self._grace_ms
 
@@ -749,7 +751,7 @@ class Engine:
                 return steps
 
     def _keep(self, session: Session, key: SessionKey, record: Record, *, replaces: SessionKey | None = None) -> None:
-        """Hold the record, as a holder or until the holders have it, and let the session go on from it."""
+        """Hold the record, as a holder or until the holders have it, and let the session continue from it."""
         visit: Visit = session.visit
         visit.packed = packed = self.table.put(key, record, replaces=replaces)
         if self.backend is not None:
@@ -759,7 +761,7 @@ class Engine:
         session.rebase(Opened(record, key, len(packed), session.opened.is_stale))
 
     def _on_expired(self, key: SessionKey, record: Record) -> None:
-        """A copy leaves. If it has writes of ours that nobody else may hold, no later one may be given their stamps."""
+        """A copy is dropped. If it has writes of ours that no other holder may have, their stamps must not be used again."""
         if self._writer in record.version and self.backend is not None and not self.backend.is_confirmed(key):
             self._lost.add(key)
             if len(self._lost) > LOST_MAX:
@@ -770,7 +772,7 @@ class Engine:
             self._sweeper = Sweeper(self)
 
     def _end(self, opened: Opened, state: int, now_ms: int) -> Record:
-        """End the session here; where it is not held, that is remembered all the same if others are to know."""
+        """End the session here. If it is not held and there is a backend, hold a tombstone for the other holders."""
         held = self._held(opened.key)
         record = held or opened.record
         assert record is not None, "what is ended was opened"
@@ -778,12 +780,12 @@ class Engine:
         if held is not None:
             self.table.put(opened.key, ended, is_touch=True)
         elif self.backend is not None:
-            self.table.offer(opened.key, ended)  # without room others are asked, and tell of the end
+            self.table.offer(opened.key, ended)  # without room, later requests learn of the end from the other holders
             self._start_sweeper()
         return ended
 
     def _unsettled(self, session: Session) -> list[Step]:
-        """What an answer must wait for though its request changed nothing: all that its session contains, or its end."""
+        """A step for a request that changed nothing: its response waits until the state it shows is acknowledged."""
         assert self.backend is not None, "alone, nothing waits"
         if not session.accessed:
             return []
@@ -793,11 +795,11 @@ class Engine:
         return [] if not key or self.backend.is_settled(key) else [Step(key)]
 
     def _draw_identity(self) -> Identity:
-        """A new id; with other servers, one of which this server is the first holder."""
+        """A new id. With a backend, preferably one whose first holder is this server."""
         return self._credentials.draw_identity(None if self.backend is None else self.backend.is_first_holder)
 
     def _before_fork(self) -> Callable[[], None] | None:
-        """Take the lock, so that the fork copies the table between two changes, unless this very thread holds it."""
+        """Take the lock, so that no change to the table is under way at the fork, unless this thread already holds it."""
         return taken(self.lock)
 
     def _after_fork(self) -> None:
@@ -810,8 +812,8 @@ class Engine:
 def engine_of(**keywords: Unpack[Keywords]) -> Engine:
     """The engine with these settings in this process, made if there is none: what middlewares use.
 
-    So an app and another one that is mounted in it, or the middlewares that Litestar makes for each route, know the same
-    sessions and are one member of a cluster.
+    So an app and another one mounted in it, or the middlewares that Litestar makes for each route, share their sessions and
+    are one member of a cluster.
 
     Raises:
         SettingsError: a setting is unknown, malformed or contradicts another.
@@ -824,7 +826,7 @@ def engine_of(**keywords: Unpack[Keywords]) -> Engine:
 
 
 class _Done:
-    """What need not be awaited, and may be."""
+    """An awaitable that is done; it need not be awaited."""
 
     def __await__(self) -> Generator[None, None, None]:
         return
@@ -838,6 +840,6 @@ _TOO_LATE: Final = (
     "more, so nothing was kept. Put something into the session, log in or rotate before the response starts"
 )
 _PAST: Final = Opened(is_read_only=True)
-"""What a request with a rotated id finds after the grace: nothing, and it may not begin anything new."""
+"""What a request with a rotated id finds after the grace: no fields, and it may not begin a new session."""
 _shared: Final[WeakValueDictionary[Settings, Engine]] = WeakValueDictionary()
 """The engines that middlewares made, by their settings."""

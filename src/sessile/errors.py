@@ -5,29 +5,29 @@
     SessileError
     ├── SettingsError (ValueError)        a setting is unknown, malformed or contradicts another
     ├── CodecError (ValueError)
-    │   ├── EncodeError (TypeError)       a value of a kind that would not survive the trip
-    │   └── DecodeError                   bytes that no encoder of ours wrote
-    ├── RecordError (ValueError)          bytes that are no record, or a record beyond its limits
+    │   ├── EncodeError (TypeError)       a value of a type that sessions cannot store
+    │   └── DecodeError                   bytes that Sessile's encoder did not write
+    ├── RecordError (ValueError)          malformed bytes instead of a record, or a record over its limits
     ├── SessionError
-    │   ├── SessionConflict               what the handler wrote could not be kept
+    │   ├── SessionConflict               the handler's changes could not be stored
     │   │   ├── SessionEnded              the session was ended while the handler ran
     │   │   └── SessionRotated            the session has a new id; this request came with the old one
     │   ├── SessionTooLarge (ValueError)  a value, or the whole session, is over its limit
     │   ├── SessionTooLate                the head of the response has left, and no cookie can carry a new id
     │   ├── FieldUnreadable (DecodeError)  a value of a class or a type that this server does not know
-    │   ├── SessionLimit                  this server holds as many sessions, or bytes, as it may
-    │   └── SessionUnavailable            too few holders answered to say what the session is
-    ├── StoreError                        the store does not answer, or not as it must; it may be asked again
-    │   ├── StoreSetupError               the store refuses until somebody changes the URL, or how it is set up
+    │   ├── SessionLimit                  this server has no room for a new session
+    │   └── SessionUnavailable            too few holders of the session answered
+    ├── StoreError                        the store did not answer, or with an error; a retry may help
+    │   ├── StoreSetupError               the URL or the store's setup must be changed; a retry does not help
     │   ├── StarvedError                  this process had too little time to read the store's answer
     │   └── StoredRecordError             the store holds a malformed or too large record of one session
-    ├── WireError (ValueError)            bytes of a peer that are no frame or no message of the protocol
+    ├── WireError (ValueError)            a peer sent bytes that are no valid frame or message
     ├── BalancerError                     the balancer was given something it cannot run with
-    ├── StatusError                       a server could not be asked how it is
-    └── LabError                          a process of the lab did not start, or ended
+    ├── StatusError                       a server did not answer a request for its status
+    └── LabError                          a process of the lab did not start, or exited
 
-Caller misuse raises where it happens and changes nothing. What a browser or a peer sends never raises out of the
-library: it is ignored or refused, and counted.
+Caller misuse raises where it happens and changes nothing. Invalid data from a browser or a peer never raises an exception to
+the application: it is ignored or refused, and counted.
 """
 
 from __future__ import annotations
@@ -72,23 +72,23 @@ class CodecError(SessileError, ValueError):
 
 
 class EncodeError(CodecError, TypeError):
-    """A value of a kind that would not survive the trip. Raised at the assignment; the session keeps its old value."""
+    """A value of a type that sessions cannot store. Raised at the assignment; the session keeps its old value."""
 
 
 class DecodeError(CodecError):
-    """Bytes that no encoder of ours wrote, or beyond its limits."""
+    """Bytes that Sessile's encoder did not write, or that are over its limits."""
 
 
 class RecordError(SessileError, ValueError):
-    """Bytes that are no record or delta, or one beyond its limits. The receiver's state is unchanged."""
+    """Bytes that are not a valid record or delta, or one over its limits. The receiver's state is unchanged."""
 
 
 class SessionError(SessileError):
-    """Something about one session."""
+    """Base of the errors that concern one session."""
 
 
 class SessionConflict(SessionError):
-    """What the handler wrote could not be kept: the session ended or got a new id meanwhile. Nothing was stored."""
+    """The handler's changes could not be stored: the session ended or got a new id meanwhile. Nothing was stored."""
 
 
 class SessionEnded(SessionConflict):
@@ -96,7 +96,7 @@ class SessionEnded(SessionConflict):
 
 
 class SessionRotated(SessionConflict):
-    """The session has a new id, and this request came with the old one: it may look, for a moment, but not write."""
+    """The session has a new id, and this request came with the old one: it may read for a moment, but not write."""
 
 
 class SessionTooLarge(SessionError, ValueError):
@@ -104,7 +104,7 @@ class SessionTooLarge(SessionError, ValueError):
 
 
 class SessionTooLate(SessionError):
-    """The operation needs a new session id, but the head of the response, whose cookies carry ids, has left.
+    """The operation needs a new session id, but the head of the response, which carries the cookies, has left.
 
     Raised by `login` and `rotate`, and by an assignment to a session that has no id yet or was ended. Nothing was changed.
     """
@@ -113,13 +113,13 @@ class SessionTooLate(SessionError):
 class FieldUnreadable(SessionError, DecodeError):
     """This server cannot read the value of a field: a server with another version of the application wrote it.
 
-    Raised where the field is read. It stays as it is, and everything else of the session works.
+    Raised when the field is read. The field is kept unchanged, and the session's other fields work.
     """
 
     def __init__(self, message: str, name: str = "") -> None:
         super().__init__(message)
         self.name = name
-        """The field."""
+        """The field's name."""
 
 
 class SessionLimit(SessionError):
@@ -127,19 +127,19 @@ class SessionLimit(SessionError):
 
 
 class SessionUnavailable(SessionError):
-    """Too few holders of the session answered in time to say what it is. No cookie was touched; ask again."""
+    """Too few holders of the session answered in time. No cookie was changed; the request may be retried."""
 
 
 class StoreError(SessileError):
-    """The store does not answer now, or not as it must: refused, too slow, read-only, out of memory. It may be asked again."""
+    """The store did not answer, or with an error: refused, too slow, read-only, out of memory. A retry may help."""
 
 
 class StoreSetupError(StoreError):
-    """The store refuses, and to wait does not help: a wrong password, an unknown database, a missing table, a missing right."""
+    """A wrong password, an unknown database, a missing table or a missing right. A retry does not help."""
 
 
 class StarvedError(StoreError):
-    """No answer of the store was heard, and this process itself had too little time to hear one: the store may be well."""
+    """This process had too little processor time to read the store's answer. The store itself may be well."""
 
 
 class StoredRecordError(StoreError):
@@ -147,7 +147,7 @@ class StoredRecordError(StoreError):
 
 
 class WireError(SessileError, ValueError):
-    """Bytes of a peer that are no frame, or no message of the protocol. Its link is closed; nothing else changes."""
+    """A peer sent bytes that are no valid frame or message of the protocol. Its link is closed; nothing else changes."""
 
 
 class BalancerError(SessileError):
@@ -155,8 +155,8 @@ class BalancerError(SessileError):
 
 
 class StatusError(SessileError):
-    """A server could not be asked how it is, or answered something else. The message names its URL and the remedy."""
+    """A server did not answer a request for its status, or not with a status. The message names its URL and the remedy."""
 
 
 class LabError(SessileError):
-    """A process of the lab did not start, or ended. The message says which, and what it said last."""
+    """A process of the lab did not start, or exited. The message names it and quotes its last output."""

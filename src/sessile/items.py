@@ -1,13 +1,13 @@
 """Sets and lists that merge: how a collection and its items stand among the fields of a record.
 
-A collection is a field whose value says its kind, `SET` or `LIST`. Each of its items is a field of its own. An item's name is the
-name of the collection, a NUL, which no other name contains, and then what tells it from other items: the value itself in a
-set; in a list, a random batch for each request that appends, and a number. So items merge, travel and are removed by the rules for fields:
-a set is the observed-remove set of Bieniusz et al. (2012), because adding an item is a new assignment that a parallel removal
-has not seen.
+A collection is a field whose value states its kind, `SET` or `LIST`. Each of its items is a field of its own. An item's name
+consists of the name of the collection, a NUL, which no other name contains, and a part that identifies the item: in a set, the
+value itself; in a list, the batch, which is random for each request that appends, and a number. So items merge, travel and are
+removed by the rules for fields. A set is the observed-remove set of Bieniusz et al. (2012), because adding an item is a new
+assignment that a parallel removal has not seen.
 
-Every write that adds an item assigns the kind anew, so an item never outlives its collection. Items are read in the order of their
-stamps, and within one write in the order of their numbers. Pure functions on data.
+Every write that adds an item assigns the kind again, so an item never outlives its collection. Items are read in the order of
+their stamps; within one write, in the order of their numbers. Pure functions on data.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ __all__ = [
 ]
 
 KIND_BYTE: Final = 0xD4
-"""What a kind begins with: msgpack's header of an extension of one byte. Few values do."""
+"""First byte of a kind: msgpack's header of a one-byte extension. Few other values begin with it."""
 SET: Final = b"\xd4\x20s"
 LIST: Final = b"\xd4\x20l"
 SEPARATOR: Final = "\0"
 _TEXT, _BYTES, _NUMBERED = "s", "b", "l"
-"""What follows the separator: a str, an encoded value as Latin-1, or the batch and the number of an item of a list."""
+"""First letter after the separator, before a str, an encoded value as Latin-1, or a list item's batch and number."""
 
 
 def is_kind(data: bytes) -> bool:
-    """Whether this is the value of a collection."""
+    """Whether this field value is the kind of a collection."""
     return data in {SET, LIST}
 
 
 def is_collection(entry: Entry) -> bool:
-    """Whether any assignment of the field is a collection, whichever of them is read."""
+    """Whether any of the field's parallel assignments is a collection, even if another one is read."""
     return is_kind(entry.value) or any(isinstance(item, bytes) and is_kind(item) for _, _, item in entry.rest)
 
 
@@ -76,7 +76,7 @@ def items_of(names: Iterator[str] | Mapping[str, Any], name: str) -> list[str]:
 
 
 def value_of(item: str, data: bytes) -> Any:
-    """The value of an item: in a set its name tells it."""
+    """The value of an item. In a set, it is part of the item's name."""
     form, tail = item.partition(SEPARATOR)[2][:1], item.partition(SEPARATOR)[2][1:]
     if form == _TEXT:
         return tail
@@ -87,10 +87,10 @@ def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind:
     """The items of a collection in the order in which they are read, each with its value.
 
     Args:
-        record: where they stand.
-        values: what was assigned and removed since; it comes last.
-        name: of the collection.
-        kind: which items count: `SET` or `LIST`.
+        record: the record that holds them.
+        values: the assignments and removals since; their items come last.
+        name: the name of the collection.
+        kind: `SET` or `LIST`: which items count.
     """
     prefix = name + SEPARATOR
     forms = (prefix + _NUMBERED,) if kind == LIST else (prefix + _TEXT, prefix + _BYTES)
@@ -99,7 +99,8 @@ def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind:
         tags = list(record.version)
         for item, entry in record.fields.items():
             if item.startswith(forms) and item not in values and entry.value:
-                first = entry.assignments()[-1] if entry.rest else entry  # the first of several servers that added it
+                # If several servers added the item, the first addition counts.
+                first = entry.assignments()[-1] if entry.rest else entry
                 rank = (0, first.counter, tags[first.writer], _number(item, first.value), item)
                 found.append((rank, entry.value))
     found += [
@@ -111,7 +112,7 @@ def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind:
 
 
 def removed_with(record: Record, values: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The removals that belong to these assignments: of the items of every collection that they replace or remove."""
+    """The removals of items that these assignments entail: those of each collection that is replaced or removed."""
     removed: dict[str, bytes] = {}
     for name, data in values.items():
         entry = record.fields.get(name)
@@ -121,12 +122,12 @@ def removed_with(record: Record, values: Mapping[str, bytes]) -> dict[str, bytes
 
 
 def carried(record: Record, changed: Mapping[str, bytes], values: dict[str, bytes]) -> dict[str, bytes]:
-    """Assignments for a new record, numbered so that items keep their order there though all have one stamp.
+    """Assignments for a new record. Items are numbered, so that they keep their order although all get the same stamp.
 
     Args:
         record: the old record.
-        changed: what is assigned or removed on top of it.
-        values: both together, without what is removed.
+        changed: the assignments and removals on top of it.
+        values: the old fields with these changes applied, without removed ones.
     """
     result = {name: data for name, data in values.items() if SEPARATOR not in name}
     for name, kind in values.items():
@@ -141,7 +142,7 @@ def carried(record: Record, changed: Mapping[str, bytes], values: dict[str, byte
 
 
 def _number(item: str, data: bytes) -> int:
-    """Which item of its write this is: in a list its name tells it, in a set its value."""
+    """The item's number within its write: in a list, part of its name; in a set, its value."""
     try:
         if item.partition(SEPARATOR)[2].startswith(_NUMBERED):
             return int(item.rpartition(".")[2], 16)

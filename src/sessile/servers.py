@@ -1,15 +1,15 @@
-"""The server that runs an application: how the engines of a WSGI app join when its worker process starts.
+"""Lets the engines of a WSGI app join their cluster or store when the worker process of the server starts.
 
-WSGI does not tell an app that its server starts (PEP 3333). A member that joined at its first request would miss what leaving
-servers hand over before. So an engine enrols here when its middleware is built, and joins
+WSGI has no event for the start of a server (PEP 3333). A member that joined at its first request would miss what leaving
+servers hand over before that. So an engine enrols here when its middleware is built, and joins
 
-- under gunicorn in `post_worker_init`: by `sessile.gunicorn` as its configuration, or by a hook that `enrol` adds to the
-  configuration it has, which the call stack shows while gunicorn loads the app;
-- under uWSGI after the fork, or at once in a worker that loads the app itself (`lazy-apps`);
-- elsewhere when `join` is called, or at the first request: one that needs no session, such as a health check, does not wait
-  for it (`join_soon`).
+- under gunicorn, in `post_worker_init`: either `sessile.gunicorn` is the configuration, or `enrol` adds a hook to gunicorn's
+  own configuration, which it finds on the call stack while gunicorn loads the app;
+- under uWSGI, after the fork, or at once in a worker that loads the app itself (`lazy-apps`);
+- elsewhere, when `join` is called, or at the first request. A request that needs no session, such as a health check, does not
+  wait for it (`join_soon`).
 
-A worker that cannot join logs why as one line, and the server stops instead of starting it again.
+A worker that cannot join logs the reason as one line, and the server stops instead of starting it again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = ["enrol", "is_loading", "join", "join_gunicorn", "join_soon", "stop_lo
 
 _engines: Final[WeakSet[Engine]] = WeakSet()
 _joining: Final[WeakKeyDictionary[Engine, int]] = WeakKeyDictionary()
-"""Engine → the process in which `join_soon` is at work for it."""
+"""Engine → id of the process in which `join_soon` is joining it."""
 _tasks: Final[set[asyncio.Task[None]]] = set()
-"""What keeps these tasks from being collected while they run."""
+"""References to running tasks, so that they are not garbage-collected."""
 _SERVERS: Final = frozenset({"daphne", "granian", "gunicorn", "hypercorn", "uvicorn"})
 """Packages whose code is on the call stack while they load an app."""
 _GUNICORN: Final = frozenset({"gunicorn.arbiter", "gunicorn.workers.base"})
@@ -49,14 +49,14 @@ _GUNICORN: Final = frozenset({"gunicorn.arbiter", "gunicorn.workers.base"})
 BOOT_ERROR: Final = 3
 """gunicorn's `Arbiter.WORKER_BOOT_ERROR`: a worker that exits with it stops the master."""
 TURN_S: Final = 2.0
-"""More than gunicorn takes to notice that a worker has exited."""
+"""Pause between workers that exit: longer than gunicorn takes to notice that a worker has exited."""
 POLL_S: Final = 0.05
 PAST_HOOKS_S: Final = 5.0
-"""By then uWSGI's other workers have left the hook that runs after the fork."""
+"""After this time, uWSGI's other workers have left the hook that runs after the fork."""
 
 
 def enrol(engine: Engine) -> None:
-    """Let this engine join when the worker process starts. Does no IO, but in a uWSGI worker that loads the app itself."""
+    """Let this engine join when the worker process starts. Does no IO, except in a uWSGI worker that loads the app itself."""
     _engines.add(engine)
     gunicorn = _gunicorn()
     if gunicorn is not None:
@@ -71,12 +71,12 @@ def enrol(engine: Engine) -> None:
 
 
 def join() -> None:
-    """Let every engine of this process's WSGI middlewares join its cluster, or connect to its store, before it serves.
+    """Let the engines of all WSGI middlewares in this process join their cluster, or connect to their store.
 
-    For the hook that your server calls in each worker process; `sessile.gunicorn` does this for gunicorn.
+    Call this in the hook that your server runs in each worker process; `sessile.gunicorn` does so for gunicorn.
 
     Raises:
-        SettingsError: one of them cannot: the message names the setting and the remedy.
+        SettingsError: an engine cannot join. The message names the setting and the remedy.
     """
     for engine in list(_engines):
         backend = engine.backend
@@ -85,7 +85,7 @@ def join() -> None:
 
 
 def join_soon(engine: Engine) -> None:
-    """Begin to join, without waiting for it, unless that is under way. What goes wrong is logged, and tried again next time."""
+    """Begin to join in the background, unless that is under way. An error is logged; the next call tries again."""
     backend = engine.backend
     if backend is None or backend.is_running or _joining.get(engine) == os.getpid():
         return
@@ -126,8 +126,8 @@ def join_gunicorn(worker: Any) -> None:
     try:
         join()
     except SessileError as error:
-        # The first worker that exits with this status ends the others. A second one that does so while gunicorn stops makes
-        # it end with a traceback. So workers that fail together take turns.
+        # When a worker exits with this status, gunicorn stops. If a second one does so while it stops, gunicorn prints a
+        # traceback. So workers that fail at the same time exit one after the other.
         turn_s = TURN_S * (worker.age % max(worker.cfg.workers, 1))
         until = time.monotonic() + turn_s
         while time.monotonic() < until:
@@ -139,12 +139,12 @@ def join_gunicorn(worker: Any) -> None:
 
 
 def is_loading() -> bool:
-    """Whether a server loads the app at this moment, so that it can be told later that the app cannot start."""
+    """Whether a server is loading the app now. An error then need not be raised: it can be reported when the app starts."""
     return _find(lambda name, _: name.partition(".")[0] in _SERVERS) is not None
 
 
 def stop_loading(error: Exception) -> None:
-    """Stop gunicorn, if it loads the app at this moment, with a line of its log instead of a traceback."""
+    """If gunicorn is loading the app now, stop it with one line in its log instead of a traceback."""
     gunicorn = _gunicorn()
     if gunicorn is not None:
         gunicorn.log.error("%s", error)
@@ -152,14 +152,14 @@ def stop_loading(error: Exception) -> None:
 
 
 def _gunicorn() -> Any:
-    """The arbiter or worker of gunicorn that loads the app at this moment; None where gunicorn does not."""
+    """The arbiter or worker of gunicorn, if it is loading the app now; otherwise None."""
     frame = _find(lambda name, there: name in _GUNICORN and hasattr(there.get("self"), "cfg"))
     return None if frame is None else frame["self"]
 
 
 def _find(is_it: Callable[[str, dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The local variables of the nearest caller of which this holds, given its module's name and its local variables."""
-    frame = sys._getframe(2)  # noqa: SLF001  # the documented way to the callers
+    """The local variables of the nearest caller for which `is_it(module name, local variables)` is True."""
+    frame = sys._getframe(2)  # noqa: SLF001  # the documented way to inspect callers
     while frame is not None:
         if is_it(str(frame.f_globals.get("__name__", "")), frame.f_locals):
             return frame.f_locals
@@ -168,7 +168,7 @@ def _find(is_it: Callable[[str, dict[str, Any]], bool]) -> dict[str, Any] | None
 
 
 def _add_hook(cfg: Any) -> None:
-    """Join after what `post_worker_init` does already, unless that is to join."""
+    """Extend gunicorn's `post_worker_init`, so that it also joins, unless it does so already."""
     setting = cfg.settings["post_worker_init"]
     before = setting.get()
     if getattr(before, "__module__", "").startswith("sessile."):
@@ -182,7 +182,7 @@ def _add_hook(cfg: Any) -> None:
 
 
 def _after_uwsgi_forks(uwsgi: Any) -> None:
-    """Join in each worker, after what is called there already."""
+    """Join in each worker after the fork, after the hooks that are set already."""
     with contextlib.suppress(ImportError):
         chain: list[Any] = import_module("uwsgidecorators").postfork_chain  # its hook, set now or later, calls these
         if _join_uwsgi not in chain:
@@ -205,7 +205,7 @@ def _join_uwsgi() -> None:
         join()
     except SessileError as error:
         log_once(error)
-        # While a worker is in this hook it does not hear its master, which would wait for it a minute.
+        # While a worker runs this hook it ignores its master, which would wait a minute for it. So stop the master later.
         timer = threading.Timer(PAST_HOOKS_S, _stop_uwsgi)
         timer.daemon = True
         timer.start()

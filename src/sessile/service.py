@@ -1,8 +1,8 @@
-"""Something that lives on one event loop and is asked from anywhere: the part that all backends share.
+"""The base class of all backends: it runs on one event loop, and may be called from any thread or loop.
 
-It is started once, on the loop of whoever starts it or on one in a thread of its own. Questions of that loop are asked at
-once; those of other loops and of threads cross over to it, and a thread waits. A loop that was closed is noticed: state
-belongs to no loop, IO does, and the next one who starts it starts it anew.
+A service is started once, on the running loop or on a loop in a thread of its own. Calls from that loop run at once. Calls
+from other loops and from threads are passed to it; a thread blocks until the result is there. If the loop was closed, the next
+call of `start` starts the service again on another one: only IO is bound to the loop, state is not.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ __all__ = ["Service"]
 
 T = TypeVar("T")
 CROSSING_S: Final = 5.0
-"""What a question from another thread may take beyond its own timeout before the loop it crossed to is given up."""
+"""How long beyond its own timeout a call from another thread or loop waits before it is given up."""
 RETRY_S: Final = 1.0
 """Pause before a start that failed is tried again, in seconds."""
 
 
 class Service:
-    """Base of what lives on a loop: `begin`, `end`, `abandon` and `forget` are its own."""
+    """Base of what runs on a loop. Subclasses implement `begin`, `end`, `abandon` and `forget`."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        """Where it runs; None while it does not."""
+        """The loop it runs on; None while it is stopped."""
         self._starting: asyncio.Task[None] | None = None
         self._refused: str | None = None
-        """Why the last start failed; None if it did not."""
+        """The error message of the last start; None if it succeeded."""
         self._refused_s = 0.0
         self._portal: Portal | None = None
         self._portal_lock = threading.Lock()
         call_after_fork(self._after_fork)
 
     async def begin(self) -> None:
-        """Start on the running loop. Raises SettingsError where it cannot."""
+        """Start on the running loop. Raises SettingsError if it cannot start."""
 
     async def end(self) -> None:
-        """End in good order, on the loop that it began on."""
+        """Stop cleanly, on the loop it runs on."""
 
     def abandon(self) -> None:
-        """The loop it ran on was closed: let go of what is left."""
+        """Drop everything that is bound to the loop, which was closed."""
 
     def forget(self) -> None:
-        """In a forked child: leave everything to the parent, and keep what was inherited from being finalised."""
+        """Called in a forked child: leave connections to the parent, and keep inherited objects from being finalised."""
 
     @property
     def is_running(self) -> bool:
@@ -63,11 +63,11 @@ class Service:
         return self.loop is not None and not self.loop.is_closed()
 
     async def start(self) -> None:
-        """Start on the running loop; once, whoever asks, and whoever asks meanwhile waits for it.
+        """Start on the running loop, unless it is running. Calls during a start wait for that start.
 
         Raises:
-            SettingsError: it cannot. Who asks within `RETRY_S` gets the same error without another attempt: a start that
-                fails costs a certificate and a name lookup, and every request asks for it.
+            SettingsError: it cannot start. Calls within `RETRY_S` get the same error without another attempt, because every
+                request calls this, and a start that fails costs a certificate and a name lookup.
         """
         if self.is_running:
             return
@@ -94,7 +94,7 @@ class Service:
         self.loop, self._refused = loop, None
 
     def start_in_thread(self) -> None:
-        """Start from a program without a loop; it ends when the program does. Raises as `start` does."""
+        """Start on a loop in a thread of its own, until the program exits. Raises what `start` raises."""
         with self._portal_lock:
             if not self.is_running:
                 self._portal = self._portal or Portal()
@@ -102,7 +102,7 @@ class Service:
                 atexit.register(self.stop_in_thread)
 
     async def stop(self) -> None:
-        """End in good order."""
+        """Stop cleanly, from any loop."""
         notice_fork()
         loop = self.loop
         if loop is None or loop.is_closed():
@@ -114,7 +114,7 @@ class Service:
         self.loop = None
 
     def stop_in_thread(self) -> None:
-        """The same for a program without a loop."""
+        """Stop what `start_in_thread` started."""
         notice_fork()  # a child that served no request comes here first when it ends
         with self._portal_lock:
             portal, self._portal = self._portal, None
@@ -124,7 +124,7 @@ class Service:
                 portal.close()
 
     async def ask(self, make: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> T | None:
-        """What the coroutine that `make` gives returns, run where this lives; None where that loop is gone."""
+        """Run the coroutine that `make` returns on this service's loop. Returns its result; None if the loop is gone."""
         loop = self.loop
         if loop is None or loop.is_closed():
             return None

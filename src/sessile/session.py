@@ -1,10 +1,10 @@
 """The mapping a handler touches, which knows what was read from it and what was changed in it.
 
 A `Session` is opened at its first touch, by the function it was given; values are decoded when they are first read. What
-the handler did is asked for once, as `Changes`: assignments, removals, increments, and mutable values that are no longer
-what they were when they were handed out. It belongs to one request and is not shared between threads.
+the handler did is collected as `Changes`: assignments, removals, increments, and mutable values that were modified in place
+after the handler read them. A session belongs to one request and is not shared between threads.
 
-It knows records and values, nothing of cookies, tables, clocks or peers.
+This module knows records and values. It knows nothing of cookies, tables, clocks or peers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
 WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
 ADDITION_BYTES: Final = 12
-"""What a counter takes for each of its writers, about."""
+"""Approximate size of a counter's entry for one of its writers."""
 
 
 class Limits(NamedTuple):
@@ -59,91 +59,91 @@ class Opened(Struct, frozen=True, gc=False):
     record: Record | None = None
     key: SessionKey = b""
     packed_bytes: int = 0
-    """What the record takes at rest: a little more than its names and values."""
+    """Size of the packed record: a little more than its names and values."""
     is_stale: bool = False
     is_read_only: bool = False
-    """Whether the id was rotated: the record is the one of before, and without one there is nothing to look at any more."""
+    """Whether the id was rotated. `record` is then the state before the rotation; it is None once the grace is over."""
 
 
 class Opener(Protocol):
-    """Whoever knows where sessions are kept."""
+    """Loads sessions and draws their keys: the engine, as a session sees it."""
 
     def load(self, session: Session) -> Opened:
         """What the session starts from; asked once, at its first touch."""
 
     def draw_key(self, session: Session) -> SessionKey:
-        """The key that a new session will be kept under, if anything is put into it."""
+        """The key under which a new session will be stored, if anything is put into it."""
 
     def draw_batch(self) -> str:
-        """Random letters: what a request appends to lists is told by them from what others append."""
+        """Random letters for the names of the items that this request appends to lists; no other request has the same."""
 
     def reload(self, session: Session) -> Awaitable[None]:
-        """Let the session go on from its newest state; at once where this server can tell, otherwise once awaited."""
+        """Load the newest state into the session: at once if this server is sure to hold it, otherwise when awaited."""
 
     def used(self, session: Session) -> None:
-        """The session is used over a connection that stays open, which keeps it alive."""
+        """Keep the session alive: it was used over a connection that stays open."""
 
     async def until_ended(self, session: Session) -> None:
         """Return when the session is over."""
 
     def came_too_late(self, call: str) -> None:
-        """A handler asked for what needs a new id after the head of its response; it is refused, and nothing is kept."""
+        """Record that a handler made a call that needs a new id after the head of its response. The call is refused."""
 
 
 class Session(MutableMapping[str, Any]):
     """The session of one request.
 
     Args:
-        opener: whoever knows where sessions are kept.
+        opener: loads the session at its first touch.
         limits: how much the session may hold.
     """
 
     accessed: bool = False
     """Whether the handler looked at the session at all; if not, the response does not depend on the cookie."""
     is_committed: bool = False
-    """Whether changes were kept already in this request."""
+    """Whether this request has committed changes already."""
     may_have_changed: bool = False
     """Whether `take` may find something: something was set, or something that can change in place was handed out."""
     is_head_sent: bool = False
     """Whether the head of the response has left; from then on the browser can learn no new id."""
-    # What most requests never set stands here, so that opening a session sets little.
+    # Defaults that most requests never change are class attributes, so that opening a session assigns few attributes.
     _is_ready = False
     _verb = Verb.KEEP
     _ends = False
     _subject: str | None = None
-    """Whom `login` or `end` made it belong to; None while it is the record's."""
+    """The subject that `login` or `end` set; None while the record's subject applies."""
     _ended: Session | None = None
     """The session as it was when `end` ended it."""
     _drawn_key: SessionKey = b""
     _added_bytes = 0
-    """What assignments of this request may add to the record at the most."""
+    """Upper bound of the bytes that this request's assignments add to the record."""
     _is_exact = False
-    """Whether that is exact: names and values alone, without what a packed record takes beside them."""
+    """Whether `_added_bytes` is exact. It then counts names and values only, not the overhead of a packed record."""
     _batch = ""
-    """What the names of the items that this request appends begin with; drawn when there is a first one."""
+    """Prefix of the names of the items that this request appends; drawn at the first one."""
     _number = 0
     """How many items this request has added to collections."""
     _handed_items: dict[str, bytes] | None = None
-    """The collections that were read, and the encoding they had if they have items that can change in place."""
+    """The collections that were read → their encoding then, or b"" if none of their items can change in place."""
     _opened: Opened
     _entries: dict[str, Entry]
     _decoded: dict[str, Any]
-    """Every value that was read or set, the very objects the handler has."""
+    """Every value that was read or set: the same objects that the handler holds."""
     _handed: dict[str, bytes]
-    """Of those that can change in place, the encoding they had."""
+    """The values among them that can change in place → the encoding they had."""
     _values: dict[str, bytes]
     _increments: dict[str, int]
 
     def __init__(self, opener: Opener, limits: Limits, visit: Any = None) -> None:
         self.visit = visit
-        """Belongs to the opener: what it knows of the request."""
+        """What the opener knows about the request; the session does not look at it."""
         self._opener = opener
         self._limits = limits
 
-    # -- what the engine asks --------------------------------------------------------------------------------------
+    # -- called by the engine --------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Look the session up, unless that was done."""
+        """Look the session up, unless it is open already."""
         if self._is_ready:
             return
         if not self.accessed:
@@ -164,14 +164,14 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def opened(self) -> Opened:
-        """What the session goes on from; ask only once it was accessed."""
+        """The state that the session continues from. Set only after the session was accessed."""
         return self._opened
 
     def take(self) -> Changes:
-        """What was changed since it was opened or last rebased, mutable values that were handed out included.
+        """What changed since the session was opened or last rebased, including values that were modified in place.
 
         Raises:
-            EncodeError: a mutable value now holds what cannot be kept.
+            EncodeError: a mutable value now holds something that cannot be stored.
             SessionTooLarge: the session is over its limits.
         """
         if not self._is_ready:
@@ -186,14 +186,14 @@ class Session(MutableMapping[str, Any]):
         return Changes(self._verb, subject, self._ends, self._values, self._increments)
 
     def rebase(self, opened: Opened) -> None:
-        """Go on from this record: what was changed is kept in it. Values handed out stay the same objects."""
+        """Continue from this record, which contains the changes. Values that the handler holds stay the same objects."""
         self._opened = opened
         self.is_committed = True
         self.may_have_changed = bool(self._handed or (self._handed_items and any(self._handed_items.values())))
-        self._is_ready = False  # as a rule nobody touches it again, and there is nothing to make ready
+        self._is_ready = False  # most sessions are not touched again, so opening it now would be wasted
 
     def renew(self, opened: Opened) -> None:
-        """Go on from a newer state of the same session. What was changed and not committed yet stays."""
+        """Continue from a newer state of the same session. Changes that are not committed yet stay."""
         if self._handed:
             self._take_mutated()
         if self._handed_items:
@@ -213,7 +213,7 @@ class Session(MutableMapping[str, Any]):
             self._decoded[name] = present + by if type(present) is int else kept[name]
 
     def peek(self, name: str) -> Any:
-        """The value of a field as the handler sees it, without being a use of the session."""
+        """The value of a field as the handler sees it. Does not count as a use of the session."""
         return Session.__getitem__(self, name)
 
     def _has_entry(self, name: str) -> bool:
@@ -221,20 +221,20 @@ class Session(MutableMapping[str, Any]):
         return entry is not None and entry.is_present
 
     def touch(self, now_ms: int) -> None:
-        """Go on from the same state, as of a later use."""
+        """Continue from the same state, last used at this time."""
         if self._opened.record is not None:
             self._opened = structs.replace(self._opened, record=self._opened.record.touch(now_ms))
 
     def discard(self) -> None:
-        """Forget what was changed: the session is over, and whatever the handler does next has nothing to keep."""
+        """Forget the changes: the session is over, and what the handler does next is not stored either."""
         self._handed, self._handed_items = {}, None
         self.may_have_changed = self._is_ready = False
 
-    # -- what a handler asks ---------------------------------------------------------------------------------------
+    # -- called by handlers ---------------------------------------------------------------------------------------
 
     @property
     def key(self) -> str:
-        """The session's key in hex: safe to log, leads back to no id. A new session has its key once it is stored."""
+        """The session's key in hex. Safe to log: it reveals no id. A new session keeps this key when it is stored."""
         self.open()
         if self._opened.key and not self._ends:
             return self._opened.key.hex()
@@ -249,7 +249,7 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def modified(self) -> bool:
-        """Whether there is something to store, or was in this request."""
+        """Whether this request has changes to store, or has stored some already."""
         return self.accessed and (self.is_committed or bool(self.take()))
 
     @property
@@ -260,20 +260,20 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def read_only(self) -> bool:
-        """Whether this is the look back that a request with the old id has after a rotation."""
+        """Whether this request came with the old id of a rotated session, and may still read its last state."""
         self.open()
         return self._opened.is_read_only and self._opened.record is not None
 
     @property
     def subject(self) -> str | None:
-        """Whom `login` bound the session to."""
+        """The user that `login` bound the session to; None for an anonymous session."""
         self.open()
         if self._subject is not None or self._opened.record is None:
             return self._subject or None
         return self._opened.record.subject or None
 
     def mark_accessed(self) -> None:
-        """Say that the response depends on the session. Frameworks call it; a handler need not."""
+        """Note that the response depends on the session. Called by frameworks; handlers need not call it."""
         self.open()
 
     def increment(self, name: str, by: int = 1) -> int:
@@ -283,7 +283,7 @@ class Session(MutableMapping[str, Any]):
             The sum as this request sees it.
 
         Raises:
-            TypeError: the field holds something else than an int, or `by` is none.
+            TypeError: the field's value or `by` is not an int.
             SessionRotated: the session has a new id.
             SessionTooLate: the head of the response has left, and the session has no id that the browser knows.
         """
@@ -311,7 +311,7 @@ class Session(MutableMapping[str, Any]):
         """Add a value to a set so that parallel additions and removals, here and on other servers, all count.
 
         `session[name]` is then a tuple of the set's values, each once, in the order in which they were added. Any value that
-        can be kept may be added. Values are told apart by type and value. An addition wins over a parallel `discard_from`.
+        can be stored may be added. Values are equal only if their types are. An addition wins over a parallel `discard_from`.
         A list, tuple, set or frozenset that was assigned to the field before becomes a set with these values.
 
         Raises:
@@ -346,9 +346,8 @@ class Session(MutableMapping[str, Any]):
         item = items.item_of_set(name, value, self._encode(name, value))
         if item in self:
             self._remove(item)
-            self._values[item] = (
-                REMOVED  # even if this request added it: a parallel one of this server may have as well
-            )
+            # Written even if this request added the item: a parallel request on this server may have added it too.
+            self._values[item] = REMOVED
         self._decoded.pop(name, None)
 
     def append_to(self, name: str, value: Any, *, keep: int | None = None) -> None:
@@ -359,8 +358,8 @@ class Session(MutableMapping[str, Any]):
 
         Args:
             name: the field.
-            value: any value that can be kept.
-            keep: how many values stay: the oldest ones beyond that are removed.
+            value: any value that can be stored.
+            keep: how many values stay, this one included: older ones are removed.
 
         Raises:
             TypeError: the field holds something else.
@@ -384,12 +383,12 @@ class Session(MutableMapping[str, Any]):
     def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
 
-        The fields of a visitor who was nobody yet, or the same user, stay. A session that belonged to another user, or was ended
-        in this request, ends on every server, and the new one starts empty.
+        The fields of an anonymous session, or of the same user's, stay. If the session belonged to another user, or was ended
+        in this request, it ends on every server, and the new one starts empty.
 
         Args:
-            subject: who the user is.
-            keep: the fields that stay nevertheless.
+            subject: the user's id.
+            keep: names of fields that stay even if the session belonged to another user, or was ended.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -416,15 +415,15 @@ class Session(MutableMapping[str, Any]):
         self.end()
 
     def reload(self) -> Awaitable[None]:
-        """See what other requests have changed since this one began; for WebSockets and other requests that last.
+        """Load what other requests have changed since this one began. For WebSockets and other long requests.
 
-        A server that holds the session does so at once, and the result need not be awaited. Elsewhere `await session.reload()`
-        asks one that does; without an event loop the call waits. What this request changed and has not committed stays. It is a
-        use of the session, which keeps it alive.
+        If this server is sure to hold the newest state, it is loaded at once, and the result need not be awaited. Otherwise
+        `await session.reload()` asks the other holders; without an event loop the call blocks. Changes of this request that
+        are not committed yet stay. The call counts as a use of the session, which keeps it alive.
 
         Raises:
-            SessionEnded: the session was ended, or ran out of time.
-            SessionRotated: the session has a new id. The request may read what it has, and write nothing.
+            SessionEnded: the session was ended, or has expired.
+            SessionRotated: the session has a new id. The request may read what it has loaded, but not write.
         """
         if self._verb is not Verb.KEEP or self._ends:
             raise SessionConflict(
@@ -433,14 +432,14 @@ class Session(MutableMapping[str, Any]):
         return self._opener.reload(self)
 
     async def until_ended(self) -> None:
-        """Wait until the session is over: ended on any server, under a new id, or out of time. Run it beside what serves a socket.
+        """Wait until the session is over: ended on any server, rotated, or expired.
 
-        Returns at once for a session that is not stored.
+        Run it in a task beside the one that serves the socket. Returns at once for a session that is not stored.
         """
         await self._opener.until_ended(self)
 
     def rotate(self) -> None:
-        """Give the session a new id; to be called whenever its rights change.
+        """Give the session a new id. Call this whenever the rights of its user change.
 
         Raises:
             SessionTooLate: the head of the response has left, so that no cookie can carry the new id.
@@ -472,7 +471,7 @@ class Session(MutableMapping[str, Any]):
         entry = self._entries.get(name)
         if entry is None or name in self._values:
             data = self._values.get(name) if self._values else None
-            if data:  # a collection, or taken over as bytes, since this server cannot read it
+            if data:  # a collection, or bytes that `_keep` copied because this server cannot read them
                 return self._collected(name, data) if items.is_kind(data) else self._read(name, data)
             raise KeyError(name)
         data = entry.value
@@ -482,7 +481,7 @@ class Session(MutableMapping[str, Any]):
             raise KeyError(name)
         if data[0] == KIND_BYTE and items.is_kind(data):
             return self._collected(name, data)
-        try:  # here and not in `_read`, which would be a call more for each value
+        try:  # inlined from `_read`, to save a call for each value
             value: Any = codec.decode(data)
         except DecodeError as error:
             raise _unreadable(name, error) from None
@@ -568,7 +567,7 @@ class Session(MutableMapping[str, Any]):
         self.may_have_changed = True
 
     def _keep(self, ended: Session, names: Collection[str]) -> None:
-        """Take fields over from a session that was ended in this request, unless they were set since."""
+        """Copy fields from a session that was ended in this request, unless they were set since."""
         for name in names:
             if name not in ended or name in self:
                 continue
@@ -583,7 +582,7 @@ class Session(MutableMapping[str, Any]):
                 self._note(name, data)
 
     def _keep_items(self, ended: Session, name: str, kind: bytes) -> None:
-        """Take a set or a list that merges over, item by item: whether this server can read them does not matter."""
+        """Copy a set or a list that merges, item by item. This works for items that this server cannot read, too."""
         ended._check_items()
         for item, data in items.ordered(ended._opened_record(), ended._values, name, kind):
             if kind == SET:
@@ -595,7 +594,7 @@ class Session(MutableMapping[str, Any]):
             self._values[name] = kind
 
     def _data_of(self, name: str) -> bytes:
-        """The encoding of a field's value; of a collection its kind."""
+        """The encoding of a field's value; for a collection, its kind."""
         data = self._values.get(name)
         entry = self._entries.get(name)
         if data is None and entry is not None:
@@ -629,7 +628,7 @@ class Session(MutableMapping[str, Any]):
 
     def _encode(self, name: str, value: Any) -> bytes:
         try:
-            data = codec.encode(value, bytes_max=sys.maxsize)  # what is too large is refused below, by its setting
+            data = codec.encode(value, bytes_max=sys.maxsize)  # the size is checked below, against the setting
         except EncodeError as error:
             raise EncodeError(f"session[{name!r}]: {error}") from None
         if len(data) > self._limits.value_bytes:
@@ -640,7 +639,7 @@ class Session(MutableMapping[str, Any]):
         return data
 
     def _note(self, name: str, data: bytes) -> None:
-        """Remember an assignment or a removal; one that changes nothing is none."""
+        """Remember an assignment or a removal, unless it changes nothing."""
         if self._increments:
             self._increments.pop(name, None)
         entry = self._entries.get(name)
@@ -670,7 +669,7 @@ class Session(MutableMapping[str, Any]):
         return None if self._ends else self._opened.record
 
     def _collected(self, name: str, kind: bytes) -> tuple[Any, ...]:
-        """What a collection holds."""
+        """The values of a collection."""
         held = items.ordered(self._opened_record(), self._values, name, kind)
         try:
             values = tuple(items.value_of(item, data) for item, data in held)
@@ -685,7 +684,7 @@ class Session(MutableMapping[str, Any]):
         return values
 
     def _read_items_anew(self) -> None:
-        """After a commit the items of parallel requests are there as well: read them, unless objects were handed out."""
+        """After a commit, forget the collections that were read, so that items of parallel requests show. Mutable ones stay."""
         handed = self._handed_items or {}
         for name, data in handed.items():
             if not data:
@@ -693,7 +692,7 @@ class Session(MutableMapping[str, Any]):
         self._handed_items = {name: data for name, data in handed.items() if data}
 
     def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
-        """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
+        """Check that the field is absent or a collection of this kind. A plain list or set is converted to one."""
         if name not in self:
             return
         present = self._values.get(name)
@@ -716,10 +715,10 @@ class Session(MutableMapping[str, Any]):
             raise
 
     def _convert(self, name: str, kind: bytes, value: Any, entry: Entry | None) -> None:
-        """Make items of the values in a plain list or set.
+        """Turn the values of a plain list or set into items.
 
-        Servers that do so in parallel must give the same names to the same items. So items of a list are named by the stamp
-        of the assignment that they come from, unless this request has changed the list in place.
+        Servers that convert the same field in parallel must give the same names to the same items. So the items of a list are
+        named after the stamp of the assignment that they come from, unless this request has changed the list in place.
         """
         source = self._draw_batch()
         if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
@@ -736,7 +735,7 @@ class Session(MutableMapping[str, Any]):
                 self._put_item(name, kind, items.item_of_list(name, source, self._number), data)
 
     def _put_item(self, name: str, kind: bytes, item: str, data: bytes) -> None:
-        """Add an item, always as a write: a parallel removal has not seen it."""
+        """Add an item. It is written even if it is there already, so that a parallel removal does not remove it."""
         was_there = name in self
         if not was_there:
             self._check_room(name, kind)
@@ -761,7 +760,7 @@ class Session(MutableMapping[str, Any]):
         return self._batch
 
     def _remove_items(self, name: str) -> None:
-        """Remove the items of a collection that is replaced or removed itself."""
+        """Remove the items of a collection that is itself being replaced or removed."""
         for item in dict.fromkeys((*items.items_of(self._entries, name), *items.items_of(self._values, name))):
             if self._is_exact:
                 self._added_bytes -= self._size_of(item)
@@ -773,7 +772,7 @@ class Session(MutableMapping[str, Any]):
             self._handed_items.pop(name, None)
 
     def _check_items(self) -> None:
-        """Raise EncodeError if an item of a collection was changed in place: nobody could tell which of them it was."""
+        """Raise EncodeError if an item of a collection was changed in place: it is unknown which of the items changed."""
         for name, before in (self._handed_items or {}).items():
             if before and codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
                 raise EncodeError(
@@ -791,7 +790,7 @@ class Session(MutableMapping[str, Any]):
                 self._note(name, data)
 
     def _check_room(self, name: str, data: bytes, extra: int = 0, *, field: str = "") -> None:
-        """See that the session has room for this, before anything is changed.
+        """Check that the session has room for this value, before anything is changed.
 
         At first the sizes of replaced values are not subtracted, so the sum is too high. When it reaches the limit it is made
         exact, and from then on it is kept exact, name by name, since a handler may assign thousands of fields.
@@ -821,7 +820,7 @@ class Session(MutableMapping[str, Any]):
         self._added_bytes = added
 
     def _size_of(self, name: str) -> int:
-        """Bytes of a field's name and value; of a removed one none."""
+        """Bytes of a field's name and value; 0 for a removed field."""
         value = self._values.get(name)
         if value == REMOVED:
             return 0
@@ -835,7 +834,7 @@ class Session(MutableMapping[str, Any]):
         return size + len(entry.value) + others + ADDITION_BYTES * len(entry.rest)
 
     def _check_name(self, name: str, field: str) -> None:
-        """Look at a name that is new here: of a field, or of an item in one. Items count as fields."""
+        """Check the name of a new field, or of a new item of `field`, and the number of fields, items included."""
         if type(name) is not str:
             raise TypeError(f"a session's field is named by a str, not {type(name).__name__}")
         if not field.isprintable() or not 0 < len(field.encode()) <= NAME_BYTES_MAX:
@@ -854,7 +853,7 @@ class Session(MutableMapping[str, Any]):
 
 
 class LastingSession(Session):
-    """The session of a connection that stays open, a WebSocket: each look at it counts as a use."""
+    """The session of a connection that stays open, such as a WebSocket: each read counts as a use."""
 
     def __getitem__(self, name: str) -> Any:
         self._opener.used(self)

@@ -1,15 +1,16 @@
-"""The records this process holds: packed bytes by key, within limits, each dropped when its time has come.
+"""The records this process holds: packed bytes by key, within limits, each dropped when it is due.
 
-An end outlives every copy that can contradict it: a tombstone is held for `tombstone_keep_ms`, and its key until the session's
-own deadline (`ends.py`). A tombstone is never refused, and takes no room from sessions.
+An end is remembered longer than any live copy of the session can be served: the tombstone is held for `tombstone_keep_ms`, and
+its key until the session's deadline (`ends.py`). A tombstone is never refused, and takes no room from sessions.
 
-Time is an argument, in whole milliseconds. Expiry is a wheel of one-second slots: a key stands in one slot, at the
-moment its record was due when it was first held or ended, and is looked at when that moment has passed; a record that
-was touched meanwhile moves on to its new moment. So a touch costs nothing here, a held session eight bytes, and a sweep
-is bounded. (Should a merge bring an earlier moment, the record stays until the old one, unserved: who opens it judges.)
+Time is an argument, in whole milliseconds. Expiry uses a wheel of one-second slots. A key stands in one slot: that of the
+time at which its record was due when it was first held or ended. When that time has passed, the record is checked; if it was
+touched meanwhile, its key moves to the slot of its new due time. So a touch costs nothing here, a held session costs eight
+bytes, and a sweep is bounded. (If a merge makes a record due earlier, it stays until the old time. It is not served: whoever
+opens a session checks its times.)
 
-The table has no lock of its own. Whoever changes it from several threads (read, merge, put) holds one; `get` alone needs
-none, since a record is one immutable object and is swapped in one step.
+The table has no lock of its own. Callers that change it from several threads (read, merge, put) must hold one. `get` alone
+needs none, since a record is one immutable object and is swapped in one step.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ if TYPE_CHECKING:
 __all__ = ["ENTRY_BYTES", "Found", "Table"]
 
 ENTRY_BYTES: Final = 230
-"""What an entry takes beside its record: key, dictionary entry, wheel slot and object headers, as measured."""
+"""Measured size of an entry without its record: key, dictionary entry, wheel slot and object headers."""
 GROWTH: Final = 1.25
-"""Sessions already held may grow the table this far beyond `bytes_max` before their writes are refused as well."""
+"""Writes to sessions already held are refused only when the table exceeds this multiple of `bytes_max`."""
 HOT_MAX: Final = 1024
-"""So many records are kept decoded as well."""
+"""At most this many records are also kept decoded."""
 HOT_RECORD_BYTES_MAX: Final = 4096
-"""A larger one is not: decoding it is not what takes the time, and memory is."""
+"""Larger records are not kept decoded: that would save little time and take much memory."""
 EVICTION_LOOKS: Final = 64
-"""So many copies are looked at to make room for one; if all are in use, so many once more."""
+"""At most this many copies are looked at to make room for one; if all were used lately, as many once more."""
 USERS_SHARE: Final = 0.1
-"""New anonymous sessions leave this part of `sessions_max` and of `bytes_max` to users who log in."""
+"""This part of `sessions_max` and of `bytes_max` is kept for users who log in: no anonymous session begins in it."""
 TOMBSTONES_SHARE: Final = 0.25
-"""Tombstones take at most this part of `bytes_max`, in addition to sessions. Beyond it the oldest are replaced by their keys."""
+"""Tombstones take at most this part of `bytes_max`, in addition to sessions. The oldest are then replaced by their keys."""
 ENDS_SHARE: Final = 0.25
 """The keys of ended sessions take at most this part of `bytes_max`: 5.6 million of them by default."""
 SCHEDULED_SPARE: Final = 1_000
-"""What is dropped before its time stays in the wheel, until so many more keys than twice those held are in it."""
+"""A key dropped early stays in the wheel. The wheel is thinned out at twice the number of held keys plus this."""
 _SLOT_MS: Final = 1000
 _STATE_AT: Final = 1
-"""Where a packed record says its state: the array's first element, a small integer of one byte."""
+"""Index of the state in a packed record: the array's first element, an integer of one byte."""
 
 _TOO_LARGE: Final = (
     "the session would take {} bytes for {} fields and {} writers, more than any other server takes: parallel requests "
@@ -57,19 +58,19 @@ _TOO_LARGE: Final = (
 )
 
 Found = tuple[bytes, Record]
-"""A packed record, the very object the table holds, and what it says."""
+"""A packed record, the same object that the table holds, and its decoded form."""
 
 
 class Table:
     """Packed records by key.
 
     Args:
-        sessions_max: how many live sessions to hold.
-        bytes_max: how many bytes of them to hold, `ENTRY_BYTES` for each included.
-        rotation_grace_ms: how long a rotated session may be looked at.
+        sessions_max: the most live sessions to hold.
+        bytes_max: the most bytes they may take, including `ENTRY_BYTES` for each.
+        rotation_grace_ms: how long a rotated session may still be read.
         tombstone_keep_ms: how long the tombstone of an ended session is held.
-        idle_slack: by which part of its idle timeout longer an unused session is held than it may be served: it may have
-            been used elsewhere, and word of that be on its way.
+        idle_slack: part of its idle timeout for which an expired session is still held, but not served: it may have been
+            used elsewhere, and the message about that may be on its way.
     """
 
     def __init__(
@@ -82,23 +83,23 @@ class Table:
         idle_slack: float = 0.0,
     ) -> None:
         self.expired = 0
-        """How many live sessions ran out of time here."""
+        """How many live sessions have expired here."""
         self.evicted = 0
-        """How many copies made room for others."""
+        """How many copies were dropped to make room for others."""
         self._idle_slack = idle_slack
         self.on_expired: Callable[[SessionKey, Record], None] | None = None
-        """Hears of a live session that ran out of time, just before it is dropped."""
+        """Called with each live session that has expired, just before it is dropped."""
         self.on_end: Callable[[SessionKey], None] | None = None
-        """Called for each session whose end becomes known here, or that ran out of time here."""
+        """Called for each session whose end becomes known here, or that has expired here."""
         self.may_evict: Callable[[SessionKey], bool] | None = None
-        """Where this is set the table is a cache: what was entered first and not used lately makes room, if it may."""
+        """If set, the table is a cache: to make room, it drops the oldest entries not used lately for which this is True."""
         self.may_forget: Callable[[SessionKey], bool] | None = None
         """If set, a tombstone stays until this returns True: members may still have to be sent the end."""
         self.keeps_tombstones: Callable[[], bool] | None = None
-        """Called at each sweep: whether tombstones stay beyond their time while there is room for them."""
+        """Called at each sweep. If it returns True, tombstones stay beyond `tombstone_keep_ms` while there is room."""
         self._is_keeping = False
         self.ends = Ends(bytes_max=round(bytes_max * ENDS_SHARE))
-        """The ended sessions whose tombstone is not held any more, or never was."""
+        """The ended sessions whose tombstone is no longer held, or never was."""
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
@@ -116,9 +117,9 @@ class Table:
         self._next_slot: int | None = None
         self._due: list[SessionKey] = []
         self._round: list[SessionKey] = []
-        """Of a cache: the keys that were held at some moment and not looked at since, the next one at the end.
+        """Candidates for eviction: a list of the keys held at some time, from which `_candidate` pops one after the other.
 
-        The first key of a dictionary is no such thing: finding it takes the longer the more were removed before it.
+        The first key of `_records` would not do: finding it takes longer the more keys were removed before it.
         """
 
     def __len__(self) -> int:
@@ -129,7 +130,7 @@ class Table:
 
     @property
     def sessions(self) -> int:
-        """Live sessions held, those that ran out of time but were not swept yet included."""
+        """Number of live sessions held, including expired ones that were not swept yet."""
         return len(self._records) - len(self._ended)
 
     @property
@@ -137,7 +138,7 @@ class Table:
         return len(self._ended)
 
     def ended(self) -> Iterator[SessionKey]:
-        """The keys of the ended sessions that are remembered: few among very many."""
+        """The keys of the tombstones that are held."""
         return iter(list(self._ended))
 
     @property
@@ -150,7 +151,7 @@ class Table:
         return self._record_bytes - self._tombstone_bytes + ENTRY_BYTES * self.sessions
 
     def get(self, key: SessionKey) -> bytes | None:
-        """The packed record, as it stands; whether its time has come is the caller's to judge, by `due_ms`."""
+        """The packed record, even if it has expired: the caller must check its times."""
         return self._records.get(key)
 
     def state(self, key: SessionKey) -> int | None:
@@ -159,7 +160,7 @@ class Table:
         return None if packed is None else packed[_STATE_AT]
 
     def find(self, key: SessionKey) -> Found | None:
-        """The record in both forms. Those asked for lately are kept decoded, so a hot session is decoded once."""
+        """The record in both forms. Records asked for lately are kept decoded, so a hot session is decoded once."""
         packed = self._records.get(key)
         if packed is None:
             return None
@@ -182,7 +183,7 @@ class Table:
         return key in self.ends or self.has_ended(key)
 
     def is_replaced(self, key: SessionKey) -> bool:
-        """Whether the session is known to have ended because its browser goes on in another one."""
+        """Whether the session is known to have ended, and its browser continues in another session."""
         return self.state(key) in {ROTATED, REPLACED} or self.ends.is_replaced(key)
 
     def note_ended(self, key: SessionKey, until_ms: int, *, is_replaced: bool = False) -> None:
@@ -195,11 +196,11 @@ class Table:
             self.on_end(key)
 
     def over(self, key: SessionKey, record: Record, now_ms: int) -> Record:
-        """A live copy as the tombstone that its remembered end makes of it: nothing of it may be shown any more."""
+        """The tombstone for a live copy whose end is remembered."""
         return record.end(REPLACED if self.ends.is_replaced(key) else ENDED, now_ms)
 
     def end_remembered(self, keys: Iterable[SessionKey], now_ms: int) -> list[tuple[SessionKey, Record]]:
-        """End each of these sessions that is held alive although its end is remembered; returns their tombstones."""
+        """End each of these sessions that is held alive although its end is remembered. Returns their tombstones."""
         ended = []
         for key in keys:
             packed = self._records.get(key)
@@ -210,7 +211,7 @@ class Table:
         return ended
 
     def judged(self, key: SessionKey, record: Record, now_ms: int) -> Record:
-        """A copy from a peer or a store, as it may be held: ended if the session's end is remembered."""
+        """A copy from a peer or a store: as a tombstone if the session's end is remembered, otherwise unchanged."""
         if record.state == LIVE and self.ends and key not in self._records and key in self.ends:
             return self.over(key, record, now_ms)
         return record
@@ -223,7 +224,7 @@ class Table:
         return self.over(key, Record.create(now_ms=now_ms, idle_ms=0, deadline_ms=until_ms), now_ms)
 
     def due_ms(self, record: Record) -> int:
-        """When something becomes of the record by itself: it expires, loses its fields, or is forgotten."""
+        """When the sweep must act on the record: a session expires, loses its fields after a rotation, or is forgotten."""
         if record.state == LIVE:
             if not self._idle_slack:
                 return record.expires_ms()
@@ -231,11 +232,11 @@ class Table:
         return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
     def is_in_grace(self, record: Record, now_ms: int) -> bool:
-        """Whether a rotated session may still be looked at."""
+        """Whether this is a rotated session that may still be read."""
         return record.state == ROTATED and min(self.due_ms(record), record.expires_ms()) > now_ms
 
     def is_over(self, record: Record, now_ms: int) -> bool:
-        """Whether the record leaves at the next sweep: it has expired, or its end is remembered no longer."""
+        """Whether the next sweep drops the record: it has expired, or its tombstone was held for long enough."""
         return record.state != ROTATED and self.due_ms(record) <= now_ms
 
     def put(
@@ -246,11 +247,11 @@ class Table:
         Args:
             key: the session's key.
             record: its record.
-            is_touch: nothing but its times changed, so there is always room for it.
-            replaces: the session that ends for this one, which needs no room but what it is larger.
+            is_touch: whether only its times changed, so that there is always room for it.
+            replaces: the session that this one replaces, and whose room it gets.
 
         Returns:
-            The packed record, the very object that `get` returns from now on.
+            The packed record, the same object that `get` returns from now on.
 
         Raises:
             SessionLimit: there is no room for a session; a tombstone is never refused. Nothing was changed.
@@ -288,7 +289,7 @@ class Table:
     def _enter(
         self, key: SessionKey, record: Record, packed: bytes, old: bytes | None, replaces: SessionKey | None
     ) -> bytes:
-        """Hold a record that is new here, or in a new state."""
+        """Hold a record that was not held before, or had another state."""
         old_size, was_tombstone = (0, False) if old is None else (len(old), old[_STATE_AT] != LIVE)
         is_tombstone = packed[_STATE_AT] != LIVE
         grown = len(packed) - old_size
@@ -315,10 +316,10 @@ class Table:
         return packed
 
     def check_share(self) -> None:
-        """See that an anonymous session may begin: the last part of the room is kept for users. A cache makes room instead.
+        """Check that an anonymous session may begin: the last `USERS_SHARE` of the room is for users. A cache makes room.
 
         Raises:
-            SessionLimit: it may not.
+            SessionLimit: it may not begin.
         """
         if self.may_evict is not None:
             return
@@ -333,7 +334,7 @@ class Table:
                 )
 
     def anonymous(self) -> Iterator[tuple[SessionKey, Record]]:
-        """Some live sessions that belong to no user, first those that were not used lately: they make way for users."""
+        """Some live anonymous sessions, those not used lately first. They are ended to make room for users."""
         for look in range(2 * EVICTION_LOOKS):
             key = self._candidate()
             if key is None:
@@ -346,7 +347,7 @@ class Table:
                     yield key, record
 
     def drop(self, key: SessionKey) -> None:
-        """Stop holding the key's record; the end that a tombstone stands for is still remembered."""
+        """Stop holding the key's record. If it is a tombstone, its end is still remembered."""
         old = self._records.pop(key, None)
         self._hot.pop(key, None)
         if old is None:
@@ -358,10 +359,10 @@ class Table:
             self.ends.add(key, Record.unpack(old).deadline_ms, is_replaced=old[_STATE_AT] in {ROTATED, REPLACED})
 
     def sweep(self, now_ms: int, *, at_most: int = 1000) -> bool:
-        """Drop what has run out of time, looking at no more than `at_most` records.
+        """Drop what is due, looking at no more than `at_most` records.
 
         Returns:
-            Whether there is more to do at once.
+            Whether more records are due at once.
         """
         self._collect_due(now_ms)
         self.ends.sweep(now_ms)
@@ -375,7 +376,7 @@ class Table:
             self._hot.pop(key, None)
             return
         if len(self._hot) >= HOT_MAX:
-            self._hot = {}  # simpler than to pick one, and as good: the hot ones are back at once
+            self._hot = {}  # simpler than picking one, and as good: hot records are decoded again soon
         self._hot[key] = found
 
     def _check_room(self, grown: int, *, is_new: bool) -> None:
@@ -395,7 +396,7 @@ class Table:
             )
 
     def _make_room(self, may_evict: Callable[[SessionKey], bool], size: int, *, is_new: bool) -> None:
-        """Let copies go until there is room, looking at a bounded number: first at those that were not used lately."""
+        """Drop copies until there is room, looking at a bounded number of them. Copies used lately are spared at first."""
         for look in range(2 * EVICTION_LOOKS):
             has_place = not is_new or self.sessions < self._sessions_max
             if has_place and self.live_bytes + size <= self._bytes_max:
@@ -428,13 +429,13 @@ class Table:
                 self._ended.move_to_end(oldest)
 
     def _must_keep(self, key: SessionKey, record: Record, now_ms: int) -> bool:
-        """Whether a tombstone stays although its time is over."""
+        """Whether a tombstone stays although `tombstone_keep_ms` is over."""
         if self.may_forget is not None and not self.may_forget(key):
             return True
         return self._is_keeping and record.deadline_ms > now_ms
 
     def _candidate(self) -> SessionKey | None:
-        """The next one to be looked at, each in its turn; None if there is none."""
+        """The key of the next record to consider for eviction, each in its turn; None if the table is empty."""
         while self._records:
             if not self._round:
                 self._round = list(reversed(self._records))
@@ -453,7 +454,7 @@ class Table:
             self._thin_out()
 
     def _thin_out(self) -> None:
-        """Forget what no longer is held, and whatever stands in the wheel twice: its earlier slot will do."""
+        """Remove keys from the wheel that are not held any more, and the later one of two slots of the same key."""
         seen: set[SessionKey] = set()
         wheel, self._wheel = self._wheel, {}
         for slot in sorted(wheel):
@@ -463,7 +464,7 @@ class Table:
         self._scheduled = len(seen)
 
     def _collect_due(self, now_ms: int) -> None:
-        """Move the keys of every slot that has passed to the list of those to be looked at."""
+        """Move the keys of every slot that has passed to `_due`."""
         now_slot = now_ms // _SLOT_MS
         if self._next_slot is None:
             self._next_slot = min([now_slot, *self._wheel])

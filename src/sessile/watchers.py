@@ -1,6 +1,6 @@
-"""Who waits for the end of a session: a WebSocket that is open while its user logs out elsewhere.
+"""The tasks that wait for the end of a session, such as an open WebSocket whose user logs out elsewhere.
 
-The table tells of every end that this process learns; any thread may do that. A waiter is woken on the loop it waits on.
+The table calls `ended` for every end that this process learns of, from any thread. A waiter is woken on its own event loop.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Watchers:
                         del self._waiting[key]
 
     def ended(self, key: SessionKey) -> None:
-        """Wake everybody who waits for the end of this session."""
-        if key not in self._waiting:  # as good as always
+        """Wake all waiters for the end of this session."""
+        if key not in self._waiting:  # almost always
             return
         with self._lock:
             waiters = self._waiting.pop(key, set())
@@ -60,7 +60,7 @@ class Watchers:
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
     def _after_fork(self) -> None:
-        """Those who wait do so in the parent, one of whose threads may have held the lock."""
+        """The waiters belong to the parent process, and one of its threads may have held the lock."""
         self._lock, self._waiting = threading.Lock(), {}
 
 

@@ -1,10 +1,10 @@
 """One member of a cluster, as a pure function of what happens to it.
 
-`handle(input, now_ms)` takes an event and returns effects; `next_wakeup` says when to come back with `Woken`. A node that
-`handle` is not called for does nothing, and nothing that a peer sends makes it raise: a link that breaks the protocol is
-hung up, and counted. The engine's table is the node's too: whoever runs both keeps them from working on it at once.
+`handle(event, now_ms)` takes an event and returns effects; `next_wakeup` returns when to call it with `Woken`. A node does
+nothing between these calls. Nothing that a peer sends makes it raise: a link that violates the protocol is closed, and counted.
+Engine and node share one table; the caller must keep them from using it at the same time.
 
-This file knows who is to hear of what; what sessions need is done by the parts it is made of.
+This module passes each event and message to the parts of the node. The parts do the work.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ __all__ = ["Node"]
 
 DRAIN_PAUSE_MS: Final = 20
 ANSWERED_MS: Final = 10
-"""So long after a change was confirmed whoever waited for it may have another one to tell: a rotation does."""
+"""For this long after an answer, the same request may push another change, as a rotation does."""
 
 
 class Node:
     """A member.
 
     Args:
-        config: who it is.
+        config: its name, address, timings and limits.
         table: the sessions held here, shared with the engine.
-        rng: chance, for what must not happen everywhere at once.
+        rng: random numbers, to spread what must not happen on all nodes at once.
         now_ms: the time.
-        waiting_bytes: how much of what was sent on a link has not left this process.
+        waiting_bytes: returns how many bytes sent on a link have not left this process.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Node:
         self._links = Links(context, self)
         self._pulse = Pulse(config.timings, now_ms)
         self._woken_ms = self._read_ms = now_ms
-        """The times of the last wake-up and of the one before. Everything that arrived before `_read_ms` has been handled."""
+        """The times of the last two `Woken` events. What arrived before `_read_ms`, the earlier, has been handled."""
         self._stopping: int | None = None
         self._born_ms = now_ms
         """When this node started, or started over."""
@@ -124,7 +124,7 @@ class Node:
         self._handlers: dict[type[Message], Callable[[Peer, object], None]] = self._message_handlers()
         context.alarm(config.timings.beat_every_ms, self._beat)
 
-    # -- what the engine and its runtime ask ---------------------------------------------------------------------------
+    # -- for the engine and the runtime -------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -141,7 +141,7 @@ class Node:
 
     @property
     def is_trusting(self) -> bool:
-        """Whether copies that are held here may be served if no other holder can be asked."""
+        """Whether copies that are held here may be served if no other holder answers."""
         return self._pulse.is_trusted and self._context.is_settled_in
 
     def has_stopped(self, now_ms: int) -> bool:
@@ -166,7 +166,7 @@ class Node:
         return is_certain and self._context.placement.is_holder(key)
 
     def is_settled(self, key: SessionKey) -> bool:
-        """Whether everything this node wrote to the session is held as was demanded."""
+        """Whether everything that this node wrote to the session is held as `ack` demands."""
         return self._pushes.is_settled(key)
 
     def is_confirmed(self, key: SessionKey) -> bool:
@@ -183,25 +183,25 @@ class Node:
         return self._context.peers
 
     def is_greeting(self, link: int) -> bool:
-        """Whether nobody has greeted on a link yet."""
+        """Whether the other side of a link has not greeted yet."""
         return self._links.is_greeting(link)
 
     @property
     def waiting(self) -> dict[str, int]:
-        """How much is under way: questions, changes, and bytes to peers."""
+        """How much is under way: questions, changes, and unacknowledged bytes to peers."""
         outstanding = sum(peer.outstanding_bytes for peer in self._context.peers.values())
         return {"pulls": len(self._pulls), "pushes": len(self._pushes), "outstanding_bytes": outstanding}
 
     def next_wakeup(self, now_ms: int) -> int | None:
-        """When to call `handle` with `Woken`, if nothing else happens before."""
+        """When to call `handle` with `Woken`, unless another event comes first."""
         times = [self._context.next_alarm_ms, self._membership.next_wakeup(now_ms)]
         return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
-        """What is to be done about what happened."""
+        """Handle an event. Returns the effects to carry out."""
         context = self._context
         context.now_ms = now_ms = max(now_ms, context.now_ms)
-        if now_ms >= self._pulse.ends_ms:  # checked first: a beat would hide the absence, an answer must allow for it
+        if now_ms >= self._pulse.ends_ms:  # checked first: a beat would hide the absence, and answers depend on it
             self._was_away()
         match event:
             case FramesReceived():
@@ -238,10 +238,11 @@ class Node:
     def _settle_in(self) -> None:
         """Decide whether this new node may serve and answer by itself.
 
-        It may hold copies before it is linked to every member, and a member that it is not linked to may end such a session
-        without sending it the end. So it serves no copy without asking, and answers no end, until it is linked to every member
-        that it knows of. Of two nodes that do not know each other, one finds the other in the first member list that it gets.
-        Nor does it serve a copy before all that it is linked to have sent it what ended, which may be a long list.
+        It may hold copies before it is linked to every member. A member that is not linked to it may end such a session without
+        sending it the end. So until it is linked to every member that it knows of, it asks before it serves a copy, and
+        confirms no end to its engine. Of two nodes that do not know each other, one finds the other in the first member list
+        that it gets. It also asks before it serves a copy until all linked members have sent it their ends, which may be a
+        long list.
         """
         context = self._context
         if context.is_settled_in:
@@ -279,7 +280,7 @@ class Node:
             links.hang_up(link, str(error)[:200])
 
     def peer_came(self, peer: Peer, hello: Hello) -> None:
-        """Greetings are exchanged: tell the peer what it should know, and compare copies."""
+        """Greetings are exchanged: send the peer the member list and what it lacks, and compare copies."""
         self._membership.merge(hello.members, self._context.now_ms)
         self._context.send(peer, Members(self._membership.infos()))
         self._tombstones.greeted(peer)
@@ -293,7 +294,7 @@ class Node:
         self._pulls.peers_changed()
 
     def peer_went(self, peer: Peer) -> None:
-        """What was sent over the link and not acknowledged may not have arrived."""
+        """A link was lost. What was sent over it and not acknowledged may not have arrived."""
         self._tombstones.link_lost(peer)
         self._context.handed.clear()
         self._repair.link_lost(peer.name)
@@ -314,9 +315,8 @@ class Node:
         context = self._context
         context.note("starting over", sessions=len(context.replica.table), side=side)
         context.replica.clear()
-        context.has_met_all = context.is_settled_in = (
-            False  # an open request may write to a session that ended on the other side
-        )
+        # An open request may write to a session that ended on the other side.
+        context.has_met_all = context.is_settled_in = False
         self._born_ms = context.now_ms
         self._tombstones.start_over()
         self._pulls.clear()
@@ -329,7 +329,7 @@ class Node:
     # -- members -----------------------------------------------------------------------------------------------------
 
     def _look_around(self) -> None:
-        """Dial who is to be dialled, and draw the consequences of who came and went."""
+        """Dial members and hang up silent links as the membership demands, and react to changes of members and placement."""
         context = self._context
         steps = self._membership.tick(context.now_ms, self._read_ms)
         for link in steps.hang_up:
@@ -340,7 +340,7 @@ class Node:
             self._tell_members()
         placeable = self._membership.placeable()
         changes = self._membership.take_changes()
-        if placeable is self._placeable and not changes:  # as good as always
+        if placeable is self._placeable and not changes:  # almost always
             return
         self._placeable = placeable
         placement = context.placement
@@ -383,7 +383,7 @@ class Node:
         self._tombstones.was_away(self._pulse.beaten_ms)
 
     def _trust(self) -> None:
-        """Every member that could be reached has sent what ended."""
+        """Every member that could be reached has sent its ends: trust the copies here again."""
         if not self._has_left:
             self._pulse.trust()
             self._pulls.is_trusting = True
@@ -416,7 +416,7 @@ class Node:
         return handlers
 
     def _beaten(self, peer: Peer, message: Beat) -> None:
-        """Whatever arrives is a sign of life; a beat is nothing else."""
+        """Do nothing: every message counts as a sign of life, and a beat has no other content."""
 
     def _rejoin(self, peer: Peer, message: Rejoin) -> None:
         del message
@@ -456,7 +456,7 @@ class Node:
     # -- sessions ----------------------------------------------------------------------------------------------------
 
     def _changed(self, key: SessionKey, record: Record) -> None:
-        """Others changed a session that is held here now."""
+        """A peer's message has changed a session that is held here."""
         self._links.filled()
         self._pulls.arrived(key)
         self.directory.look(key)
@@ -465,7 +465,7 @@ class Node:
             self.counts["ends_learned"] += 1
 
     def _adopt(self, key: SessionKey, record: Record) -> None:
-        """The last copy there is: hold it, and offer it to those who should."""
+        """Hold the last copy of a session, and offer it to its holders."""
         context = self._context
         merged = context.replica.merge(key, record, context.now_ms)
         if merged is not None:
@@ -473,8 +473,8 @@ class Node:
             self._repair.start(announces=False)
 
     def _drop(self, key: SessionKey) -> None:
-        """Every holder has what this node, which is none, still holds."""
-        if self._context.is_leaving:  # until it goes, one copy more does no harm
+        """Drop a copy that every holder has, since this node is not one of them."""
+        if self._context.is_leaving:  # it may keep the copy until it leaves
             self._context.handed[key] = self._context.replica.table.get(key)
             return
         self._pulls.drop(key)
@@ -496,7 +496,7 @@ class Node:
         context.alarm(DRAIN_PAUSE_MS, lambda: self._go(until_ms))
 
     def _go(self, until_ms: int) -> None:
-        """Say goodbye if nothing is left here that others should have, nobody stays who could, or the time is over."""
+        """Leave if every copy was handed over, no member is left to take them, or the time is over. Else look again later."""
         context = self._context
         assert self._stopping is not None, "a node goes when it was asked to"
         table = context.replica.table

@@ -1,8 +1,8 @@
-"""Questions: the newest state of a session, from whoever may have it.
+"""Questions to other members for the newest state of a session, and the answers to theirs.
 
-Holders are asked first, one at a time unless one takes long, then the writers that the browser's heads name, then everybody.
-A question ends when what was answered covers those heads, or when nobody is left to ask. "Nobody has it" is said only when
-every member that is not confirmed dead has said so and those are most; that is remembered for a while.
+Holders are asked first, one at a time unless one takes long. Then all other peers are asked, first the writers that the
+browser's heads name. A question ends when the answers cover those heads, or when no member is left to ask. The result is NONE
+only if every member that is not confirmed dead has answered NONE and these are a majority. It is remembered for a while.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ CURRENT: Final = 0
 RECORD: Final = 1
 NONE: Final = 2
 NOT_SURE: Final = 3
-"""What an answer says."""
+"""The status of an answer."""
 NEGATIVES_MAX: Final = 10_000
+"""At most this many keys of sessions that no member has are remembered."""
 ENTERED_MS: Final = 10
-"""By then the engine has entered what it was told."""
+"""After this time, the engine has entered the answer into its table."""
 WAITING_MAX: Final = 10_000
-"""Questions that may be under way; more are answered with UNREACHABLE at once."""
+"""At most this many questions are under way. Further ones are answered UNREACHABLE at once."""
 
 
 class _Question:
-    """One question under way, and all who wait for it."""
+    """One question under way, with the tickets that wait for it."""
 
     __slots__ = ("answered", "asked", "gained", "have", "heads", "key", "tickets", "until_ms")
 
@@ -49,14 +50,14 @@ class _Question:
         self.key = key
         self.heads = heads
         self.have = have
-        """The copy that was held, and what answers added to it."""
+        """The copy that was held, merged with the answers."""
         self.gained = False
         """Whether an answer added anything."""
         self.tickets: list[int] = []
         self.asked: list[str] = []
         self.answered: dict[str, int] = {}
         self.until_ms = 0
-        """When whoever waits is told what there is, at the latest."""
+        """The time at which the tickets are answered with what is known by then."""
 
 
 class Pulls:
@@ -74,9 +75,9 @@ class Pulls:
         self._ended = ended
         """Called with the key of a session whose end came in an answer; the engine remembers the end itself."""
         self._adopt = adopt
-        """Called with a kept copy that turns out to be the last one: it is to be held."""
+        """Called with a kept copy that turns out to be the last one, so that it is held."""
         self._look = look
-        """Called when the engine may have entered what it was told into the table."""
+        """Called when the engine may have entered an answer into the table."""
         self._questions: dict[int, _Question] = {}
         self._by_key: dict[SessionKey, dict[Heads, int]] = {}
         self._numbers = 0
@@ -85,7 +86,7 @@ class Pulls:
         self._kept: OrderedDict[SessionKey, bytes] = OrderedDict()
         self._kept_bytes = 0
         self.is_trusting = True
-        """Whether this node answers for its copies; not while it may have missed the end of sessions."""
+        """Whether this node vouches for its copies. False while it may have missed ends of sessions."""
 
     def __len__(self) -> int:
         return len(self._questions)
@@ -119,7 +120,7 @@ class Pulls:
         self._go_on(number)
 
     def _join(self, number: int, ticket: int) -> None:
-        """Let one more wait for a question. Who had nothing before this one came may have it now, and is asked once more."""
+        """Add a ticket to a question under way. Members that answered NONE are asked again: they may have it by now."""
         question = self._questions[number]
         question.tickets.append(ticket)
         for name in [name for name, status in question.answered.items() if status == NONE]:
@@ -129,7 +130,7 @@ class Pulls:
                 self._send(number, question, name)
 
     def _allow_time(self, number: int) -> None:
-        """From now on, others have `pull_timeout` to answer."""
+        """Start the timeout of a question: `pull_timeout` from now."""
         context = self._context
         self._questions[number].until_ms = context.now_ms + context.config.pull_timeout_ms
         context.alarm(context.config.pull_timeout_ms, lambda: self._time_out(number))
@@ -154,22 +155,21 @@ class Pulls:
         return best
 
     def _go_on(self, number: int) -> None:
-        """Ask the next, unless somebody who was asked may still answer."""
+        """Finish the question if the answers allow it. Otherwise ask the next member, unless an answer is outstanding."""
         question = self._questions[number]
         context = self._context
         held = context.replica.get(question.key)
         if held is not None and (question.have is None or not held.same_state(question.have)):
-            question.have = held if question.have is None else merge(question.have, held)  # it came by another way
+            question.have = held if question.have is None else merge(question.have, held)  # it arrived by another way
             question.gained = True
         have = question.have
-        if have is not None and have.state != LIVE:  # nobody's answer changes that
+        if have is not None and have.state != LIVE:  # an end is final
             self._finish(number, Pulled(PullStatus.RECORD, have))
             return
         is_sure = self.is_trusting and held is not None and context.placement.is_holder(question.key)
         has_news = is_sure or CURRENT in question.answered.values() or RECORD in question.answered.values()
-        may_have_ended = (
-            not context.is_settled_in
-        )  # somebody may know of an end that it has not told yet: all are asked
+        # Before it has settled in, this node may not have heard of an end yet, so all members are asked.
+        may_have_ended = not context.is_settled_in
         if has_news and not may_have_ended and have is not None and have.covers(question.heads) and question.gained:
             self._finish(number, self._found(question))
             return
@@ -181,7 +181,7 @@ class Pulls:
             self._finish(number, self._conclude(question))
 
     def _ask_next(self, number: int, question: _Question) -> bool:
-        """Ask one holder more; when there is none left, everybody; returns whether anybody was asked."""
+        """Ask one more holder or, if none is left, all other peers. Returns whether any was asked."""
         context = self._context
         holders = [name for name in context.placement.others(question.key) if self._may_ask(question, name)]
         if holders:
@@ -213,7 +213,7 @@ class Pulls:
         context.send(context.peers[name], Pull(number, question.key, question.heads, have))
 
     def take_answered(self, peer: Peer, message: Answered) -> None:
-        """An answer; one that comes too late is welcome to nobody. Raises WireError for one that is none."""
+        """Take an answer; one that comes too late is ignored. Raises WireError for an unknown status."""
         question = self._questions.get(message.ticket)
         if question is None or peer.name not in question.asked or peer.name in question.answered:
             return
@@ -222,7 +222,7 @@ class Pulls:
         status = message.status
         if status in {CURRENT, RECORD}:
             record = self._context.replica.read(message.record, self._context.now_ms - message.now_ms)
-            if record is None:  # counts as an answer that is not sure
+            if record is None:  # counts as NOT_SURE
                 self._context.refuse(
                     "refused", f"{peer.name} answered with a malformed or oversized record", question.key
                 )
@@ -234,31 +234,31 @@ class Pulls:
         self._go_on(message.ticket)
 
     def arrived(self, key: SessionKey) -> None:
-        """What is held of a session here changed: what was kept or said of it is void, and questions may be answered."""
+        """The copy held here has changed: forget what was kept or remembered of it, and continue its questions."""
         self.forget(key)
         for number in list(self._by_key.get(key, {}).values()):
             self._go_on(number)
 
     def was_away(self) -> None:
-        """This node's own loop was late: its copies may be old, and who was asked is not to blame for the silence."""
+        """This node's own loop was late. Its copies may be old, and peers get more time to answer."""
         self.is_trusting = False
         for number in self._questions:
             self._allow_time(number)
 
     def link_lost(self, name: str) -> None:
-        """What this member was asked over a lost link it may not have heard: it is asked anew over the next one."""
+        """Questions sent over the lost link may not have arrived: the member is asked again over the next one."""
         for question in self._questions.values():
             if name in question.asked and name not in question.answered:
                 question.asked.remove(name)
 
     def peers_changed(self) -> None:
-        """Somebody came or went: questions may go on."""
+        """A link came or went: continue every question."""
         self._negatives.clear()
         for number in list(self._questions):
             self._go_on(number)
 
     def _conclude(self, question: _Question) -> Pulled:
-        """What to say when nobody is left to ask and nobody had what the browser has seen."""
+        """The result if no member is left to ask, and no answer covers what the browser has seen."""
         context = self._context
         statuses = question.answered.values()
         if CURRENT in statuses or RECORD in statuses:
@@ -268,7 +268,7 @@ class Pulls:
             question.answered.get(name) == NONE for name in context.peers
         )
         if have is not None:
-            # It is alive, or the question were over; all that there is, unless those who may have more were not asked.
+            # The copy is live, or the question would be over. It is the newest, unless a member could not be asked.
             if not is_complete:
                 return Pulled(PullStatus.UNREACHABLE)
             if context.replica.table.get(question.key) is None:
@@ -315,7 +315,7 @@ class Pulls:
             self._negatives.popitem(last=False)
 
     def _keep(self, key: SessionKey, record: Record) -> None:
-        """Keep what others hold, to ask only for what is new next time."""
+        """Keep a copy of a session that others hold, so that the next question need only ask for what is new."""
         context = self._context
         table = context.replica.table
         if (
@@ -333,21 +333,21 @@ class Pulls:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
     def touch(self, key: SessionKey, touched_ms: int) -> None:
-        """The session was used here: should what is kept of it be the last copy one day, it is no older than that."""
+        """Note a use of the session in its kept copy, in case this becomes the last copy."""
         packed = self._kept.get(key)
         if packed is not None:
             self._kept[key] = touched = Record.unpack(packed).touch(touched_ms).pack()
             self._kept_bytes += len(touched) - len(packed)
 
     def forget(self, key: SessionKey) -> None:
-        """The session is held here now, or over: what was kept or said of it is void."""
+        """Forget what was kept or remembered of a session: it is held here now, or is over."""
         packed = self._kept.pop(key, None)
         if packed is not None:
             self._kept_bytes -= len(packed)
         self._negatives.pop(key, None)
 
     def clear(self) -> None:
-        """Nothing that was held or kept here counts any more; who asked is told that nobody answered."""
+        """Forget everything that was kept here, and answer all questions UNREACHABLE."""
         self._kept.clear()
         self._kept_bytes = 0
         self._negatives.clear()
@@ -355,7 +355,7 @@ class Pulls:
             self._finish(number, Pulled(PullStatus.UNREACHABLE))
 
     def drop(self, key: SessionKey) -> None:
-        """Hold the session no longer, but keep its state to ask with."""
+        """Stop holding the session, but keep its state for later questions."""
         record = self._context.replica.get(key)
         self._context.replica.table.drop(key)
         assert record is not None, "only what is held is dropped"
@@ -364,13 +364,13 @@ class Pulls:
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def take_pull(self, peer: Peer, message: Pull) -> None:
-        """Answer what this node holds beyond what the asker has. Raises WireError where no session is named."""
+        """Answer with what this node holds and the asker lacks. Raises WireError for a malformed key."""
         context = self._context
         if len(message.key) != KEY_BYTES:
             raise WireError(f"a question is about a key of {KEY_BYTES} bytes, not {len(message.key)}")
         now_ms = context.now_ms
         record = context.replica.get(message.key) or context.replica.table.remembered(message.key, now_ms)
-        if record is None:  # better than nothing, for one who has asked the holders
+        if record is None:  # better than nothing: the asker has asked the holders before
             record = self._best_unheld(message.key)
         if record is None:
             status, data = (NONE if self.is_trusting else NOT_SURE), b""

@@ -1,9 +1,9 @@
-"""What this node's engine changed, on its way to the other holders, and who waits until they have it.
+"""Sends the changes of this node's engine to the other holders, and answers the requests that wait for acknowledgements.
 
-A change goes to every other holder, an end to every member. Whoever waits is answered when every change that this node
-made to the session is held as `ack` demands, or when `ack_timeout` has passed. A holder that takes long, and three times
-as long as usual, is not waited for alone: the next member in the session's order gets the change as well. A change that
-was denied for want of its base is followed by the whole record, and counts as held only when that is.
+A change goes to every other holder, an end to every member. A waiting request is answered when every change that this node
+made to the session is held as `ack` demands, or when `ack_timeout` has passed. If a holder takes three times as long as usual,
+and at least `second_target_ms`, the next member in the session's order gets the change as well. If a member denies a change
+because it lacks the base, it is sent the whole record; it holds the change only when it has acknowledged that.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = ["Pushes"]
 
 _REACHABLE: Final = {Standing.ALIVE, Standing.LEAVING}
 OPEN_MAX: Final = 50_000
-"""So many changes may wait for confirmation; the oldest beyond that are left to repair."""
+"""At most this many changes wait for confirmation. Beyond it, the oldest are left to repair."""
 QUIET_MS: Final = 2_000
-"""How long a node that is no holder keeps what it wrote after all holders have it: a request may still go on with it."""
+"""How long a node that is not a holder keeps its copy after all holders have it: a request may still use it."""
 
 
 class _Push:
-    """A change on its way."""
+    """A change that is being sent."""
 
     __slots__ = ("ack", "confirmed", "is_end", "key", "refused", "sent_to")
 
@@ -49,15 +49,15 @@ class _Push:
         self.ack = ack
         self.is_end = is_end
         self.sent_to: set[str] = set()
-        """Who was sent it and has not refused it."""
+        """The members that were sent it and have not refused it."""
         self.confirmed: set[str] = set()
-        """Who holds it."""
+        """The members that hold it."""
         self.refused: set[str] = set()
-        """The members that denied it: no room, leaving, or beyond limits. A member is not asked twice over one link."""
+        """The members that denied it: no room, leaving, or over their limits. A member is not asked twice over one link."""
 
 
 class _Wait:
-    """Somebody who waits for the changes to a session."""
+    """A request that waits until changes to a session are held."""
 
     __slots__ = ("pushes", "ticket", "until_ms")
 
@@ -65,11 +65,11 @@ class _Wait:
         self.ticket = ticket
         self.pushes = pushes
         self.until_ms = 0
-        """When it is told that too few have confirmed, at the latest."""
+        """The time at which it is answered that too few members have confirmed."""
 
 
 class Pushes:
-    """The changes of this node that not everybody who should hold them has confirmed."""
+    """The changes of this node that are not confirmed by every member that should hold them."""
 
     def __init__(self, context: Context, drop: Callable[[SessionKey], None]) -> None:
         self._context = context
@@ -77,31 +77,31 @@ class Pushes:
         self._open: dict[SessionKey, list[_Push]] = {}
         self._open_count = 0
         self._doubtful: OrderedDict[SessionKey, None] = OrderedDict()
-        """Sessions with a change that nobody confirmed and nobody is expected to."""
+        """Sessions with a change that no member has confirmed, nor is expected to confirm."""
         self._waits: dict[SessionKey, list[_Wait]] = {}
         self.answered_ms = -1_000_000
-        """When somebody who waited was last answered."""
+        """When a ticket was last answered."""
 
     def __len__(self) -> int:
         return self._open_count
 
     def is_settled(self, key: SessionKey) -> bool:
-        """Whether every change of this node to the session is held as was demanded."""
+        """Whether every change of this node to the session is held as its `ack` demands."""
         pushes = self._open.get(key)
         return pushes is None or all(self._is_satisfied(push) for push in pushes)
 
     def is_open(self, key: SessionKey) -> bool:
-        """Whether a change of this node to the session is not yet with everybody who should hold it."""
+        """Whether a change of this node to the session is still waiting for confirmations."""
         return key in self._open
 
     def is_confirmed(self, key: SessionKey) -> bool:
-        """Whether somebody holds every change of this node to the session."""
+        """Whether each change of this node to the session is held by at least one other member."""
         return key not in self._doubtful and all(push.confirmed for push in self._open.get(key, ()))
 
     # -- from the engine ---------------------------------------------------------------------------------------------
 
     def push(self, ticket: int, key: SessionKey, change: Change | None, ack: str) -> None:
-        """Send a change, if there is one, and answer the ticket in time."""
+        """Send a change, if there is one. Answer the ticket when the session is settled, or after the timeout."""
         if change is not None:
             self._send(_Push(key, ack, is_end=change.__class__ is Ended), change)
         waited = [push for push in self._open.get(key, ()) if not self._is_satisfied(push)]
@@ -117,7 +117,7 @@ class Pushes:
         self._allow_time(key, wait)
 
     def _allow_time(self, key: SessionKey, wait: _Wait) -> None:
-        """Start the timeout of a wait: `ack_timeout`, but for an end at least until a silent member's lease is over."""
+        """Start the timeout of a wait: `ack_timeout`; for an end, at least until the lease of a silent member is over."""
         context = self._context
         timeout_ms = context.config.ack_timeout_ms
         for push in wait.pushes:
@@ -145,7 +145,7 @@ class Pushes:
             context.alarm(delay_ms, partial(self._one_more, push, partial(self._again, change), delay_ms))
 
     def _again(self, change: Change) -> Sequenced | None:
-        """The message of a change that is sent again: meanwhile this node may have announced another tag."""
+        """The message for sending a change again. It is made anew, since this node may write under another tag by now."""
         return message_of(change, self._context.writer) if isinstance(change, Delta) else self._whole(change.key)
 
     def _message(self, change: Change) -> Sequenced | None:
@@ -165,15 +165,15 @@ class Pushes:
         return None if packed is None else Whole(self._context.now_ms, ((key, packed),))
 
     def _targets(self, push: _Push) -> tuple[str, ...]:
-        """Everybody who should hold the change, but this node."""
+        """The other members that should hold the change."""
         context = self._context
         if push.is_end:
-            return context.membership.known()  # who lost its link a moment ago is told when it is back
+            return context.membership.known()  # a member whose link is lost is sent it over the next link
         return context.placement.others(push.key)
 
     def _send_to(self, push: _Push, peer: Peer, message: Sequenced) -> None:
         denied = partial(self._denied, push, peer.name)
-        if isinstance(message, Whole):  # whatever was written before is in it, also what the queue had no room for
+        if isinstance(message, Whole):  # it contains all earlier changes, even those that the queue had no room for
             held = partial(self._held_all, push, tuple(self._open.get(push.key, ())), peer.name)
         else:
             held = partial(self._held, push, peer.name)
@@ -186,7 +186,7 @@ class Pushes:
             self._send_to(push, peer, message)
 
     def _one_more(self, push: _Push, make: Callable[[], Sequenced | None], delay_ms: int) -> None:
-        """Those who have it take long to say so: one more member may."""
+        """The members that were sent the change take long to confirm it: send it to one more."""
         if push not in self._open.get(push.key, ()) or self._is_satisfied(push):
             return
         context = self._context
@@ -199,7 +199,7 @@ class Pushes:
                     context.alarm(delay_ms, partial(self._one_more, push, make, delay_ms))
                 return
 
-    # -- from the others ---------------------------------------------------------------------------------------------
+    # -- from peers ---------------------------------------------------------------------------------------------
 
     def _held(self, push: _Push, name: str) -> None:
         push.confirmed.add(name)
@@ -207,7 +207,7 @@ class Pushes:
         self._answer(push.key)
 
     def _held_all(self, push: _Push, others: tuple[_Push, ...], name: str) -> None:
-        """That node holds a whole record, and so each of these changes."""
+        """The node `name` holds a whole record, and so each of these changes."""
         self._held(push, name)
         for other in others:
             if other is not push:
@@ -223,25 +223,25 @@ class Pushes:
             self._send_if_linked(push, name, whole)
         elif whole is not None and not push.sent_to - push.confirmed:
             self._one_more(push, partial(self._whole, push.key), self._context.config.second_target_ms)
-        self._close_if_held(push)  # others may have confirmed it, and only this answer was lacking
+        self._close_if_held(push)  # others may have confirmed it, so that only this answer was awaited
         self._answer(push.key)
 
     def link_lost(self, name: str) -> None:
-        """What was sent over a lost link and not acknowledged may not have arrived: it is sent anew over the next one."""
+        """A change that was not acknowledged over the lost link may not have arrived: it is sent again over the next one."""
         for pushes in self._open.values():
             for push in pushes:
                 push.sent_to.discard(name)
                 push.refused.discard(name)
 
     def send_lacking(self) -> None:
-        """Send what is not held enough to those who should hold it; nobody waits for a member that is gone.
+        """Send unsatisfied changes to the members that should hold them, and stop waiting for members that are gone.
 
-        To be called when members or links came or went, and when a queue that was full is empty again.
+        Call this when members or links have changed, and when a queue that was full is empty again.
         """
         for key, pushes in list(self._open.items()):
             for push in list(pushes):
                 whole = self._whole(key)
-                if whole is None:  # it ran out of time
+                if whole is None:  # it has expired
                     self._forget(push)
                     self._doubt(key)
                     continue
@@ -255,24 +255,24 @@ class Pushes:
             self._answer(key)
 
     def restarted(self, name: str) -> None:
-        """That node has nothing of what it had: what it confirmed as well does not count any more."""
+        """The node `name` has lost all it held: its earlier confirmations do not count any more."""
         for pushes in self._open.values():
             for push in pushes:
                 push.confirmed.discard(name)
 
     def confirmed_by_repair(self, key: SessionKey, name: str) -> None:
-        """That node holds all that is held here of the session."""
+        """The node `name` holds everything that is held here of the session."""
         self._doubtful.pop(key, None)
         for push in list(self._open.get(key, ())):
             self._held(push, name)
 
     def was_away(self) -> None:
-        """This node's own loop was late: others are not to blame for what they have not confirmed."""
+        """This node's own loop was late, so missing confirmations are not the peers' fault: restart the timeouts."""
         for key, waits in self._waits.items():
             for wait in waits:
                 self._allow_time(key, wait)
 
-    # -- who has what ------------------------------------------------------------------------------------------------
+    # -- confirmations -----------------------------------------------------------------------------------------------
 
     def _is_satisfied(self, push: _Push) -> bool:
         if not push.is_end:
@@ -288,7 +288,7 @@ class Pushes:
         return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
 
     def _is_hopeless(self, push: _Push) -> bool:
-        """Whether the refusals of members leave too few that could satisfy `ack`."""
+        """Whether so many members have refused the change that `ack` cannot be satisfied."""
         if push.is_end or not push.refused or self._is_satisfied(push):
             return False
         placement = self._context.placement
@@ -299,7 +299,7 @@ class Pushes:
     def _remember(self, push: _Push) -> None:
         if push.key in self._open:
             for older in [other for other in self._open[push.key] if other.refused]:
-                if self._is_hopeless(older):  # whoever takes this one has the other as well
+                if self._is_hopeless(older):  # a member that takes the new change takes the older one with it
                     self._forget(older)
         self._open.setdefault(push.key, []).append(push)
         self._open_count += 1
@@ -317,7 +317,7 @@ class Pushes:
                 del self._open[push.key]
 
     def _close_if_held(self, push: _Push) -> None:
-        """Enough hold it, and nobody who was sent it has still to say so: what may be lacking anywhere, repair brings."""
+        """Close the push if `ack` is satisfied and every member that was sent it has confirmed it. Repair does the rest."""
         if push.sent_to <= push.confirmed and self._is_satisfied(push):
             self._forget(push)
             context = self._context
@@ -328,29 +328,29 @@ class Pushes:
                 context.alarm(QUIET_MS, partial(self._quiet, push, packed))
 
     def _doubt(self, key: SessionKey) -> None:
-        """Nobody else is known to hold a change; of too many, the oldest are taken to be held."""
+        """Note that no other member is known to hold a change. At the limit, the oldest are forgotten, as if they were held."""
         self._doubtful[key] = None
         if len(self._doubtful) > OPEN_MAX:
             self._doubtful.popitem(last=False)
 
     def _quiet(self, push: _Push, packed: bytes | None) -> None:
-        """All holders had the last change of this node, which is none of them: it need not hold the session.
+        """Drop the copy of a node that is not a holder, when all holders have this node's last change.
 
-        Unless the copy is another one by now: somebody may rely on this node to hold what changed.
+        The copy stays if it has changed meanwhile: another node may count on this one to hold that change.
         """
         context = self._context
         key = push.key
         if (
             packed is not None
             and context.replica.table.get(key) is packed
-            and context.replica.table.state(key) == LIVE  # that it has ended, everybody remembers
+            and context.replica.table.state(key) == LIVE  # every member keeps tombstones
             and key not in self._open
             and not context.placement.is_holder(key)
             and push.confirmed.issuperset(context.placement.others(key))
         ):
             self._drop(key)
 
-    # -- who waits ---------------------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------------------------
 
     def _answer(self, key: SessionKey) -> None:
         waits = self._waits.get(key)

@@ -1,13 +1,14 @@
-"""Anti-entropy: copies are compared, and what one lacks another sends, in bounded pieces.
+"""Anti-entropy: members compare their copies, and send each other what is lacking, in bounded pieces.
 
-A *pass* goes over all keys, some at a time. Of what this node and a peer both should hold it makes a digest for each of 256
-buckets; what it holds without being a holder it offers to those who are. Where digests differ both sides offer what they
-have in those buckets. Of an offer the receiver wants what it lacks or has otherwise, and gets it as whole records, as much
-at a time as the window allows. A copy that is not this node's to hold leaves once every holder has it.
+A *pass* walks over all keys, some at a time. For the records that both this node and a peer should hold, it computes a digest
+of each of 256 buckets. Records that this node holds without being a holder are offered to the holders. Where digests differ,
+both sides offer their records in those buckets. The receiver of an offer asks for the records that it lacks or has in another
+state, and gets them whole, as many at a time as the window allows. A copy that this node need not hold is dropped once every
+holder has it.
 
-Every member that has a copy takes part, holder or not; ended sessions belong to all. Passes run after whatever may have
-let copies differ, and slowly all the time. While records stream, to a newcomer (`seeding.py`) or from others, a pass is put
-off: what is on its way would only be found missing.
+Every member that has a copy takes part, whether or not it is a holder; every member should hold every tombstone. A pass runs
+after each event that may have let copies differ, and at intervals. While records stream, to a newcomer (`seeding.py`) or from
+others, a pass is put off, since it would find records missing that are on their way.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ __all__ = ["BUCKETS", "Repair"]
 BUCKETS: Final = 256
 """A key's bucket is its first byte."""
 PASS_KEYS: Final = 250
-"""So many records are looked at in one go: about a millisecond, in which nobody else is served."""
+"""At most this many records per step. A step takes about a millisecond, in which nothing else runs."""
 PASS_PAUSE_MS: Final = 1
 WALK_PAUSE_MS: Final = 3
-"""So long others are served between two goes: a pass takes a quarter of a processor at the most."""
+"""Pause between two steps, so that a pass takes at most a quarter of a processor."""
 STREAM_MS: Final = 100
-"""So long after several records came at once more are expected."""
+"""For this long after several records came in one message, more are expected."""
 PUT_OFF_MS: Final = 3_000
-"""So long a pass is put off at the most."""
+"""A pass is put off for at most this long."""
 OFFER_ENTRIES: Final = 1_000
-"""More are not taken in one message."""
+"""A received offer may have at most this many entries."""
 OFFERED_ENTRIES: Final = 250
-"""So many are sent in one: about a millisecond's work to answer."""
+"""At most this many entries are sent in one offer: about a millisecond's work to answer."""
 BATCH_BYTES: Final = 16 * 2**10
 OFFERS_MAX: Final = 4
-"""So many offers to one peer wait for its answer; the others wait for these."""
+"""At most this many offers to one peer may be unanswered; further ones wait."""
 _ENTRY_BYTES: Final = KEY_BYTES + DIGEST_BYTES
 _DIGEST: Final = struct.Struct(f">{BUCKETS}Q")
 
@@ -72,18 +73,18 @@ class _Pass:
         self.keys: Iterator[SessionKey] = iter(keys)
         self.began_ms = began_ms
         self.peers = peers
-        """Peer → the time from which on it may not know of uses."""
+        """Peer → the time since which it may have missed uses."""
         self.since_ms = {peer.name: since_ms for peer, since_ms in peers.items()}
         self.touched: dict[str, list[tuple[SessionKey, int]]] = {}
-        """Peer → the uses that it is sent next."""
+        """Peer → the uses that it is sent after this step."""
         self.listing = listing
-        """Peer → the buckets in which everything is to be offered to it."""
+        """Peer → the buckets of which every record is offered to it."""
         self.announces = announces
         self.digests: dict[str, list[int]] = {}
         self.offers: dict[str, list[bytes]] = {}
 
     def count(self, name: str, key: SessionKey, digest: int, touched_ms: int = NEVER_MS) -> None:
-        """Enter a record that this node and the peer both should hold; an end has no `touched_ms`."""
+        """Enter a record that both this node and the peer should hold; a tombstone has no `touched_ms`."""
         self.digests.setdefault(name, [0] * BUCKETS)[key[0]] ^= digest
         if touched_ms > self.since_ms.get(name, touched_ms):
             self.touched.setdefault(name, []).append((key, touched_ms))
@@ -98,11 +99,11 @@ class Repair:
     """This node's part in keeping copies alike.
 
     Args:
-        context: what the parts of the node share.
-        drop: lets a copy go that is not this node's to hold.
-        is_open: whether a change of this node to the session is still on its way.
-        confirmed: hears that a peer has everything that is held here of a session.
-        look: hears of every copy that is passed.
+        context: shared by the parts of the node.
+        drop: drops a copy that this node need not hold.
+        is_open: whether a change of this node to the session is still waiting for confirmations.
+        confirmed: called when a peer has everything that is held here of a session.
+        look: called with the key of every copy that a pass visits.
         touches: sends uses to peers; a pass sends again what a link may have lost.
     """
 
@@ -132,17 +133,17 @@ class Repair:
         self._offers: dict[str, dict[int, bytes]] = {}
         """Peer → the entries of the offers it has not answered."""
         self._unoffered: dict[str, deque[bytes]] = {}
-        """Peer → the entries that are still to be offered to it."""
+        """Peer → the entries not offered to it yet."""
         self._offer_numbers = 0
         self._quiet: dict[SessionKey, tuple[int, set[str], int]] = {}
-        """What is held here and not this node's to hold: its digest, who is not known to have it, and of how many."""
+        """Copies to hand over: key → digest, the members not known to have it, and how many members there were."""
         self._full: set[str] = set()
-        """The peers that had no room for what this node hands over as it leaves."""
+        """The peers that had no room for records that this node hands over while it leaves."""
         context.alarm(context.config.repair_every_ms, self._again)
 
     @property
     def is_idle(self) -> bool:
-        """Whether no pass is under way or due, and nothing is still to be sent."""
+        """Whether no pass is under way or due, and nothing waits to be sent."""
         peers = self._context.peers.values()
         return (
             self._pass is None
@@ -160,7 +161,7 @@ class Repair:
         context.alarm(every + context.rng.randrange(every // 4 + 1), self._again)
 
     def start(self, *, announces: bool = True) -> None:
-        """Compare with everybody, as soon as the pass under way is over; without `announces` only answer."""
+        """Start a pass, after the one under way if there is one. With `announces`, it sends digests to all peers."""
         self._announces = self._announces or announces
         if not self._is_due:
             self._is_due = True
@@ -169,11 +170,11 @@ class Repair:
                 self._context.alarm(PASS_PAUSE_MS, self._begin)
 
     def seed(self, peer: Peer) -> None:
-        """This peer is new and holds nothing: it gets its share first, and is compared with afterwards."""
+        """Send a new peer, which holds nothing, its share of the records. Copies are compared with it afterwards."""
         self._seeding.begin(peer)
 
     def records_came(self, count: int) -> None:
-        """Somebody sent so many records in one message."""
+        """A peer sent this many records in one message."""
         if count > 1:
             self._streamed_ms = self._context.now_ms
 
@@ -222,12 +223,12 @@ class Repair:
         self._look(key)
         record = Record.unpack(packed)
         if not context.is_leaving and context.replica.table.is_over(record, context.now_ms):
-            return  # whoever has let go of it already is not to get it back
+            return  # a peer that has dropped it already must not get it again
         digest = digest_of(key, record)
         if record.state != LIVE:
             for name in context.peers:
                 going.count(name, key, digest)
-            if context.is_leaving and context.handed.get(key) is not packed:  # nobody may be left who knows of it
+            if context.is_leaving and context.handed.get(key) is not packed:  # it may be the last to know
                 self._hand_over(going, key, digest, context.peers)
             return
         placement = context.placement
@@ -235,7 +236,7 @@ class Repair:
             for name in placement.rest:
                 going.count(name, key, digest, record.touched_ms)
             return
-        holders = placement.order(key)[: placement.copies]  # what is remembered is left to those who are in use
+        holders = placement.order(key)[: placement.copies]  # not `holders`: its cache is for keys in use
         if placement.me in holders:
             for name in holders:
                 if name != placement.me:
@@ -244,7 +245,7 @@ class Repair:
             self._hand_over(going, key, digest, holders)
 
     def _hand_over(self, going: _Pass, key: SessionKey, digest: int, names: Iterable[str]) -> None:
-        """Offer what is not this node's to hold any more to these, and remember until all have it."""
+        """Offer a copy that this node need not hold to these members, and note it until all of them have it."""
         missing = set(names)
         self._quiet[key] = (digest, missing, len(missing))
         for name in sorted(missing):
@@ -276,7 +277,7 @@ class Repair:
     def _offer(self, peer: Peer, entries: list[bytes]) -> None:
         waiting = self._unoffered.setdefault(peer.name, deque())
         if len(waiting) * OFFERED_ENTRIES > len(self._context.replica.table):
-            waiting.clear()  # it answers so slowly that what is newer counts
+            waiting.clear()  # it answers so slowly that these offers are outdated
         for at in range(0, len(entries), OFFERED_ENTRIES):
             waiting.append(b"".join(entries[at : at + OFFERED_ENTRIES]))
         self._offer_more(peer)
@@ -289,7 +290,7 @@ class Repair:
             entries = offers[self._offer_numbers] = waiting.popleft()
             self._context.send(peer, Offered(self._offer_numbers, entries))
 
-    # -- what peers say ----------------------------------------------------------------------------------------------
+    # -- from peers --------------------------------------------------------------------------------------------------
 
     def take_digest(self, peer: Peer, message: Digest) -> None:
         if len(message.buckets) != BUCKETS * DIGEST_BYTES:
@@ -303,7 +304,7 @@ class Repair:
         self.start(announces=False)
 
     def take_offered(self, peer: Peer, message: Offered) -> None:
-        """Say what of an offer is lacking here."""
+        """Ask for the offered records that this node lacks or has in another state."""
         entries = message.entries
         if len(entries) % _ENTRY_BYTES or len(entries) > _ENTRY_BYTES * OFFER_ENTRIES:
             raise WireError("an offer is not made of entries, or has too many")
@@ -316,7 +317,7 @@ class Repair:
         self._context.send(peer, Wanted(message.number, b"".join(wanted)))
 
     def take_wanted(self, peer: Peer, message: Wanted) -> None:
-        """Send what a peer wants of an offer; what it does not want it has."""
+        """Send the records of an offer that the peer wants. It has the others."""
         entries = self._offers.get(peer.name, {}).pop(message.number, None)
         if entries is None or len(message.keys) % KEY_BYTES:
             raise WireError("an answer to an offer that was not made")
@@ -338,7 +339,7 @@ class Repair:
     def pump(self, peer: Peer) -> None:
         """Send a peer more of the records in `repairing`, as far as the window allows.
 
-        To be called whenever room in the window is freed, also by a change: changes under way fill the window as well.
+        Call this whenever room in the window is freed, even by a change: changes under way fill the window as well.
         """
         context = self._context
         table = context.replica.table
@@ -369,7 +370,7 @@ class Repair:
         return is_sent
 
     def _denied(self, name: str, why: int) -> None:
-        """A peer has no room: a node that leaves does not wait for it, if another one holds what it hands over."""
+        """A peer has no room. A leaving node does not wait for this peer, if another one holds the record."""
         if why == NO_ROOM and self._context.is_leaving:
             self._full.add(name)
 
@@ -381,11 +382,11 @@ class Repair:
         self._theirs.pop(name, None)
         self._listing.pop(name, None)
 
-    # -- what is not this node's to hold -----------------------------------------------------------------------------
+    # -- copies to hand over -----------------------------------------------------------------------------------------
 
     def _took(self, name: str, key: SessionKey, packed: bytes) -> None:
         """A peer holds the session in the state of these bytes."""
-        if key not in self._quiet and packed is self._context.replica.table.get(key):  # as good as always
+        if key not in self._quiet and packed is self._context.replica.table.get(key):  # almost always
             self._confirmed(key, name)
         else:
             self._has(name, key, digest_of(key, Record.unpack(packed)))
@@ -394,7 +395,7 @@ class Repair:
         """A peer holds the session in the state that had this digest."""
         held = self._context.replica.get(key)
         if held is None or digest_of(key, held) != digest:
-            if key in self._quiet:  # the holder had more and told it: offer that again
+            if key in self._quiet:  # the holder sent back a newer state: offer that one
                 self.start(announces=False)
             return
         self._confirmed(key, name)

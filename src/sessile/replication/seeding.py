@@ -1,8 +1,8 @@
-"""Seeding: a newcomer that holds nothing is sent its share at once, before anything is compared.
+"""Seeding: a newcomer that holds nothing is sent its share of the records at once, before copies are compared.
 
-Repair finds out what differs; where everything does there is nothing to find out. Of the holders that a session has beside
-the newcomer the first one sends it, so nothing is sent twice as long as all see the same members. What is missed where they
-do not, repair finds afterwards: nothing relies on seeding but the newcomer's hurry.
+Repair finds differences, and an empty newcomer lacks everything, so comparing would only delay it. Each session is sent by its
+first holder other than the newcomer, so nothing is sent twice while all nodes see the same members. If they do not, repair
+finds afterwards what was missed: seeding only makes the newcomer ready sooner.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["Seeding"]
 
 SEED_KEYS: Final = 500
-"""So many keys are looked at in one go."""
+"""At most this many keys per step."""
 SEED_PAUSE_MS: Final = 1
 AHEAD: Final = 1_000
-"""While so many records wait to be sent, no more are looked for."""
+"""While this many records wait to be sent, no further keys are looked at."""
 
 
 class Seeding:
-    """The newcomers that this node sends their share.
+    """Sends newcomers their share of the records.
 
     Args:
-        context: what the parts of the node share.
-        pump: sends a peer more of what waits for it, as far as the window allows.
-        over: hears when everything was sent.
+        context: shared by the parts of the node.
+        pump: sends a peer more of its waiting records, as far as the window allows.
+        over: called when everything was sent to a newcomer.
     """
 
     def __init__(self, context: Context, *, pump: Callable[[Peer], None], over: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Seeding:
         return len(self._seeded)
 
     def begin(self, peer: Peer) -> None:
-        """A node that holds nothing has greeted."""
+        """Begin to send records to a peer that has greeted and holds nothing."""
         table = self._context.replica.table
         if not table.sessions:
             return
@@ -60,7 +60,7 @@ class Seeding:
         self._context.alarm(SEED_PAUSE_MS, lambda: self._walk(peer, keys))
 
     def link_lost(self, name: str) -> None:
-        """It is gone, or comes back and greets anew."""
+        """Stop sending to this peer. If it comes back, it greets again."""
         self._seeded.pop(name, None)
 
     def _walk(self, peer: Peer, keys: Iterator[SessionKey]) -> None:
@@ -78,9 +78,9 @@ class Seeding:
         self._context.alarm(SEED_PAUSE_MS, lambda: self._walk(peer, keys))
 
     def _mine(self, keys: list[SessionKey], name: str) -> list[SessionKey]:
-        """Those that this node sends to that one: no newcomer has anything to send."""
+        """The keys that this node sends to the newcomer `name`. Other newcomers send nothing."""
         placement, me = self._context.placement, self._context.config.name
-        if placement.rest is not None:  # everybody holds everything: the keys are dealt out
+        if placement.rest is not None:  # every member holds everything: the keys are divided among the senders
             senders = [each for each in placement.names if each not in self._seeded]
             place, among = senders.index(me), len(senders)
             return [key for key in keys if key[-1] % among == place]

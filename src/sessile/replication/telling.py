@@ -1,12 +1,12 @@
-"""What a node tells of ended sessions to a peer that asks.
+"""The answers of a node to peers that ask which sessions have ended.
 
-A short absence must cost little, or its questions would take even more from a process that is short of processor time. So an
-answer lists only the ends that this node has learned since the time from which the peer may have missed some. It lists all
-ends that are remembered here if the peer asks for all, or if the list of those learned lately does not reach back so far.
+A short absence must cost little: often it was caused by a lack of processor time. So an answer lists only the ends that this
+node has learned since the time at which the peer may have begun to miss some. It lists all ends that are remembered here if
+the peer asks for all, or if the list of recent ends does not reach back to that time.
 
-All ends may be many millions. So an answer leaves in pieces: one piece of one answer every `PAUSE_MS`, to each peer in its turn,
-and none while much waits to be sent on its link. A receiver that is slower than this is therefore not flooded. What was made
-or learned here while an answer is under way need not be in it: that is sent to linked peers as it comes.
+There may be many millions of ends. So an answer is sent in pieces: one piece every `PAUSE_MS`, to each peer in its turn, and
+none while much data waits to be sent on the peer's link. So a slow receiver is not flooded. Ends that are made or learned here
+while an answer is under way need not be in it: they are sent to linked peers at once.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ PIECE_BYTES: Final = 128 * 2**10
 PAUSE_MS: Final = 20
 """Pause between two pieces of `PIECE_BYTES`: 6 MB a second, over all peers together."""
 CROWDED_BYTES: Final = 2**20
-"""While more waits to be sent on a link, no piece is added: far from where a link is closed (`connection.WAITING_BYTES_MAX`)."""
+"""No piece is added while more than this waits on a link: far below `connection.WAITING_BYTES_MAX`, which closes it."""
 RECENT_MAX: Final = 10_000
 """At most this many ends are listed in the order in which they were learned."""
 
 
 class _Answer:
-    """What is being told to one peer."""
+    """The answer that is being sent to one peer."""
 
     __slots__ = ("messages", "peer", "waiting")
 
     def __init__(self, peer: Peer, messages: Iterator[TombstonesTold]) -> None:
         self.peer = peer
         self.messages = messages
-        """Those that are still to be sent."""
+        """The messages not sent yet."""
         self.waiting: TombstonesAsked | None = None
-        """What it has asked since. An earlier question than this is not answered: this one reaches back as far."""
+        """The peer's latest question since. Earlier ones are not answered, because this one reaches back as far."""
 
 
 class Telling:
@@ -63,10 +63,10 @@ class Telling:
         """The ends that were made or learned here since `_recent_since_ms`, each with its time."""
         self._recent_since_ms = context.now_ms
         self._answers: dict[str, _Answer] = {}
-        """By the name of the peer, in the order of their turns."""
+        """Name of the peer → the answer to it, in the order of their turns."""
         self._is_ticking = False
         self._parted_ms: dict[str, int] = {}
-        """Since when a member whose link was lost may not have been told. It need not know: a machine's clock may stand still."""
+        """Member whose link was lost → since when it may have missed ends. It may not notice this: its clock may stop."""
 
     def learned(self, key: SessionKey) -> None:
         """Note an end that was made here or came from a peer."""
@@ -75,7 +75,7 @@ class Telling:
             self._recent_since_ms = self._recent.popleft()[0] + 1
 
     def link_lost(self, peer: Peer) -> None:
-        """What was under way over this link may not have arrived."""
+        """Note that what was sent lately over this link may not have arrived."""
         context = self._context
         answer = self._answers.get(peer.name)
         if answer is not None and answer.peer is peer:
@@ -92,7 +92,7 @@ class Telling:
         answer = self._answers.get(peer.name)
         if answer is None:
             answer = self._answers[peer.name] = _Answer(peer, self._messages(peer, message))
-            self._go_on(answer)  # most are over with that
+            self._go_on(answer)  # most answers have one piece
             self._set_alarm()
         else:
             if answer.waiting is not None and answer.waiting.ago_ms < 0:
@@ -132,14 +132,14 @@ class Telling:
             self._is_ticking = True
             self._context.alarm(PAUSE_MS, self._tick)
 
-    # -- what is told ------------------------------------------------------------------------------------------------
+    # -- contents -----------------------------------------------------------------------------------------------------
 
     def _messages(self, peer: Peer, asked: TombstonesAsked) -> Iterator[TombstonesTold]:
         is_all, keys = self._asked_for(peer, asked.ago_ms)
         return self._answer(is_all, keys, asked.number)
 
     def _asked_for(self, peer: Peer, ago_ms: int) -> tuple[bool, list[SessionKey]]:
-        """The keys of the ends to send to a peer that knows every older end; and whether these are all, so that marks follow."""
+        """Whether to send all ends, including those without tombstones; and the keys whose tombstones to send."""
         context = self._context
         since_ms = context.now_ms - ago_ms
         if peer.told_ms is None:
@@ -160,7 +160,7 @@ class Telling:
     def _answer(self, is_all: bool, keys: Iterable[SessionKey], number: int) -> Iterator[TombstonesTold]:  # noqa: FBT001
         """The messages of an answer, each made when it is sent.
 
-        Marks come after tombstones: a tombstone that is dropped meanwhile leaves its mark, and is told as one of them.
+        Ends without tombstones (marks) come last: a tombstone that is dropped meanwhile is then sent as a mark.
         """
         context = self._context
         items: list[tuple[bytes, bytes]] = []
@@ -179,7 +179,7 @@ class Telling:
         yield TombstonesTold(context.now_ms, tuple(items), is_last=True, number=number, marks=marks)
 
     def _packed(self, keys: Iterable[SessionKey]) -> Iterator[tuple[SessionKey, bytes]]:
-        """Their tombstones, as they are when they are sent."""
+        """The tombstones of these keys, as they stand when they are sent."""
         context = self._context
         table = context.replica.table
         for key in keys:

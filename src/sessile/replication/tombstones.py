@@ -1,16 +1,17 @@
-"""A node that was away asks what ended meanwhile before it answers for old copies.
+"""A node that was away asks which sessions ended meanwhile, before it serves its copies.
 
-A process that was stopped, or whose machine slept, comes back with copies of sessions that may have ended meanwhile. From the
-end of its lease (`pulse.py`) until every member that it can reach has sent it the sessions that ended, it is sure of no live
-session: its engine asks another holder, and other nodes do not rely on its answers. A member that sends nothing for
-`PATIENCE_MS` is not waited for, and none for longer than `LONGEST_MS`.
+A process that was stopped, or whose machine slept, comes back with copies of sessions that may have ended meanwhile. Its lease
+(`pulse.py`) has expired. Until every member that it can reach has sent it the ended sessions, it is sure of no live session:
+its engine asks another holder, and other nodes do not rely on its answers. It does not wait for a member that sends nothing
+for `PATIENCE_MS`, and for no member longer than `LONGEST_MS`.
 
-What is asked for follows from what was *answered*. For each member the node knows until when that member has told it every end:
+The node asks only for what it may have missed. For each member it keeps the time until which that member has sent it every end:
 until now while they are linked, at most until an absence began, and at most until their link was lost. Only a complete answer
-makes this later. How long a link seemed silent says nothing: after a stop, a process first reads what was sent before it.
+makes this time later. It cannot be derived from how long a link was silent, because a process that was stopped first reads what
+was sent before the stop.
 
-An answer may hold millions of ends without tombstones (`telling.py`). Each is remembered as it comes. Then the copies that are
-held here are held against them, some thousand at a time. The answer counts as complete when that is done.
+An answer may hold millions of ends without tombstones (`telling.py`). They are remembered as they arrive. Then the copies that
+are held here are compared with them, some thousand per step. Only then does the answer count as complete.
 """
 
 from __future__ import annotations
@@ -39,28 +40,28 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_MS", "PATIENCE_MS", "Tombstones"]
 
 PATIENCE_MS: Final = 2_000
-"""A member that has sent no part of its answer for this long is not waited for: it is gone, or behind a partition."""
+"""The node stops waiting for a member that has sent no part of its answer for this long: it may be unreachable."""
 LONGEST_MS: Final = 60_000
-"""No answer is waited for any longer, though it still arrives."""
+"""The node waits no longer than this for an answer; if it comes later, it is still used."""
 SLICE: Final = 5_000
 """At most this many keys of the table per step."""
 SLICE_PAUSE_MS: Final = 10
 INTERRUPTED_MS: Final = 1_000
-"""An answer of which no part came for this long may be interrupted: the copies are compared with the parts that came."""
+"""If no part of an answer came for this long, the copies are compared with the parts that have come."""
 _NOW: Final = NEVER_MS
-"""A member of which this is said tells this node of every end as it is made."""
+"""A value of `_told_ms`: the member is linked and sends this node every end at once."""
 
 
 class _Whole(NamedTuple):
-    """A question for all ends that was asked over the present link and is not answered completely."""
+    """A question for all ends, sent over the present link and not answered completely yet."""
 
     number: int
     known_ms: int
-    """Until when its answer covers the ends of that member."""
+    """The time until which the complete answer will cover the ends that the member knows."""
 
 
 class Tombstones:
-    """Who has still to tell this node what ended; `changed(key, record)` hears of each that was told."""
+    """Which members must still send this node their ends. Calls `changed(key, record)` for each end it is sent."""
 
     def __init__(
         self, context: Context, changed: Callable[[SessionKey, Record], None], settled: Callable[[], None]
@@ -74,19 +75,19 @@ class Tombstones:
         self._away_ms = 0
         """When the last absence was noticed."""
         self._told_ms: dict[str, int] = {}
-        """Member → until when it has told this node every end. Who never answered completely is not in it."""
+        """Member → the time until which it has sent this node every end; missing if it never answered completely."""
         self._whole: dict[str, _Whole] = {}
         self._heard_ms: dict[str, int] = {}
-        """Peer → when a part of an answer of it came, or was worked on, last."""
+        """Peer → when a part of its answer last arrived or was worked on."""
         self._has_new_marks = False
-        """Whether ends without tombstones came that the copies here were not held against."""
+        """Whether ends without tombstones came with which the copies here were not compared yet."""
         self._marks_ms = 0
         self._keys: Iterator[SessionKey] | None = None
-        """Those that are still to be held against the ends that are remembered."""
+        """The keys of the copies still to be compared with the remembered ends; None if no comparison is under way."""
         self._looked: list[tuple[Peer, int]] = []
-        """The answers that are complete when `_keys` have been looked at, each with its number."""
+        """The answers that are complete when the present comparison is done: peer and number."""
         self._unlooked: list[tuple[Peer, int]] = []
-        """Those for which all copies must be looked at once more after that."""
+        """The answers that need another comparison after that: peer and number."""
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -105,13 +106,13 @@ class Tombstones:
         self._check()
 
     def greeted(self, peer: Peer) -> None:
-        """A link is there: ask, since one side may know of ends that the other does not."""
+        """Ask a peer that has just been linked, since it may know of ends that this node does not."""
         if peer.is_new:
             self._told_ms.pop(peer.name, None)
         self._ask(peer)
 
     def _ask(self, peer: Peer) -> None:
-        """Ask for all ends, unless this member has told them all before, or is about to."""
+        """Ask for the ends since the time until which this member has sent all; for all ends if it never has."""
         name, now_ms = peer.name, self._context.now_ms
         whole = self._whole.get(name)
         until_ms = self._told_ms.get(name, None if whole is None else whole.known_ms)
@@ -121,7 +122,7 @@ class Tombstones:
         self._context.send(peer, TombstonesAsked(self._absences, ago_ms))
 
     def link_lost(self, peer: Peer) -> None:
-        """What was under way over this link did not arrive. It may have been dead for a while before that was noticed."""
+        """Note that ends may be missing: the link may have been dead for a while before that was noticed."""
         context, name = self._context, peer.name
         self.telling.link_lost(peer)
         self._whole.pop(name, None)
@@ -135,16 +136,16 @@ class Tombstones:
         }
 
     def start_over(self) -> None:
-        """This node drops its table: everybody has to tell everything."""
+        """Forget what was sent: this node drops its table, so every member must send all its ends."""
         self._told_ms.clear()
 
     def gone(self, name: str) -> None:
-        """This member will not tell."""
+        """Do not wait for this member."""
         self._missing.discard(name)
         self._check()
 
     def have_told(self, since_ms: int) -> bool:
-        """Whether every peer has told all ends, or is not waited for; the waiting began then."""
+        """Whether every peer has sent all its ends or, after waiting since `since_ms`, is no longer waited for."""
         return not any(
             name not in self._told_ms and self._is_waited_for(name, since_ms) for name in self._context.peers
         )
@@ -155,7 +156,7 @@ class Tombstones:
         return now_ms < heard_ms + PATIENCE_MS and now_ms < since_ms + LONGEST_MS
 
     def _give_up(self, absence: int) -> None:
-        """Wait no longer for those that have sent nothing for a while."""
+        """Stop waiting for members that have sent nothing for a while."""
         if absence == self._absences and self._missing:
             self._missing = {name for name in self._missing if self._is_waited_for(name, self._away_ms)}
             self._check()
@@ -171,7 +172,7 @@ class Tombstones:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def take_told(self, peer: Peer, message: TombstonesTold) -> None:
-        """Take over what ended."""
+        """Take a part of an answer."""
         context = self._context
         self._heard_ms[peer.name] = context.now_ms
         self._take_marks(message.marks)
@@ -197,9 +198,9 @@ class Tombstones:
             self._complete(peer, message.number)
 
     def _complete(self, peer: Peer, number: int) -> None:
-        """An answer is there, and the copies here were held against it."""
+        """Note that an answer is complete, and that the copies here were compared with it."""
         name = peer.name
-        if self._context.peers.get(name) is not peer:  # over a link that is lost: it is asked again over the next one
+        if self._context.peers.get(name) is not peer:  # its link is lost; the next one brings a new question
             return
         whole = self._whole.get(name)
         if whole is not None and number == whole.number:
@@ -213,7 +214,7 @@ class Tombstones:
     # -- ends without tombstones -------------------------------------------------------------------------------------
 
     def _take_marks(self, marks: bytes) -> None:
-        """Remember ends of which there are no tombstones."""
+        """Remember ends without tombstones."""
         if len(marks) % MARK.size:
             raise WireError(f"ends without tombstones take {MARK.size} bytes each, and {len(marks)} bytes came")
         context = self._context
@@ -224,7 +225,7 @@ class Tombstones:
                 context.alarm(INTERRUPTED_MS, self._look_after)
 
     def _look_after(self) -> None:
-        """Look through the table for ends that came, though the rest of their answer did not."""
+        """Compare the copies with ends that came, even if the rest of their answer did not come."""
         left_ms = self._marks_ms + INTERRUPTED_MS - self._context.now_ms
         if self._has_new_marks and (left_ms > 0 or self._keys is not None):
             self._context.alarm(max(left_ms, SLICE_PAUSE_MS), self._look_after)
@@ -232,7 +233,7 @@ class Tombstones:
             self._look_through()
 
     def _look_through(self) -> None:
-        """Begin to hold every copy against the ends that are remembered."""
+        """Begin to compare every copy with the remembered ends."""
         self._has_new_marks = False
         self._looked, self._unlooked = self._unlooked, []
         self._keys = iter(self._context.replica.table)
@@ -244,7 +245,7 @@ class Tombstones:
         keys = list(islice(self._keys, SLICE))
         for key, record in context.replica.table.end_remembered(keys, context.now_ms):
             self._changed(key, record)
-        for peer, _ in (*self._looked, *self._unlooked):  # they have done their part
+        for peer, _ in (*self._looked, *self._unlooked):  # they need not send more
             if context.peers.get(peer.name) is peer:
                 self._heard_ms[peer.name] = context.now_ms
         if len(keys) == SLICE:

@@ -1,9 +1,9 @@
-"""Uses of a session that change nothing: they reset the idle clocks at its other holders.
+"""Touches: uses of a session that change nothing but reset its idle timeout at the other holders.
 
-A use is sent at once: if this node crashed before, the other holders would take the session for unused. Uses of many sessions
-within `GATHER_MS` go in one message. They are not acknowledged. The passes of repair, which visit every copy anyway, send again
-what a link has lost: to each other holder, how long ago the session was last used, if that was after the last pass that reached
-this holder. Digests do not show the difference, since every node's times are on its own clock.
+A use is sent at once: if this node crashed first, the other holders would not know that the session was used. Uses of many
+sessions within `GATHER_MS` go in one message. They are not acknowledged. A pass of repair visits every copy anyway, and sends
+again what a link may have lost: it tells each other holder how long ago the session was last used, if that was after the last
+pass that reached this holder. Digests do not show the difference, since each node's times are on its own clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Touches"]
 TOUCHES_MAX: Final = 1_000
 """At most this many uses in one message."""
 VIEW_MS: Final = 30_000
-"""When the placement changes, a new holder that already has a copy may have missed the uses of this long before."""
+"""When the placement changes, a new holder that has a copy may have missed the uses of the time before, this long."""
 GATHER_MS: Final = 5
 """After a message, uses are gathered for this long."""
 NEVER_MS: Final = -(2**63)
@@ -70,7 +70,7 @@ class Touches:
     # -- what may have been lost -------------------------------------------------------------------------------------
 
     def since_ms(self, name: str) -> int:
-        """The time from which on this member may not know of uses."""
+        """The time since which this member may have missed uses."""
         return self._told_ms.get(name, NEVER_MS)
 
     def told(self, peer: Peer, upto_ms: int) -> None:
@@ -92,7 +92,7 @@ class Touches:
         self._told_ms[name] = self._context.now_ms
 
     def forget(self, name: str) -> None:
-        """This member restarted: what it was sent does not count any more."""
+        """This member restarted: what it was sent before does not count any more."""
         self._told_ms.pop(name, None)
 
     @property

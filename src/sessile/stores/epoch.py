@@ -1,13 +1,13 @@
-"""What it means that a session is missing from the store, although this server has a live copy.
+"""Decides what it means if a session is missing from the store, although this server has a live copy.
 
 A store keeps the end of a session until the session's own deadline. So a missing session has not ended: the store dropped it
 because it had not been sent its latest use, or lost its data. The server restores it from the copy.
 
 A store that evicts when its memory is full may have dropped the end as well. Such a store holds a *mark*, a random value that it
 does not evict. If the mark is the same, the store still has its data, and a missing session has ended. If the mark has changed,
-the store lost everything, ends too, and the servers' copies are all that is left. Where even the mark may be evicted, or the
-policy is not known, there is no mark, and a missing session has ended. That is the safe side: a user has to log in again, and
-no logout is undone.
+the store has lost everything, ends included, and only the servers' copies are left. If the mark itself may be evicted, or the
+eviction policy is unknown, there is no mark, and a missing session counts as ended. This is the safe choice: a user may have to
+log in again, but no logout is undone.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Which copies are current without asking: the store's channel tells of every change, so silence means none.
+"""Leases: which copies are known to be current without asking the store, because its channel announces every change.
 
-A copy is leased when it was current at a moment from which on the channel has been up, and has told of nothing that the copy
-lacks. While something is asked or pushed the channel may tell of a change that the answer does not know yet; a `Watch`
-remembers that.
+A copy is leased if it was current at some time, and since then the channel has been up and has announced no change that the
+copy lacks. While a question or a push is under way, the channel may announce a change that the answer does not contain yet; a
+`Watch` remembers it.
 
-A process that does not read its channel notices no change either. So the channel sends the store a beat again and again. The
-*pulse* is the time at which the newest beat that came back was sent: everything published before it has been received. Leases
-count only while the pulse is younger than `LEASE_MS`, in whichever thread asks. A process that was stopped, or whose loop did
-not run, asks the store. So an end waits for no server longer than `LEASE_MS`.
+A process that does not read its channel hears of no change. So the channel sends a beat to the store at short intervals. The
+*pulse* is the time at which the newest beat that came back was sent: everything published before it has been received. A lease
+counts only while the pulse is younger than `LEASE_MS`, whichever thread asks. A process that was stopped, or whose loop did not
+run, must ask the store. So an end waits for no server longer than `LEASE_MS`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from sessile.token import SessionKey
 
     class Copies(Protocol):
-        """The copies that a server holds: its engine, as far as this package needs it."""
+        """The copies that a server holds: the part of its engine that this package uses."""
 
         table: Table
         lock: threading.Lock
-        """To be held while the table is used."""
+        """Must be held while the table is used."""
         clock_ms: Callable[[], int]
 
 
@@ -50,7 +50,7 @@ _NEVER_MS: Final = -(2**62)
 
 
 class Watch:
-    """What the channel told of a session while something was asked or pushed."""
+    """The changes of a session that the channel announced while a question or a push was under way."""
 
     __slots__ = ("channel", "is_over", "told")
 
@@ -58,7 +58,7 @@ class Watch:
         self.channel = channel
         self.told: list[Heads] = []
         self.is_over = False
-        """Whether it told that the session has ended."""
+        """Whether the channel announced that the session has ended."""
 
 
 class Leases:
@@ -66,10 +66,10 @@ class Leases:
 
     Args:
         copies: the copies held here.
-        confirmations: is given the confirmations of ends that the channel brings.
-        lasts_ms: how long an end that the channel tells of is remembered; no session lives longer.
-        failed_over: called when another primary than before sends the changes.
-        contradicted: called when the channel tells of a write to a session whose end is remembered here.
+        confirmations: receives the confirmations of ends that arrive over the channel.
+        lasts_ms: how long an end that the channel announces is remembered; no session lives longer.
+        failed_over: called when the channel comes up at another primary than before.
+        contradicted: called when the channel announces a write to a session whose end is remembered here.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Leases:
         contradicted: Callable[[SessionKey], None],
     ) -> None:
         self.is_up = False
-        """Whether the channel is."""
+        """Whether the channel is up."""
         self._copies = copies
         self._table = copies.table
         self._confirmations = confirmations
@@ -92,7 +92,7 @@ class Leases:
         self._leased: set[SessionKey] = set()
         self._watches: dict[SessionKey, list[Watch]] = {}
         self._channel = 0
-        """How often it came up, went down, or the store went away."""
+        """A number that changes when the channel comes up or goes down, or the store goes away."""
         self._primary = ""
         self._pulse_ms = _NEVER_MS
         self._used_ms = _NEVER_MS
@@ -104,7 +104,7 @@ class Leases:
         return key in self._leased
 
     def is_sure(self, key: SessionKey, now_ms: int) -> bool:
-        """Whether the copy is known to be current at this time. Any thread may call it."""
+        """Whether the copy is known to be current at this time. Any thread may call this."""
         self._used_ms = now_ms
         return key in self._leased and now_ms - self._pulse_ms < LEASE_MS
 
@@ -113,11 +113,11 @@ class Leases:
         return self._copies.clock_ms() - self._used_ms < USED_MS
 
     def drop(self, key: SessionKey) -> None:
-        """Ask for this session next time."""
+        """Drop the lease of this session."""
         self._leased.discard(key)
 
     def drop_all(self) -> None:
-        """Ask for every session next time, and believe no answer that is on its way to be the newest."""
+        """Drop every lease. Answers to questions under way give no lease either."""
         self._leased.clear()
         self._channel += 1
         self._pulse_ms = _NEVER_MS
@@ -127,23 +127,23 @@ class Leases:
         if len(self._leased) > len(self._table):
             self._leased = {key for key in list(self._leased) if self._table.get(key) is not None}
 
-    # -- while something is on its way -------------------------------------------------------------------------------
+    # -- during questions and pushes ---------------------------------------------------------------------------------
 
     def watch(self, key: SessionKey) -> Watch:
-        """Something is asked or pushed now."""
+        """Begin to watch a session, before a question or a push."""
         watch = Watch(self._channel)
         self._watches.setdefault(key, []).append(watch)
         return watch
 
     def unwatch(self, key: SessionKey, watch: Watch) -> None:
-        """It was answered, or not."""
+        """Stop watching, whether or not the question or push was answered."""
         watches = self._watches[key]
         watches.remove(watch)
         if not watches:
             del self._watches[key]
 
     def judge(self, key: SessionKey, watch: Watch, record: Record | None) -> None:
-        """This record is what the store had while it was watched: lease it, if nothing newer was told meanwhile."""
+        """Lease a record that the store had during the watch, unless a newer change was announced meanwhile."""
         is_current = (
             record is not None
             and record.state == LIVE
@@ -160,10 +160,10 @@ class Leases:
         if len(self._leased) > 2 * len(self._table) + SPARE:
             self.thin_out()
 
-    # -- what the channel tells --------------------------------------------------------------------------------------
+    # -- from the channel --------------------------------------------------------------------------------------------
 
     def told(self, event: Channel) -> None:
-        """Something of a session, or of the channel itself."""
+        """Handle an event of the channel: about a session, or about the channel itself."""
         match event:
             case Changed():
                 self._changed(event)

@@ -1,7 +1,7 @@
-"""The sessions whose changes the store may lack, in the order in which they are to be sent to it.
+"""The queue of sessions whose changes the store may lack, in the order in which they will be sent.
 
-An end waits as long as it matters, however long the store is away; it is never dropped for want of room. The number of live
-sessions that wait is bounded. Only keys are kept here; when a session's turn comes, the table has the record to send.
+An end is queued until its session's deadline, however long the store is away; it is never dropped to save room. The number of
+queued live sessions is bounded. Only keys are kept here: when a session is sent, its record comes from the table.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["LOST_MAX", "Lost"]
 
 LOST_MAX: Final = 200_000
-"""The most live sessions that wait for a store that is away. Beyond it the oldest is dropped, and counted in `given_up`."""
+"""At most this many live sessions are queued. Beyond it the oldest is dropped, and counted in `given_up`."""
 
 
 class Lost:
-    """The sessions that wait.
+    """The keys of the queued sessions.
 
     Args:
-        has_ended: whether the end of a session still matters; called now and then for the ends that wait.
+        has_ended: whether the end of a session is still remembered; called now and then for the queued ends.
     """
 
     def __init__(self, has_ended: Callable[[SessionKey], bool]) -> None:
         self.given_up = 0
-        """How many live sessions were dropped for want of room."""
+        """How many live sessions were dropped from the full queue."""
         self._has_ended = has_ended
         self._live: OrderedDict[SessionKey, None] = OrderedDict()
         self._ends: dict[SessionKey, None] = {}
         self._thin_out_at = LOST_MAX
-        """With more ends than this, those that no longer matter are dropped; then it is at least twice what is left."""
+        """With more ends than this, forgotten ones are dropped. It is then set to at least twice the number left."""
 
     def __len__(self) -> int:
         return len(self._live) + len(self._ends)
@@ -48,11 +48,11 @@ class Lost:
 
     @property
     def ends(self) -> int:
-        """How many ended sessions wait."""
+        """How many ended sessions are queued."""
         return len(self._ends)
 
     def add(self, key: SessionKey, *, is_end: bool) -> None:
-        """Let this session wait."""
+        """Queue this session."""
         if is_end or key in self._ends:
             self._live.pop(key, None)
             self._ends[key] = None
@@ -66,6 +66,6 @@ class Lost:
             self._live.popitem(last=False)
 
     def discard(self, key: SessionKey) -> None:
-        """The store has everything of this session, or the table has nothing of it any more."""
+        """Remove this session: the store has all its changes, or its record is no longer held."""
         self._live.pop(key, None)
         self._ends.pop(key, None)

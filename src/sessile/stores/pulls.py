@@ -1,4 +1,4 @@
-"""Questions to a store, and what its answers mean: a copy is current, is replaced, has ended, or has to be restored.
+"""Questions to a store, and what its answers mean: a copy is current, outdated, ended, or must be restored to the store.
 
 An end that is known here overrules the store, and is sent to it again: a failover or a loss of data may have cost the store the
 end. `Epoch` decides whether a session that is missing from the store, but of which a live copy is held, has ended.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     class Way(Protocol):
-        """The connection to the store, as far as questions need it (`Shared`)."""
+        """The part of `Shared` that questions use."""
 
         store: Store
         counts: Counter[str]
@@ -52,7 +52,7 @@ __all__ = ["Pulls"]
 
 _UNANSWERED: Final = {PullStatus.UNREACHABLE, PullStatus.STARVED}
 ASKED_MAX: Final = 2
-"""A question is asked at most this often if the channel tells of the session's end before the answer comes."""
+"""How often a question is asked at most, if the channel announces the session's end before the answer comes."""
 
 
 class Pulls:
@@ -71,7 +71,7 @@ class Pulls:
         self._questions = Questions(self._fetch)
 
     async def end(self, at_most_s: float) -> None:
-        """Ask nothing any more, once those questions that are under way have been answered, or this time has passed."""
+        """Wait until the questions under way have been answered, at most for this time, and then ask nothing more."""
         await self._questions.end(at_most_s)
 
     async def pull(self, key: SessionKey, have: Record | None, heads: Heads) -> Pulled:
@@ -100,7 +100,7 @@ class Pulls:
         return self.without_store(key, have, pulled.status) if pulled.status in _UNANSWERED else pulled
 
     def without_store(self, key: SessionKey, have: Record | None, why: PullStatus) -> Pulled:
-        """What can be said of a session for which the store did not answer."""
+        """The result for a session if the store did not answer: its end if it is known here, otherwise `why`."""
         if not self._is_over(key):
             return Pulled(why)
         return Pulled(PullStatus.NONE) if have is None else self._over(key, have)
@@ -111,7 +111,7 @@ class Pulls:
             return self._copies.table.knows_end(key)
 
     def _over(self, key: SessionKey, have: Record) -> Pulled:
-        """The end of the session: its tombstone if one is held, which may be rotated and still in its grace."""
+        """The end of the session as a record: the tombstone if one is held, even one of a rotation in its grace."""
         packed = self._copies.table.get(key)
         held = have if packed is None else Record.unpack(packed)
         if held.state == LIVE:
@@ -119,7 +119,7 @@ class Pulls:
         return Pulled(PullStatus.RECORD, held)
 
     async def _fetch(self, key: SessionKey, have: Record | None) -> Pulled:
-        """Ask for what the copy lacks. A copy that ran out of time is asked for as a whole: it may have been touched."""
+        """Ask for what the copy lacks. If the copy has expired, ask for the whole record, which may have been touched."""
         way = self._way
         is_alive = have is not None and have.state == LIVE and have.expires_ms() > self._copies.clock_ms()
         version = have.version if is_alive and have is not None else None
@@ -140,7 +140,7 @@ class Pulls:
         return self._present(key, have, fetched, watch)
 
     def _present(self, key: SessionKey, have: Record | None, fetched: Fetched, watch: Watch) -> Pulled:
-        """The store has the session, or its end."""
+        """The result if the store has the session, or its end."""
         record = have if fetched.record is None else fetched.record.shift(self._copies.clock_ms())
         assert record is not None, "the store compares with what it was given"
         if record.state == LIVE and self._is_over(key):
@@ -151,7 +151,7 @@ class Pulls:
         return Pulled(PullStatus.RECORD, record)
 
     async def _absent(self, key: SessionKey, alive: Record | None) -> Pulled:
-        """The store has nothing. A live copy is restored to it, unless the session may have ended."""
+        """The result if the store has nothing. A live copy is restored to the store, unless the session may have ended."""
         way = self._way
         if self._is_over(key):
             if alive is None:

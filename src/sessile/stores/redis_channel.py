@@ -1,14 +1,14 @@
-"""The channel of Redis or Valkey: a subscription to each primary, and beats that show that nothing of it was missed.
+"""The channel of Redis or Valkey: a subscription to each primary, and beats that prove that no message was missed.
 
-A silent subscription is sent PING; if that is not answered either, it counts as down after a second. While copies are served
-without asking, a *beat* is written to each primary ten times a second, over another connection. The primary publishes it to the
-subscription, behind everything that it published before. So a beat that came back proves three things: this process has
-received all of that, it subscribes to the server that takes its writes, and that server is still a primary. Where Sentinels
-decide which server is, they are asked as well. The store remembers which servers send beats. These *lessees* may hold leases,
-and confirm an end to the server that waits for it.
+If a subscription is silent, PING is sent; if no answer comes, the subscription counts as down after a second. While copies are
+served without asking, a *beat* is written to each primary ten times a second, over another connection. The primary publishes it
+to the subscription, after everything that it published before. So a beat that comes back proves three things: this process has
+received everything published before it, it subscribes to the server that takes its writes, and that server is still a primary.
+If Sentinels decide which server is the primary, they are asked as well. The store remembers which servers send beats. These
+*lessees* may hold leases, and confirm an end to the server that waits for it.
 
-Every primary of a cluster has a subscription of its own, because what primaries forward to each other may be lost. So a change is
-received as often as the cluster has primaries, which does no harm.
+In a Redis Cluster there is a subscription to each primary, because messages that primaries forward to each other may be lost.
+So a change is received once from each primary, which does no harm.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = ["Listener"]
 
 PING_S: Final = 0.5
 MISSED_MAX: Final = 2
-"""So many times in a row nothing came within `PING_S`, and the link is down. Counted, so that a pause of our own is none."""
+"""The link is down if nothing came within `PING_S` this many times in a row. A pause of this process counts only once."""
 WATCH_S: Final = 1.0
-"""How often it is seen to that the primary is still the same."""
+"""How often it is checked that the primary is still the same."""
 BEAT_S: Final = 0.1
 """The interval between beats while copies are served without asking: three of them fit into a lease."""
 CONFIRMED_AT_ONCE: Final = 200
 UNCONFIRMED_MAX: Final = 10_000
-"""The most ends that this server has yet to confirm. Beyond it the oldest is dropped, and waits for the leases to run out."""
+"""At most this many ends wait to be confirmed. Beyond it the oldest is dropped: its server waits for the lease to run out."""
 PAUSE_MIN_S: Final = 0.05
 PAUSE_MAX_S: Final = 1.0
 REFUSED_PAUSE_MAX_S: Final = 30.0
-"""The same where a right is missing: a person has to give it."""
+"""The same if the user lacks a right, which an administrator must grant."""
 
 _RANDOM: Final = SystemRandom()
 _BEAT: Final = Script("beat", is_frugal=True)
@@ -77,7 +77,7 @@ class Listener:
         told: called with each event.
         is_used: whether copies are served without asking at present.
         counts: counts malformed messages, and beats that a primary refuses.
-        refused: called with the reason where the server's user lacks a right.
+        refused: called with the reason if the store's user lacks a right.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Listener:
                 self.inbox = ""
                 for subscription in subscriptions:
                     await subscription.end()
-            if longest_s == PAUSE_MAX_S:  # otherwise the servers answered, and their connections are good
+            if longest_s == PAUSE_MAX_S:  # otherwise the servers have answered, and their connections are good
                 await self._servers.doubt()
             await asyncio.sleep(pause_s * _RANDOM.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, longest_s)
 
     async def _subscribe(self, subscriptions: list[_Subscription], timeout_s: float) -> str:
-        """Subscribe to every primary; returns their identity. Raises LinkLost."""
+        """Subscribe to every primary. Returns their identity. Raises LinkLost."""
         primaries = await self._servers.primaries()
         for at, (links, tag) in enumerate(primaries):
             inbox = f"{self._channel}:{self.name.decode()}:{at}"
@@ -153,7 +153,7 @@ class Listener:
         return primary
 
     async def _run(self, subscriptions: list[_Subscription], primary: str, timeout_s: float) -> None:
-        """Report what comes, until a link is lost or another primary takes over. Raises LinkLost."""
+        """Report events until a link is lost or another primary takes over. Raises LinkLost."""
         pulse = _Pulse(subscriptions, self._told)
         works = [
             *(self._read(subscription, pulse) for subscription in subscriptions),
@@ -171,7 +171,7 @@ class Listener:
         raise LinkLost("has another primary")
 
     async def _read(self, subscription: _Subscription, pulse: _Pulse) -> None:
-        """Report what comes over one subscription. Raises LinkLost."""
+        """Report the events of one subscription. Raises LinkLost."""
         missed = 0
         async with dropped_when_lost(subscription.connection):
             while True:
@@ -181,7 +181,7 @@ class Listener:
                     raise LinkLost("is silent")
                 if message is None:
                     await send(subscription.connection, [("PING",)])
-                elif isinstance(message, Exception):  # a refused PING shows as well that the link works
+                elif isinstance(message, Exception):  # even a refused PING shows that the link works
                     self._hear_refusal(message)
                 elif message[0] == b"message":
                     self._hear(subscription, message[1], message[2], pulse)
@@ -210,11 +210,11 @@ class Listener:
             self._refused(reason_of(error))
 
     async def _watch(self, primary: str, timeout_s: float) -> None:
-        """Returns when the primary is another one."""
+        """Return when the primary has changed."""
         now = primary
         while now == primary:
             await asyncio.sleep(WATCH_S)
-            with contextlib.suppress(LinkLost, TimeoutError):  # the link itself tells whether all is well
+            with contextlib.suppress(LinkLost, TimeoutError):  # a lost link is noticed by its reader
                 async with asyncio.timeout(timeout_s):
                     now = await self._servers.identity()
 
@@ -254,17 +254,17 @@ class Listener:
             while self._unconfirmed:
                 some = [self._unconfirmed.popleft() for _ in range(min(len(self._unconfirmed), CONFIRMED_AT_ONCE))]
                 commands: list[Command] = [("PUBLISH", asker, _encode((key, self.name))) for asker, key in some]
-                with contextlib.suppress(LinkLost, TimeoutError):  # those servers wait for the lease at most
+                with contextlib.suppress(LinkLost, TimeoutError):  # the leases will run out
                     async with asyncio.timeout(timeout_s):
                         await self._servers.trip(None, commands)
 
 
 class _Pulse:
-    """The time up to which everything has been received, over all subscriptions."""
+    """The time up to which everything published has been received, over all subscriptions."""
 
     def __init__(self, subscriptions: list[_Subscription], told: Callable[[Channel], None]) -> None:
         self.checked_ms = 0
-        """When the primaries were last known to be the present ones."""
+        """When the set of primaries was last confirmed."""
         self._subscriptions = subscriptions
         self._told = told
         self._last_ms = 0
@@ -290,7 +290,7 @@ class _Subscription:
         self.connection: Any = None
         self.inbox = inbox
         self.heard_ms = 0
-        """When the newest beat that came back was sent."""
+        """The time at which the newest beat that came back was sent."""
         self._links = links
         self._lessees = lessees
 

@@ -1,14 +1,15 @@
-"""A store that all servers share, as the engine's other holder: cache, lease, queue and outage.
+"""The backend for a store that all servers share: cache, leases, queue of changes, outages.
 
-The table is a cache. A copy is served without a trip only under a live *lease*: the store's channel has told of no newer change
-since the copy was known to be current, and beats show that the channel is received. Without the channel every open asks.
-Changes of one session go to the store one after the other. Those that come meanwhile wait and go together, since the table holds
-them merged already. An end is answered when every server that may hold a lease has confirmed it, or its lease has run out.
+The table is a cache. A copy is served without a trip to the store only under a live *lease*: the store's channel has
+announced no newer change since the copy was known to be current, and beats show that the channel is received. Without a
+channel, every request asks the store. Changes of one session go to the store one after the other. Those made during a trip
+wait and go together, as the table has merged them already. An end is answered when every server that may hold a lease has
+confirmed it, or that server's lease has run out.
 
-While the store is away no request waits for it: opens go on from held copies, and changes are queued, one entry for each
-session. An end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything queued is
-pushed once, ends first, and every held copy is compared with the store. So a store that came back empty, or without its last
-seconds, gets what the servers still know, ends included.
+While the store is away no request waits for it: sessions are opened from held copies, and changes are queued, one entry for
+each session. An end stays queued however long the outage lasts. One probe finds out when the store is back. Then everything
+in the queue is pushed once, ends first, and every held copy is compared with the store. So a store that came back empty, or
+without its last seconds, gets what the servers still know, ends included.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from sessile.token import SessionKey
 
     class Owner(Copies, Protocol):
-        """The engine, as far as its store needs it."""
+        """The part of the engine that this module uses."""
 
         settings: Settings
 
@@ -73,18 +74,18 @@ _LOG: Final = logging.getLogger("sessile.store")
 _RANDOM: Final = SystemRandom()
 T = TypeVar("T")
 RECENT_SHARE: Final = 0.25
-"""What was pushed lately is kept for a failover in so much of `bytes_max`."""
+"""Recently pushed records are kept for a failover in at most this part of `bytes_max`."""
 HEARD_S: Final = (LEASE_MS + 5) / 1000
 """An end waits at most this long for confirmations: by then no lease from before the end counts, rounding included."""
 ROTATED_HEARD_S: Final = 0.1
-"""The same for a rotated session: a server that has not received the rotation shows no more than its grace would."""
+"""The same for a rotation: a server that has not heard of it shows no more than the grace would allow."""
 TRIPS_MAX: Final = 4
-"""A thread that asks waits for at most this many trips: an end for those of the change before it, and its own."""
+"""A calling thread waits for at most this many trips: for an end, those of the change before it and its own."""
 TOUCH_S: Final = 0.25
 EXPIRE_S: Final = 10.0
 EXPIRED_AT_ONCE: Final = 500
 AT_ONCE_SHARE: Final = 0.25
-"""A call that failed within so much of `store_timeout` failed at once: there is time to try again."""
+"""A call that fails within this part of `store_timeout` is tried again: there is time for it."""
 
 
 class Shared(Service):
@@ -92,7 +93,7 @@ class Shared(Service):
 
     Args:
         owner: the engine.
-        store: what keeps the sessions.
+        store: the store that keeps the sessions.
     """
 
     def __init__(self, owner: Owner, store: Store) -> None:
@@ -102,7 +103,7 @@ class Shared(Service):
         self._owner = owner
         self._settings = owner.settings
         self._lost = Lost(self._has_ended)
-        """Sessions with changes that the store may not have; they stay when the service is started anew in this process."""
+        """Sessions with changes that the store may not have; they are kept when the service is restarted in this process."""
         self._reset()
 
     def _reset(self) -> None:
@@ -131,10 +132,10 @@ class Shared(Service):
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Connect. A store that is away is no reason not to serve; one that refuses for good is.
+        """Connect. If the store is away, the server starts all the same; if the URL or the store must be changed, it does not.
 
         Raises:
-            SettingsError: the store refuses, and to wait would not help.
+            SettingsError: the store refuses, and waiting would not help.
         """
         self._owner.table.may_evict = self._may_evict
         try:
@@ -151,11 +152,11 @@ class Shared(Service):
             self._run(self.store.listen(self.leases.told, self.leases.is_used))
         self._run(self._tell_touches())
         self._run(self._expire())
-        if len(self._lost):  # of a service that was stopped and is started again
+        if len(self._lost):  # the service was stopped and is started again
             self._run(self._bring_lost())
 
     async def end(self) -> None:
-        """Let what is on its way arrive, for a moment, and close."""
+        """Wait at most `ack_timeout` for changes under way to arrive, and close."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.ack_timeout):
                 await self._lines.idle()
@@ -174,7 +175,7 @@ class Shared(Service):
         self._reset()
 
     def forget(self) -> None:
-        """What the parent could not bring, the parent brings."""
+        """In a forked child: leave unsent changes to the parent."""
         self._lost = Lost(self._has_ended)
         self._reset()
 
@@ -188,7 +189,7 @@ class Shared(Service):
         if not task.cancelled() and task.exception() is not None:
             _LOG.error("%s: a task failed", self.store.where, exc_info=task.exception())
 
-    # -- what does not wait ------------------------------------------------------------------------------------------
+    # -- calls that never wait ---------------------------------------------------------------------------------------
 
     def holds(self, key: SessionKey) -> bool:
         del key
@@ -211,7 +212,7 @@ class Shared(Service):
         return self.is_settled(key)
 
     def _may_evict(self, key: SessionKey) -> bool:
-        """Whether the table may let go of a copy: what only this server has, it must not."""
+        """Whether the table may drop a copy: not while only this server has a change."""
         if not self.is_settled(key):
             return False
         self.leases.drop(key)
@@ -241,11 +242,11 @@ class Shared(Service):
     # -- changes -----------------------------------------------------------------------------------------------------
 
     async def push(self, key: SessionKey, change: Change | None, ack: str) -> Acknowledged:
-        """As every backend does. Other servers' logouts and logins may be news to this one: the store has the last word.
+        """Push a change, as every backend does. This server may not have heard of a logout yet, so the store decides.
 
         Raises:
-            SessionUnavailable: the store was not heard, though it is not away, and nobody can tell whether an end has come.
-            SessionConflict: the session was over when the change came to the store, which did not keep it.
+            SessionUnavailable: the store did not answer, though it is not away; so it is unknown whether an end has arrived.
+            SessionConflict: the session was over when the change reached the store, which did not store it.
         """
         is_end = isinstance(change, Ended) or self._has_ended(key)
         bound_s = self._trips_s() + HEARD_S if is_end else self._settings.ack_timeout
@@ -255,11 +256,11 @@ class Shared(Service):
         return answer or Acknowledged.NO
 
     def _trips_s(self) -> float:
-        """How long some trips may take a process that is starved."""
+        """How long `TRIPS_MAX` trips may take if this process is short of processor time."""
         return TRIPS_MAX * STRETCH_MAX * self._settings.store_timeout
 
     async def _push(self, key: SessionKey, change: Change | None, ack: str, *, is_end: bool) -> Acknowledged:
-        """An end waits for its trip, which is bounded, whatever `ack` and `ack_timeout` say: it must not be answered before."""
+        """Push on the loop. An end always waits for its trip, which is bounded, whatever `ack` and `ack_timeout` are."""
         arriving = self._lines.last(key) if change is None else None
         if change is None and arriving is None and key not in self._lost:
             return Acknowledged.YES
@@ -285,9 +286,9 @@ class Shared(Service):
         return Acknowledged.YES if arrived else Acknowledged.NO
 
     async def _send(self, key: SessionKey, changes: list[Change], ack: str) -> Arrived:
-        """Send these changes to the store, in one trip if it has what they build on; returns their outcome.
+        """Send these changes to the store, in one trip if it has what they build on. Returns their outcome.
 
-        Returns for an end when every server that may serve a copy has confirmed it.
+        If one of them is an end, this waits until every server that may serve a copy has confirmed it.
         """
         with self._confirmations.expecting(key) as expected:
             ended = max((change.record.state for change in changes if isinstance(change, Ended)), default=LIVE)
@@ -313,7 +314,7 @@ class Shared(Service):
     async def _deliver(
         self, key: SessionKey, changes: list[Change], ack: str, *, is_awaited: bool
     ) -> Pushed | StarvedError | None:
-        """Send these changes; returns the store's answer, or None if the store is away or nothing is left to send."""
+        """Send these changes. Returns the store's answer; None if the store is away or nothing is left to send."""
         whole = self._whole(key, changes)
         if whole is None and not all(isinstance(change, Delta) for change in changes):
             self._lost.discard(key)
@@ -332,7 +333,7 @@ class Shared(Service):
             return error if isinstance(error, StarvedError) else None
         finally:
             self.leases.unwatch(key, watch)
-        if pushed is None:  # the session ran out of time meanwhile
+        if pushed is None:  # the session has expired meanwhile
             self._lost.discard(key)
             return None
         self._lost.discard(key)
@@ -350,7 +351,7 @@ class Shared(Service):
     async def _push_once(
         self, key: SessionKey, changes: list[Change], whole: Record | None, ack: str, *, is_awaited: bool
     ) -> Pushed | None:
-        """One trip, and a second one if the store lacks what a single change builds on. None: there is nothing to send."""
+        """Make one trip, and a second one if the store lacks the base of a single change. None if there is nothing to send."""
         only = changes[0] if len(changes) == 1 else None
         if isinstance(only, Delta) and key not in self._lost:
             self.counts["trips"] += 1
@@ -381,7 +382,7 @@ class Shared(Service):
         return record
 
     def _merge_in(self, key: SessionKey, record: Record) -> Record:
-        """Take over what the store has beyond what is held here."""
+        """Merge a record of the store into the copy held here."""
         with self._owner.lock:
             packed = self._owner.table.get(key)
             record = self._owner.table.judged(key, record, self._owner.clock_ms())
@@ -399,7 +400,7 @@ class Shared(Service):
         self._run(self._reconcile())
 
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Once more, should it fail at once: another primary may have taken over, and no call does harm twice."""
+        """Call, and again if it fails at once: another primary may have taken over. Repeating a call does no harm."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -413,9 +414,9 @@ class Shared(Service):
             return await call()
 
     def failed(self, error: StoreError) -> PullStatus:
-        """Judge a failed call. Usually the store is away, and no request waits for it until the probe reaches it.
+        """React to a failed call. It usually means that the store is away: then no request waits for it until a probe succeeds.
 
-        A malformed record of one session does not begin an outage, nor does a lack of time of this process.
+        A malformed record of one session does not begin an outage, nor does a lack of processor time in this process.
         """
         if isinstance(error, StarvedError):
             self._starved(error)
@@ -424,7 +425,7 @@ class Shared(Service):
         return PullStatus.UNREACHABLE
 
     def _starved(self, error: StarvedError) -> None:
-        """Repeat what failed for lack of time: unsent changes, and a comparison that is under way."""
+        """Repeat what failed for lack of processor time: unsent changes, and a comparison that is under way."""
         if not self.counts["starved"]:
             _LOG.warning("%s", error)
         self.counts["starved"] += 1
@@ -463,7 +464,7 @@ class Shared(Service):
             self._run(self._return())
 
     async def _return(self) -> None:
-        """Probe until the store is back, and bring it what it lacks."""
+        """Probe until the store is back, and send it what it lacks."""
         for times in count():
             await asyncio.sleep(probe_in_s(times))
             try:
@@ -479,7 +480,7 @@ class Shared(Service):
         await self._reconcile()
 
     async def _probe(self) -> None:
-        """A write, if one waits; raises StoreError while the store does not take it."""
+        """Send one of the waiting changes, or else a read. Raises StoreError while the store does not accept it."""
         key = next(iter(self._lost), None)
         whole = None if key is None else self._whole(key, [])
         if key is None or whole is None:
@@ -489,12 +490,12 @@ class Shared(Service):
                 await self.store.merge(key, whole.shift(-self._owner.clock_ms()), "none")
 
     def _lose(self, key: SessionKey) -> None:
-        """The store may not have all that is known here."""
+        """Note that the store may lack a change that is known here."""
         self.leases.drop(key)
         self._lost.add(key, is_end=self._has_ended(key))
 
     def bring_soon(self, key: SessionKey) -> None:
-        """Send the store what it lacks of this session."""
+        """Send the session to the store, which lacks a change, without waiting for it."""
         self._lose(key)
         self._run(self._bring(key))
 
@@ -505,7 +506,7 @@ class Shared(Service):
             self.bring_soon(key)
 
     async def _bring(self, key: SessionKey) -> None:
-        """Push all that is known of a session, as one change."""
+        """Push the whole record of a session, if the store may lack a change to it."""
         if not self.outage and key in self._lost:
             await self._lines.add(key, None, "none")
 
@@ -574,7 +575,7 @@ class Shared(Service):
             await self._bring(key)
 
     def _remember(self, key: SessionKey, record: Record) -> None:
-        """What a primary that fails may take with it."""
+        """Keep a pushed record for a while: if the store's primary fails, the change may be lost there."""
         packed = self._owner.table.get(key)
         self._recent.note(key, record.pack() if packed is None else packed, self._owner.clock_ms())
 
@@ -601,7 +602,7 @@ class Shared(Service):
                     count = await self.store.expire(EXPIRED_AT_ONCE)
             self.leases.thin_out()
 
-    # -- what can be looked at ---------------------------------------------------------------------------------------
+    # -- status -----------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
         """The store as this server sees it; plain values."""
@@ -627,7 +628,7 @@ def _uncertain() -> SessionUnavailable:
 
 
 def _is_moot(change: Change | None, found: Record) -> bool:
-    """Whether nothing is lost of this where the session was over already: only an end that the other one includes."""
+    """Whether a change need not be stored because the session was over: it is an end that `found` includes."""
     if isinstance(change, Ended):
         return change.record.state >= ENDED or change.record.state >= found.state
     return change is None
