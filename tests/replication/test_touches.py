@@ -103,6 +103,44 @@ def test_a_holder_that_a_proxy_could_not_tell_hears_it_from_the_other() -> None:
     assert unused_ms(cluster, holders[1], key) <= cluster.now_ms - used_ms + 200
 
 
+@pytest.mark.parametrize("rest_ms", [100, VIEW_MS + 1_000])
+def test_a_proxy_that_could_tell_no_holder_tells_them_over_the_next_links(rest_ms: int) -> None:
+    """Found by simulation: it holds no copy, so that no pass of repair tells it. What is long ago is not told."""
+    cluster, key = shared("abc", copies=2, repair_every_ms=200)
+    order = cluster.servers["a"].node.placement.order(key)
+    proxy, holders = order[2], order[:2]
+    for holder in holders:
+        cluster.close(proxy, holder)
+    cluster.mangle = lambda source, target, message: source == proxy and isinstance(message, Touched)
+    used_ms = cluster.now_ms
+    cluster.handle(proxy, SessionTouched(key, used_ms))
+    cluster.run(rest_ms)
+    cluster.mangle = lambda source, target, message: False
+    for holder in holders:
+        cluster.close(proxy, holder)
+    cluster.run(1_000)
+    is_told = rest_ms < VIEW_MS
+    for holder in holders:
+        assert (unused_ms(cluster, holder, key) <= cluster.now_ms - used_ms + 10) is is_told
+
+
+def test_uses_of_sessions_that_are_not_held_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones, and none that is long ago, however late it is noted."""
+    monkeypatch.setattr("sessile.replication.touches.UNHELD_MAX", 3)
+    cluster, _ = shared("abc", copies=2)
+    touches = cluster.servers["a"].node._touches
+    keys = [bytes([number]) * 16 for number in range(5)]
+    for key in keys:
+        cluster.handle("a", SessionTouched(key, cluster.now_ms))
+        cluster.run(10)
+    assert list(touches._unheld) == keys[-3:]
+    cluster.handle("a", SessionTouched(keys[0], cluster.now_ms - 2 * VIEW_MS))
+    cluster.run(VIEW_MS + 10)
+    cluster.handle("a", SessionTouched(keys[0], cluster.now_ms - 2 * VIEW_MS))
+    cluster.run(10)
+    assert not touches._unheld
+
+
 def test_a_server_that_leaves_tells_what_it_has_not_told() -> None:
     """The last uses go before the goodbye, those of sessions that it does not hold as well."""
     cluster, key = shared("abc", copies=2)

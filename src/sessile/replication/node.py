@@ -290,6 +290,7 @@ class Node:
             self._repair.seed(peer)
         self._repair.start()
         self._look_around()
+        self._touches.linked(peer)
         self._pushes.send_lacking()
         self._pulls.peers_changed()
 

@@ -3,11 +3,13 @@
 A use is sent at once: if this node crashed first, the other holders would not know that the session was used. Uses of many
 sessions within `GATHER_MS` go in one message. They are not acknowledged. A pass of repair visits every copy anyway, and sends
 again what a link may have lost: it tells each other holder how long ago the session was last used, if that was after the last
-pass that reached this holder. Digests do not show the difference, since each node's times are on its own clock.
+pass that reached this holder. Digests do not show the difference, since each node's times are on its own clock. Recent uses of
+sessions that this node does not hold are remembered, and sent again over each new link to a holder.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from sessile.replication.messages import Touched
@@ -23,6 +25,8 @@ TOUCHES_MAX: Final = 1_000
 """At most this many uses in one message."""
 VIEW_MS: Final = 30_000
 """When the placement changes, a new holder that has a copy may have missed the uses of the time before, this long."""
+UNHELD_MAX: Final = 10_000
+"""The most sessions not held here whose last use is remembered."""
 GATHER_MS: Final = 5
 """After a message, uses are gathered for this long."""
 NEVER_MS: Final = -(2**63)
@@ -35,6 +39,8 @@ class Touches:
         self._context = context
         self._fresh: dict[SessionKey, int] = {}
         """Used since the last flush: key → when."""
+        self._unheld: OrderedDict[SessionKey, int] = OrderedDict()
+        """The last uses, within `VIEW_MS`, of sessions that this node does not hold: key → when."""
         self._due_ms = NEVER_MS
         """The earliest time of the next flush."""
         self._told_ms: dict[str, int] = {}
@@ -53,12 +59,30 @@ class Touches:
         self._due_ms = context.now_ms + GATHER_MS
         told: dict[str, list[tuple[SessionKey, int]]] = {}
         for key, touched_ms in fresh.items():
+            if context.replica.table.get(key) is None:
+                self._remember(key, touched_ms)
             for name in context.placement.others(key):
                 told.setdefault(name, []).append((key, touched_ms))
         for name, items in told.items():
             peer = context.peers.get(name)
             if peer is not None:
                 self.tell(peer, items)
+
+    def _remember(self, key: SessionKey, touched_ms: int) -> None:
+        """Note the use of a session that is not held here; forget old ones."""
+        unheld = self._unheld
+        unheld[key] = touched_ms
+        unheld.move_to_end(key)
+        long_ago_ms = self._context.now_ms - VIEW_MS
+        while unheld and (len(unheld) > UNHELD_MAX or next(iter(unheld.values())) < long_ago_ms):
+            unheld.popitem(last=False)
+
+    def linked(self, peer: Peer) -> None:
+        """Send a peer over a new link the uses that the one before may have lost, and that no pass of repair will send."""
+        others, long_ago_ms = self._context.placement.others, self._context.now_ms - VIEW_MS
+        self.tell(
+            peer, [each for each in self._unheld.items() if each[1] >= long_ago_ms and peer.name in others(each[0])]
+        )
 
     def tell(self, peer: Peer, items: list[tuple[SessionKey, int]]) -> None:
         """Send one peer when these sessions were used."""
