@@ -41,9 +41,10 @@ class Group:
 GROUPS: Final = (
     Group(
         "core",
-        ("delta", "token", "changes", "codec", "classes", "record", "ends", "table"),
+        ("delta", "token", "changes", "codec", "classes", "record", "ends", "table", "items"),
         (
             *(f"tests/test_{name}*.py" for name in ("delta", "token", "changes", "codec", "classes", "record", "ends")),
+            "tests/test_items.py",
             *(f"tests/test_{name}*.py" for name in ("table", "session", "engine", "bounds")),
             "tests/replication/test_repl*.py",
         ),
@@ -55,7 +56,7 @@ GROUPS: Final = (
             for name in (
                 *("placement", "wire", "directory", "dials", "peer", "seeding", "replica", "messages", "events"),
                 *("pulse", "touches", "holding"),
-                *("config", "context", "intake", "member", "membership", "links", "tombstones"),
+                *("config", "context", "intake", "member", "membership", "links", "tombstones", "telling"),
                 *("node", "pulls", "pushes", "repair"),
             )
         ),
