@@ -112,8 +112,8 @@ class Quiet(Checker):
         uses = [use for use in chronicle.uses if self._has_arrived(use)]
         allowed_ms = self._allowed_ms(max((use.told_ms for use in uses), default=chronicle.born_ms))
         for process in scene.living():
-            if not process.node.placement.is_holder(chronicle.key):
-                continue  # it is about to drop its copy, and asks a holder before it serves it
+            if process.is_paused or not process.node.placement.is_holder(chronicle.key):
+                continue  # messages wait for it; or it is about to drop its copy, and asks a holder before it serves it
             found_ms = self._unused_ms(process, chronicle)
             if allowed_ms < found_ms < math.inf:
                 unused_ms = scene.now_ms - chronicle.used_ms
