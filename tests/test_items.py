@@ -151,6 +151,26 @@ def test_a_plain_list_or_set_becomes_a_collection() -> None:
     assert all(changes.values[name] in {items.SET, items.LIST} for name in ("cart", "tags", "log", "own", "new"))
 
 
+def test_what_a_request_appended_before_a_conversion_stays() -> None:
+    """Found by an attack: the conversion began to number anew, and later items replaced those of other collections."""
+    (server,) = servers(HERE, plain=[0], pairs=[8, 9])
+    server.does(
+        *(("append", "log", number) for number in range(6)),
+        *(("add", "set", text) for text in ("z", "y")),
+        ("add", "pairs", 7),
+        ("append", "plain", "x"),
+        *(("add", "set", text) for text in ("x", "w")),
+        ("append", "plain", "y"),
+        *(("append", "log", number) for number in range(6, 9)),
+    )
+    assert server.fields == {
+        "plain": (0, "x", "y"),
+        "pairs": (8, 9, 7),
+        "log": tuple(range(9)),
+        "set": ("z", "y", "x", "w"),
+    }
+
+
 @pytest.mark.parametrize(
     ("do", "says"),
     [

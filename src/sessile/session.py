@@ -122,7 +122,7 @@ class Session(MutableMapping[str, Any]):
     _batch = ""
     """What the names of the items that this request appends begin with; drawn when there is a first one."""
     _number = 0
-    """How many items this request has added to collections."""
+    """How many items this request has added to collections; never goes back, or two items would get one name."""
     _handed_items: dict[str, bytes] | None = None
     """The collections that were read, and the encoding they had if they have items that can change in place."""
     _opened: Opened
@@ -721,19 +721,20 @@ class Session(MutableMapping[str, Any]):
         Servers that do so in parallel must give the same names to the same items. So items of a list are named by the stamp
         of the assignment that they come from, unless this request has changed the list in place.
         """
-        source = self._draw_batch()
+        source, first = self._draw_batch(), self._number
         if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
             counter, writer = self._opened.record.stamp_of(entry)
-            source, self._number = f"{counter:x}-{writer:x}", 0
+            source, first = f"{counter:x}-{writer:x}", 0
         del self[name]
         self._check_room(name, kind)
         self._values[name] = kind
-        for each in sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value:
+        values = sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value
+        for number, each in enumerate(values, first):
             data = self._encode(name, each)
             if kind == SET:
                 self._put_item(name, kind, items.item_of_set(name, each, data), codec.encode(self._number))
             else:
-                self._put_item(name, kind, items.item_of_list(name, source, self._number), data)
+                self._put_item(name, kind, items.item_of_list(name, source, number), data)
 
     def _put_item(self, name: str, kind: bytes, item: str, data: bytes) -> None:
         """Add an item, always as a write: a parallel removal has not seen it."""
