@@ -20,6 +20,7 @@ from sessile import codec, items
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
 from sessile.errors import (
+    CodecError,
     DecodeError,
     EncodeError,
     FieldUnreadable,
@@ -628,16 +629,23 @@ class Session(MutableMapping[str, Any]):
             )
 
     def _encode(self, name: str, value: Any) -> bytes:
+        data = self._encoded(name, value)
+        self._check_value(name, data)
+        return data
+
+    @staticmethod
+    def _encoded(name: str, value: Any) -> bytes:
         try:
-            data = codec.encode(value, bytes_max=sys.maxsize)  # what is too large is refused below, by its setting
+            return codec.encode(value, bytes_max=sys.maxsize)  # what is too large is refused by its setting
         except EncodeError as error:
             raise EncodeError(f"session[{name!r}]: {error}") from None
+
+    def _check_value(self, name: str, data: bytes) -> None:
         if len(data) > self._limits.value_bytes:
             raise SessionTooLarge(
                 f"session[{name!r}] takes {len(data)} bytes; value_bytes_max is {self._limits.value_bytes}: "
                 "raise it, or keep the value elsewhere and its key in the session"
             )
-        return data
 
     def _note(self, name: str, data: bytes) -> None:
         """Remember an assignment or a removal; one that changes nothing is none."""
@@ -722,7 +730,8 @@ class Session(MutableMapping[str, Any]):
         of the assignment that they come from, unless this request has changed the list in place.
         """
         source, first = self._draw_batch(), self._number
-        if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
+        is_as_stored = entry is not None and _is_same(entry.read()[0], self._encoded(name, value))
+        if is_as_stored and entry is not None and self._opened.record is not None:
             counter, writer = self._opened.record.stamp_of(entry)
             source, first = f"{counter:x}-{writer:x}", 0
         del self[name]
@@ -784,12 +793,18 @@ class Session(MutableMapping[str, Any]):
     # -- limits ------------------------------------------------------------------------------------------------------
 
     def _take_mutated(self) -> None:
-        for name, before in list(self._handed.items()):
-            data = self._encode(name, self._decoded[name])
-            if data != before:
-                self._check_room(name, data)
-                self._handed[name] = data
-                self._note(name, data)
+        for name in list(self._handed):
+            self._take_mutated_one(name)
+
+    def _take_mutated_one(self, name: str) -> None:
+        """Make an assignment of a value that was changed in place. Limits are for changes alone."""
+        before, data = self._handed[name], self._encoded(name, self._decoded[name])
+        if _is_same(before, data):
+            return
+        self._check_value(name, data)
+        self._check_room(name, data)
+        self._handed[name] = data
+        self._note(name, data)
 
     def _check_room(self, name: str, data: bytes, extra: int = 0, *, field: str = "") -> None:
         """See that the session has room for this, before anything is changed.
@@ -868,6 +883,19 @@ class LastingSession(Session):
     def __contains__(self, name: object) -> bool:
         self._opener.used(self)
         return super().__contains__(name)
+
+
+def _is_same(before: bytes, data: bytes) -> bool:
+    """Whether a value with this encoding is the one that was stored as `before`.
+
+    The class of an object may have got fields since then, so that the same object has another encoding.
+    """
+    if before == data:
+        return True
+    try:
+        return codec.encode(codec.decode(before), bytes_max=sys.maxsize) == data
+    except CodecError:
+        return False
 
 
 def _unreadable(name: str, why: DecodeError) -> FieldUnreadable:
