@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,14 +17,15 @@ from sessile.delta import Delta, Outcome, apply
 from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record, merge
 from sessile.session import Limits, Opened, Session
-from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session
+from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Do = Callable[[Session], object]
+
 KEY = b"k" * 16
 LIMITS = Limits(fields=40, value_bytes=1_000, session_bytes=4_000)
-
 
 Op = tuple[Any, ...]
 VERBS: dict[str, Callable[..., object]] = {
@@ -458,6 +460,78 @@ def test_after_a_commit_the_items_of_parallel_requests_are_read() -> None:
     first["orders"][0].append(2)
     with pytest.raises(EncodeError, match="'orders'"):
         engine.commit(first)
+
+
+def test_objects_that_were_handed_out_of_a_set_may_be_discarded() -> None:
+    """Found by an attack: the commit looked for what had been forgotten, raised KeyError, and kept nothing."""
+    browser = FakeBrowser(make_engine())
+    with browser.request() as session:
+        session.add_to("cart", ["book"])
+        session.add_to("cart", ["pen"])
+    with browser.request() as session:
+        for item in session["cart"]:
+            if item == ["pen"]:
+                session.discard_from("cart", item)
+                item.append("of the handler alone")
+    assert browser.look() == {"cart": (["book"],)}
+
+
+def test_a_list_that_others_made_a_collection_may_be_appended_to() -> None:
+    """Found by an attack: a late commit looked for the plain list that had been read before, and raised KeyError."""
+    for is_changed in (False, True):
+        engine = make_engine()
+        browser = settled(engine, log=[1])
+        session = browser.open()
+        handed = session["log"]
+        with browser.copy().request() as other:
+            other.append_to("log", 2)
+        session["a"] = 1
+        browser.finish(session)
+        if is_changed:
+            handed.append("mine")
+        session.append_to("log", 3)
+        engine.commit(session, is_late=True)
+        assert session["log"] == ((1, "mine", 3) if is_changed else (1, 2, 3))
+        assert browser.look() == {"a": 1, "log": session["log"]}
+
+
+COLLECTED = ("list", "set", "plain")
+DEEDS: dict[str, Do] = {
+    "add": lambda session: session.add_to("set", [3]),
+    "discard": lambda session: session.discard_from("set", [1]),
+    "append": lambda session: session.append_to("list", [3]),
+    "keep": lambda session: session.append_to("list", [3], keep=1),
+    "convert": lambda session: session.append_to("plain", [3]),
+    "assign": lambda session: session.update(list=([0],), set=({1},), plain=[]),
+    "remove": lambda session: [session.pop(name, None) for name in COLLECTED],
+    "reload": Session.reload,
+}
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_whatever_was_read_any_change_may_follow(data: st.DataObject) -> None:
+    """Reads, changes, reloads and commits of two requests, in any order: each commit is kept."""
+    engine = make_engine()
+    browser = settled(engine, plain=[[1]])
+    with browser.request() as session:
+        for value in ([1], [2]):
+            session.add_to("set", value)
+            session.append_to("list", value)
+    sessions = browser.open(), browser.copy().open()
+    for _ in range(data.draw(st.integers(4, 12))):
+        session = data.draw(st.sampled_from(sessions))
+        what = data.draw(st.sampled_from([*COLLECTED, *DEEDS, "commit"]))
+        if what == "commit":
+            engine.commit(session)
+        elif what in COLLECTED:
+            session.get(what)
+        else:
+            with suppress(TypeError):  # the other request may have made something else of it
+                DEEDS[what](session)
+    for session in sessions:
+        engine.commit(session)
+    assert browser.look() == dict(browser.open())
 
 
 def test_of_values_assigned_in_parallel_one_is_read_and_can_change_in_place() -> None:

@@ -135,6 +135,21 @@ def test_a_holder_reloads_at_once() -> None:
     assert browser.look() == dict(session)
 
 
+@pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")], ids=["rotate", "login"])
+def test_a_socket_that_logged_in_before_it_was_accepted_reloads(verb: Callable[[Session], object]) -> None:
+    """Found by an attack: the login was committed, and still refused every reload until the session was looked at."""
+    browser = settled(make_engine(), a=1)
+    session = browser.open()
+    verb(session)
+    with pytest.raises(SessionConflict, match="commit comes first"):
+        session.reload()
+    browser.finish(session)
+    with browser.copy().request() as other:
+        other["a"] = 2
+    session.reload()
+    assert session["a"] == 2
+
+
 def test_a_change_in_place_survives_a_reload() -> None:
     """It is an assignment that was not committed yet; the object that the handler has stays the one that counts."""
     browser = settled(make_engine(), cart=["book"])

@@ -211,6 +211,7 @@ class Session(MutableMapping[str, Any]):
         self.may_have_changed = bool(self._handed or self._values or self._increments)
         for name, by in self._increments.items():
             present = self.peek(name) if self._has_entry(name) else 0
+            self._forget(name)
             self._decoded[name] = present + by if type(present) is int else kept[name]
 
     def peek(self, name: str) -> Any:
@@ -350,7 +351,7 @@ class Session(MutableMapping[str, Any]):
             self._values[item] = (
                 REMOVED  # even if this request added it: a parallel one of this server may have as well
             )
-        self._decoded.pop(name, None)
+        self._forget(name)
 
     def append_to(self, name: str, value: Any, *, keep: int | None = None) -> None:
         """Append a value to a list so that parallel appends, here and on other servers, all count.
@@ -427,6 +428,7 @@ class Session(MutableMapping[str, Any]):
             SessionEnded: the session was ended, or ran out of time.
             SessionRotated: the session has a new id. The request may read what it has, and write nothing.
         """
+        self.open()
         if self._verb is not Verb.KEEP or self._ends:
             raise SessionConflict(
                 "session.reload() after login, rotate or logout in the same request: commit comes first"
@@ -515,19 +517,18 @@ class Session(MutableMapping[str, Any]):
             self._check_name(name, name)
         data = self._encode(name, value)
         self._check_room(name, data)
+        self._note(name, data)
+        if self._handed or self._handed_items:
+            self._forget(name)
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
             self._handed[name] = data
-        elif self._handed:
-            self._handed.pop(name, None)
-        self._note(name, data)
         self._decoded[name] = value
 
     def __delitem__(self, name: str) -> None:
         self._open_to_write()
         if name not in self:
             raise KeyError(name)
-        self._decoded.pop(name, None)
-        self._handed.pop(name, None)
+        self._forget(name)
         self._remove(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -647,6 +648,14 @@ class Session(MutableMapping[str, Any]):
                 "raise it, or keep the value elsewhere and its key in the session"
             )
 
+    def _forget(self, name: str) -> None:
+        """Forget what was handed out of a field: from now on it is read anew, and the objects that the handler has are its own."""
+        self._decoded.pop(name, None)
+        if self._handed:
+            self._handed.pop(name, None)
+        if self._handed_items:
+            self._handed_items.pop(name, None)
+
     def _note(self, name: str, data: bytes) -> None:
         """Remember an assignment or a removal; one that changes nothing is none."""
         if self._increments:
@@ -694,16 +703,18 @@ class Session(MutableMapping[str, Any]):
 
     def _read_items_anew(self) -> None:
         """After a commit the items of parallel requests are there as well: read them, unless objects were handed out."""
-        handed = self._handed_items or {}
-        for name, data in handed.items():
+        for name, data in list((self._handed_items or {}).items()):
             if not data:
-                self._decoded.pop(name, None)
-        self._handed_items = {name: data for name, data in handed.items() if data}
+                self._forget(name)
 
     def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
         """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
         if name not in self:
             return
+        if (
+            name in self._handed
+        ):  # a plain value that was changed in place may stand where by now others have a collection
+            self._take_mutated_one(name)
         present = self._values.get(name)
         entry = self._entries.get(name)
         if present is None and entry is not None:
@@ -762,9 +773,7 @@ class Session(MutableMapping[str, Any]):
             raise
         self._values[item] = data
         self._number += 1
-        self._decoded.pop(name, None)
-        if self._handed_items:
-            self._handed_items.pop(name, None)
+        self._forget(name)
 
     def _draw_batch(self) -> str:
         self._batch = self._batch or self._opener.draw_batch()
@@ -779,8 +788,6 @@ class Session(MutableMapping[str, Any]):
                 self._values[item] = REMOVED
             else:
                 self._values.pop(item, None)
-        if self._handed_items:
-            self._handed_items.pop(name, None)
 
     def _check_items(self) -> None:
         """Raise EncodeError if an item of a collection was changed in place: nobody could tell which of them it was."""
