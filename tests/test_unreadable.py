@@ -15,7 +15,7 @@ import pytest
 from sessile import codec
 from sessile.classes import BY_CLASS, BY_NAME, register
 from sessile.errors import DecodeError, FieldUnreadable, SessionError, SessionTooLarge
-from sessile.record import Record
+from sessile.record import REMOVED, Record
 from sessile.session import Session
 from tests.asgi_client import wrapped
 from tests.fakes import ELSEWHERE, FakeBrowser, encoded, make_engine, make_pair, settled
@@ -150,6 +150,32 @@ def test_it_may_be_replaced_and_removed(data: bytes) -> None:
         with browser.request() as session:
             change(session)
         assert browser.look().get("coupon", 1) == 1
+
+
+@UNREADABLE
+def test_a_session_that_holds_it_may_be_cleared(data: bytes) -> None:
+    """Found by an attack: half of the fields were removed, an error raised, and what was left of it kept."""
+    browser = settled(make_engine(), z=1)
+    written_elsewhere(browser, {"coupon": data, "a": codec.encode(1)})
+    with browser.request() as session:
+        session["new"] = 1
+        session.clear()
+        assert not session
+    assert browser.look() == {}
+
+
+@UNREADABLE
+def test_it_is_not_taken_out_unread(data: bytes) -> None:
+    """`pop` and `popitem` have to give the value: they raise, and it stays."""
+    browser = settled(make_engine(), a=1)
+    written_elsewhere(browser, {"coupon": data})
+    session = browser.open()
+    del session["a"]
+    takes: list[Any] = [lambda: session.pop("coupon"), lambda: session.pop("coupon", None), session.popitem]
+    for take in takes:
+        with pytest.raises(FieldUnreadable):
+            take()
+        assert list(session) == ["coupon"] and session.take().values == {"a": REMOVED}
 
 
 @UNREADABLE

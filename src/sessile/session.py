@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -42,6 +43,8 @@ __all__ = ["LastingSession", "Limits", "Opened", "Opener", "Session"]
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
 WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
+_CHANGED: Final = ("_decoded", "_handed", "_handed_items", "_values", "_increments")
+"""The dicts of a session that a call may change."""
 ADDITION_BYTES: Final = 12
 """What a counter takes for each of its writers, about."""
 
@@ -326,8 +329,9 @@ class Session(MutableMapping[str, Any]):
         if self.is_head_sent:
             self._check_has_id(f"session.add_to({name!r:.60}, ...)")
         data = self._encode(name, value)
-        self._begin_collection(name, SET, "add_to")
-        self._put_item(name, SET, items.item_of_set(name, value, data), codec.encode(self._number))
+        with self._all_or_nothing() if self._is_plain(name) else nullcontext():
+            self._begin_collection(name, SET, "add_to")
+            self._put_item(name, SET, items.item_of_set(name, value, data), codec.encode(self._number))
 
     def discard_from(self, name: str, value: Any) -> None:
         """Remove a value from a set that `add_to` made. Does nothing if it is not there.
@@ -376,12 +380,13 @@ class Session(MutableMapping[str, Any]):
         if keep is not None and (type(keep) is not int or keep < 1):
             raise TypeError(f"session.append_to({name!r:.60}, ..., keep=...) takes an int of at least 1, not {keep!r}")
         data = self._encode(name, value)
-        self._begin_collection(name, LIST, "append_to")
-        if keep is not None:
-            held = items.ordered(self._opened_record(), self._values, name, LIST)
-            for item, _ in held[: max(0, len(held) + 1 - keep)]:
-                self._remove(item)
-        self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
+        with self._all_or_nothing() if keep is not None or self._is_plain(name) else nullcontext():
+            self._begin_collection(name, LIST, "append_to")
+            if keep is not None:
+                held = items.ordered(self._opened_record(), self._values, name, LIST)
+                for item, _ in held[: max(0, len(held) + 1 - keep)]:
+                    self._remove(item)
+            self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
 
     def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
@@ -406,12 +411,13 @@ class Session(MutableMapping[str, Any]):
             )
         if isinstance(keep, str):
             raise TypeError(f"session.login(..., keep={keep!r:.60}) takes several names: give ({keep!r:.60},)")
-        if self.subject not in {None, subject}:
-            self.end()
-        if self._ended is not None and keep:
-            self._keep(self._ended, keep)
-        self._verb = Verb.LOGIN
-        self._subject = subject
+        with self._all_or_nothing():
+            if self.subject not in {None, subject}:
+                self.end()
+            if self._ended is not None and keep:
+                self._keep(self._ended, keep)
+            self._verb = Verb.LOGIN
+            self._subject = subject
 
     def logout(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
@@ -531,6 +537,12 @@ class Session(MutableMapping[str, Any]):
         self._forget(name)
         self._remove(name)
 
+    def clear(self) -> None:
+        """Remove every field, those that this server cannot read as well."""
+        self._open_to_write()
+        for name in list(self):
+            del self[name]
+
     def __iter__(self) -> Iterator[str]:
         self.open()
         names = [name for name, entry in self._entries.items() if entry.is_present and SEPARATOR not in name]
@@ -568,6 +580,18 @@ class Session(MutableMapping[str, Any]):
         if self._opened.is_read_only:
             raise SessionRotated(WROTE_ROTATED)
         self.may_have_changed = True
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What is refused half way changes nothing; for the few calls that take several steps."""
+        before = self.__dict__.copy()
+        before |= {name: before[name].copy() for name in _CHANGED if before.get(name) is not None}
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _keep(self, ended: Session, names: Collection[str]) -> None:
         """Take fields over from a session that was ended in this request, unless they were set since."""
@@ -707,6 +731,11 @@ class Session(MutableMapping[str, Any]):
             if not data:
                 self._forget(name)
 
+    def _is_plain(self, name: str) -> bool:
+        """Whether the field has a value that is no collection, or one was handed out."""
+        data = self._data_of(name)
+        return name in self._handed or (data != REMOVED and not items.is_kind(data))
+
     def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
         """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
         if name not in self:
@@ -727,12 +756,8 @@ class Session(MutableMapping[str, Any]):
         value = self[name]
         if type(value) not in ({list, tuple} if kind == LIST else {list, tuple, set, frozenset}):
             raise TypeError(f"session[{name!r:.60}] is {type(value).__name__}, not a {noun} for session.{verb}")
-        before = {at: dict(held) if isinstance(held, dict) else held for at, held in self.__dict__.items()}
-        try:
+        with self._all_or_nothing():
             self._convert(name, kind, value, None if name in self._values else entry)
-        except SessionTooLarge:
-            self.__dict__.update(before)
-            raise
 
     def _convert(self, name: str, kind: bytes, value: Any, entry: Entry | None) -> None:
         """Make items of the values in a plain list or set.
