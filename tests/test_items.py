@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sessile import codec, items
 from sessile.changes import carried_over, rebased, shown
 from sessile.delta import Delta, Outcome, apply
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
+from sessile.errors import DecodeError, EncodeError, FieldUnreadable, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record, merge
 from sessile.session import Limits, Opened, Session
 from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session, settled
@@ -124,6 +124,29 @@ def test_any_value_that_can_be_kept_may_be_an_item(value: object) -> None:
         assert item == value and type(item) is type(value)
     server.does(("discard", "set", value))
     assert server.fields == {"a": 1, "set": (), "list": (value,)}
+
+
+def deep(depth: int) -> list[Any]:
+    """A list in a list in a list, so many in all."""
+    made: list[Any] = []
+    for _ in range(depth - 1):
+        made = [made]
+    return made
+
+
+def test_an_item_may_be_as_deep_as_a_field() -> None:
+    """Found by an attack: it was taken, and no later request could read the field, being a tuple more."""
+    (server,) = servers(HERE)
+    value = deep(codec.DEPTH_MAX)
+    server.does(("append", "list", value), ("add", "set", value), ("set", "field", value))
+    assert server.fields == {"a": 1, "list": (value,), "set": (value,), "field": value}
+    session = open_session(server.record, limits=LIMITS)
+    for do in (session.append_to, session.add_to):
+        with pytest.raises(EncodeError, match="containers"):
+            do("new", deep(codec.DEPTH_MAX + 1))
+    session["list"][0].append(1)
+    with pytest.raises(EncodeError, match="'list'"):
+        session.take()
 
 
 def test_values_are_told_apart_by_their_type() -> None:
@@ -596,3 +619,45 @@ def test_what_no_request_has_written_still_has_an_order() -> None:
     values = {"l": items.LIST, "l\0lx": codec.encode("odd"), "s": items.SET, "s\0sa": codec.encode("no number")}
     record, _ = record.write(HERE, values, now_ms=0)
     assert shown(record) == {"l": ("odd",), "s": ("a",)}
+
+
+MALFORMED: dict[str, dict[str, bytes]] = {
+    "not Latin-1": {"c": items.SET, "c\0b\N{EURO SIGN}": codec.encode(0)},
+    "no value": {"c": items.SET, "c\0b\xc1": codec.encode(0)},
+    "nothing": {"c": items.SET, "c\0b": codec.encode(0)},
+    "of an unknown form": {"c": items.SET, "c\0q": codec.encode(0), "c\0": codec.encode(0)},
+    "with a number that is none": {"c": items.SET, "c\0sx": codec.encode("no"), "c\0sy": b"\xc1", "c\0sz": b"\xc7"},
+    "with a huge number": {"c": items.SET, "c\0sx": codec.encode(10**400)},
+    "in a list, no number": {"c": items.LIST, "c\0lz": codec.encode(1), "c\0lz.\N{EURO SIGN}": codec.encode(1)},
+    "in a list, a huge number": {"c": items.LIST, "c\0lz." + "f" * 5_000: codec.encode(1)},
+    "in a list, no value": {"c": items.LIST, "c\0lz.1": b"\xc1"},
+    "a collection": {"c": items.SET, "c\0sx": items.SET, "c\0sx\0sy": codec.encode(1)},
+    "too deep": {"c": items.LIST, "c\0lz.1": b"\x91" * 33 + b"\x01"},
+}
+
+
+@pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_items_of_a_peer_raise_nothing_but_what_is_documented(fields: dict[str, bytes]) -> None:
+    """Found by an attack: one with a name that no server gives was a UnicodeEncodeError. Other fields can be used as ever."""
+    record, _ = make_record({"a": 1}, subject="ann").write(ELSEWHERE, fields, now_ms=0)
+    record = Record.parse(record.pack())
+    fill: Callable[..., None] = Session.add_to if fields["c"] == items.SET else Session.append_to
+    deeds: list[Callable[[Session], object]] = [
+        lambda session: session["c"],
+        dict,
+        lambda session: fill(session, "c", 1),
+        lambda session: session.discard_from("c", "x"),
+        lambda session: session.append_to("c", 1, keep=1),
+        lambda session: session.login("bob", keep=["c"]),
+        Session.clear,
+    ]
+    for do in deeds:
+        session = open_session(record, limits=LIMITS._replace(session_bytes=20_000))
+        with suppress(FieldUnreadable, TypeError):
+            do(session)
+        changes = session.take()
+        assert carried_over(record, changes, session.peek) is not None
+        session["a"] = 2
+        assert session["a"] == 2
+    with suppress(DecodeError):
+        shown(record)

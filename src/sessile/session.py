@@ -31,7 +31,7 @@ from sessile.errors import (
     SessionTooLate,
 )
 from sessile.items import KIND_BYTE, LIST, SEPARATOR, SET
-from sessile.record import BYTES_MAX, REMOVED, Entry, Record
+from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
@@ -403,8 +403,11 @@ class Session(MutableMapping[str, Any]):
         """
         self._open_to_write()
         self._check_can_renew("session.login")
-        if not isinstance(subject, str) or not 0 < len(subject.encode(errors="surrogatepass")) <= NAME_BYTES_MAX:
-            given = f"text of {len(subject)} characters" if isinstance(subject, str) else type(subject).__name__
+        is_text = isinstance(subject, str)
+        is_unicode = is_text and not any("\ud800" <= letter <= "\udfff" for letter in subject)
+        if not is_unicode or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
+            given = f"text of {len(subject)} characters" if is_text else type(subject).__name__
+            given += " with a lone surrogate" if is_text and not is_unicode else ""
             raise TypeError(
                 f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
                 "session.login(str(user.id))"
@@ -719,7 +722,7 @@ class Session(MutableMapping[str, Any]):
             raise _unreadable(name, error) from None
         data = b""
         if codec.is_mutable(values):
-            data = codec.encode(values, bytes_max=BYTES_MAX)
+            data = items.encoded(values)
             self.may_have_changed = True
         self._handed_items = {**(self._handed_items or {}), name: data}
         self._decoded[name] = values
@@ -817,7 +820,7 @@ class Session(MutableMapping[str, Any]):
     def _check_items(self) -> None:
         """Raise EncodeError if an item of a collection was changed in place: nobody could tell which of them it was."""
         for name, before in (self._handed_items or {}).items():
-            if before and codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
+            if before and items.encoded(self._decoded[name]) != before:
                 raise EncodeError(
                     f"session[{name!r:.60}]: an item was changed in place, which is not kept; discard it and add it anew"
                 )
