@@ -248,6 +248,53 @@ def test_a_name_with_a_nul_names_no_field() -> None:
         session.add_to("a\0b", 1)
 
 
+def test_an_item_is_reached_through_its_collection_alone() -> None:
+    """Found by an attack: a name with a NUL read, counted and removed items."""
+    (server,) = servers(HERE)
+    server.does(("add", "cart", "x"), ("append", "log", 5))
+    for session in (open_session(server.record), open_session()):
+        session.add_to("cart", "y")
+        session.append_to("log", 6)
+        before = session.take().values
+        for item in [name for name in (*server.record.fields, *before) if "\0" in name]:
+            assert item not in session and session.get(item) is None and session.pop(item, None) is None
+            session.discard_from(item, 1)
+            with pytest.raises(KeyError):
+                del session[item]
+            for do in (session.add_to, session.append_to, session.__setitem__, session.increment):
+                with pytest.raises(ValueError, match="printable"):
+                    do(item, 1)
+        assert session.take().values == before and not session.take().increments
+
+
+def test_to_discard_what_is_not_there_leaves_a_plain_list_alone() -> None:
+    """Found by an attack: it became a set, without its double values, in another order."""
+    session = open_session(make_record({"l": [3, 1, 1, 2]}), limits=LIMITS)
+    for value in (99, True, 1.0, "1"):
+        session.discard_from("l", value)
+    assert session["l"] == [3, 1, 1, 2] and not session.take()
+    session.discard_from("l", 1)
+    assert session["l"] == (3, 2)
+
+
+def test_a_refused_addition_does_not_bring_a_removed_field_back() -> None:
+    """There is room for the set, and none for its item."""
+    limits = Limits(fields=3, value_bytes=100, session_bytes=1_000)
+    session = open_session(make_record({"a": 1, "b": 1, "cart": 1}), limits=limits)
+    del session["cart"]
+    with pytest.raises(SessionTooLarge, match="fields_max"):
+        session.add_to("cart", 1)
+    assert session.take().values == {"cart": REMOVED} and "cart" not in session
+
+
+def test_a_set_holds_no_item_of_a_list() -> None:
+    """Parallel writes may make a set and a list of one name: each shows its own items."""
+    for kind, shown_ in ((items.SET, ("x",)), (items.LIST, (1,))):
+        fields = {"c": kind, "c\0sx": codec.encode(0), "c\0lbatch.0": codec.encode(1)}
+        record, _ = make_record({}).write(HERE, fields, now_ms=0)
+        assert shown(record) == dict(open_session(record)) == {"c": shown_}
+
+
 # -- plain writes in between ---------------------------------------------------------------------------------------------
 
 

@@ -213,7 +213,10 @@ class Session(MutableMapping[str, Any]):
         self._added_bytes = sum(map(self._size_of, (*self._values, *self._increments)))
         self.may_have_changed = bool(self._handed or self._values or self._increments)
         for name, by in self._increments.items():
-            present = self.peek(name) if self._has_entry(name) else 0
+            try:
+                present = self.peek(name) if self._has_entry(name) else 0
+            except FieldUnreadable:  # it is what the handler saw, as at a commit
+                present = None
             self._forget(name)
             self._decoded[name] = present + by if type(present) is int else kept[name]
 
@@ -297,6 +300,7 @@ class Session(MutableMapping[str, Any]):
             self._check_has_id(f"session.increment({name!r})")
         if type(by) is not int or abs(by) > INCREMENT_MAX:
             raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
+        self._check_is_no_item(name)
         present = self.get(name, 0)
         if type(present) is not int:
             raise TypeError(f"session[{name!r}] is {type(present).__name__}, not an int to increment")
@@ -328,6 +332,7 @@ class Session(MutableMapping[str, Any]):
         self._open_to_write()
         if self.is_head_sent:
             self._check_has_id(f"session.add_to({name!r:.60}, ...)")
+        self._check_is_no_item(name)
         data = self._encode(name, value)
         with self._all_or_nothing() if self._is_plain(name) else nullcontext():
             self._begin_collection(name, SET, "add_to")
@@ -348,9 +353,12 @@ class Session(MutableMapping[str, Any]):
             return
         if self.is_head_sent:
             self._check_has_id(f"session.discard_from({name!r:.60}, ...)")
+        data = self._encoded(name, value)
+        if not self._is_in_set(name, data):
+            return
         self._begin_collection(name, SET, "discard_from")
-        item = items.item_of_set(name, value, self._encode(name, value))
-        if item in self:
+        item = items.item_of_set(name, value, data)
+        if self._has(item):
             self._remove(item)
             self._values[item] = (
                 REMOVED  # even if this request added it: a parallel one of this server may have as well
@@ -379,6 +387,7 @@ class Session(MutableMapping[str, Any]):
             self._check_has_id(f"session.append_to({name!r:.60}, ...)")
         if keep is not None and (type(keep) is not int or keep < 1):
             raise TypeError(f"session.append_to({name!r:.60}, ..., keep=...) takes an int of at least 1, not {keep!r}")
+        self._check_is_no_item(name)
         data = self._encode(name, value)
         with self._all_or_nothing() if keep is not None or self._is_plain(name) else nullcontext():
             self._begin_collection(name, LIST, "append_to")
@@ -484,8 +493,10 @@ class Session(MutableMapping[str, Any]):
         entry = self._entries.get(name)
         if entry is None or name in self._values:
             data = self._values.get(name) if self._values else None
-            if data:  # a collection, or taken over as bytes, since this server cannot read it
+            if data and SEPARATOR not in name:  # a collection, or taken over as bytes, since this server cannot read it
                 return self._collected(name, data) if items.is_kind(data) else self._read(name, data)
+            raise KeyError(name)
+        if SEPARATOR in name:  # an item: it is read with its collection alone
             raise KeyError(name)
         data = entry.value
         if entry.rest:
@@ -522,8 +533,7 @@ class Session(MutableMapping[str, Any]):
         self._open_to_write()
         if self.is_head_sent:
             self._check_has_id(f"session[{name!r:.60}] = ...")
-        if type(name) is str and SEPARATOR in name:
-            self._check_name(name, name)
+        self._check_is_no_item(name)
         data = self._encode(name, value)
         self._check_room(name, data)
         self._note(name, data)
@@ -559,8 +569,10 @@ class Session(MutableMapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         self.open()
-        if not isinstance(name, str):
-            return False
+        return isinstance(name, str) and SEPARATOR not in name and self._has(name)
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a field or an item of this name."""
         if name in self._values:
             return self._values[name] != REMOVED
         if name in self._increments:
@@ -739,6 +751,15 @@ class Session(MutableMapping[str, Any]):
         data = self._data_of(name)
         return name in self._handed or (data != REMOVED and not items.is_kind(data))
 
+    def _is_in_set(self, name: str, data: bytes) -> bool:
+        """Whether a value may be in what is, or could become, a set. What is neither is for `_begin_collection` to refuse."""
+        if not self._is_plain(name):
+            return True
+        held = self[name]
+        if type(held) not in {list, tuple, set, frozenset}:
+            return True
+        return any(self._encoded(name, each) == data for each in held)
+
     def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
         """See that the field is absent or a collection of this kind; a plain list or set of values becomes one."""
         if name not in self:
@@ -884,6 +905,10 @@ class Session(MutableMapping[str, Any]):
             return size
         others = sum(len(item) for _, _, item in entry.rest if isinstance(item, bytes))
         return size + len(entry.value) + others + ADDITION_BYTES * len(entry.rest)
+
+    def _check_is_no_item(self, name: str) -> None:
+        if type(name) is str and SEPARATOR in name:
+            self._check_name(name, name)
 
     def _check_name(self, name: str, field: str) -> None:
         """Look at a name that is new here: of a field, or of an item in one. Items count as fields."""
