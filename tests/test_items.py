@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,17 +14,18 @@ from hypothesis import strategies as st
 from sessile import codec, items
 from sessile.changes import carried_over, rebased, shown
 from sessile.delta import Delta, Outcome, apply
-from sessile.errors import EncodeError, SessionRotated, SessionTooLarge, SessionTooLate
+from sessile.errors import DecodeError, EncodeError, FieldUnreadable, SessionRotated, SessionTooLarge, SessionTooLate
 from sessile.record import REMOVED, Entry, Record, merge
 from sessile.session import Limits, Opened, Session
-from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session
+from tests.fakes import ELSEWHERE, HERE, FakeBrowser, FakeOpener, make_engine, make_record, open_session, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Do = Callable[[Session], object]
+
 KEY = b"k" * 16
 LIMITS = Limits(fields=40, value_bytes=1_000, session_bytes=4_000)
-
 
 Op = tuple[Any, ...]
 VERBS: dict[str, Callable[..., object]] = {
@@ -124,6 +126,29 @@ def test_any_value_that_can_be_kept_may_be_an_item(value: object) -> None:
     assert server.fields == {"a": 1, "set": (), "list": (value,)}
 
 
+def deep(depth: int) -> list[Any]:
+    """A list in a list in a list, so many in all."""
+    made: list[Any] = []
+    for _ in range(depth - 1):
+        made = [made]
+    return made
+
+
+def test_an_item_may_be_as_deep_as_a_field() -> None:
+    """Found by an attack: it was taken, and no later request could read the field, being a tuple more."""
+    (server,) = servers(HERE)
+    value = deep(codec.DEPTH_MAX)
+    server.does(("append", "list", value), ("add", "set", value), ("set", "field", value))
+    assert server.fields == {"a": 1, "list": (value,), "set": (value,), "field": value}
+    session = open_session(server.record, limits=LIMITS)
+    for do in (session.append_to, session.add_to):
+        with pytest.raises(EncodeError, match="containers"):
+            do("new", deep(codec.DEPTH_MAX + 1))
+    session["list"][0].append(1)
+    with pytest.raises(EncodeError, match="'list'"):
+        session.take()
+
+
 def test_values_are_told_apart_by_their_type() -> None:
     """What Python takes for equal is not one value."""
     session = open_session()
@@ -149,6 +174,26 @@ def test_a_plain_list_or_set_becomes_a_collection() -> None:
     assert (session["own"], session["new"]) == ((1, 2, 3), (1, 2))
     changes = session.take()
     assert all(changes.values[name] in {items.SET, items.LIST} for name in ("cart", "tags", "log", "own", "new"))
+
+
+def test_what_a_request_appended_before_a_conversion_stays() -> None:
+    """Found by an attack: the conversion began to number anew, and later items replaced those of other collections."""
+    (server,) = servers(HERE, plain=[0], pairs=[8, 9])
+    server.does(
+        *(("append", "log", number) for number in range(6)),
+        *(("add", "set", text) for text in ("z", "y")),
+        ("add", "pairs", 7),
+        ("append", "plain", "x"),
+        *(("add", "set", text) for text in ("x", "w")),
+        ("append", "plain", "y"),
+        *(("append", "log", number) for number in range(6, 9)),
+    )
+    assert server.fields == {
+        "plain": (0, "x", "y"),
+        "pairs": (8, 9, 7),
+        "log": tuple(range(9)),
+        "set": ("z", "y", "x", "w"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -201,6 +246,53 @@ def test_a_name_with_a_nul_names_no_field() -> None:
         session.increment("cart\0sy")
     with pytest.raises(ValueError, match="printable"):
         session.add_to("a\0b", 1)
+
+
+def test_an_item_is_reached_through_its_collection_alone() -> None:
+    """Found by an attack: a name with a NUL read, counted and removed items."""
+    (server,) = servers(HERE)
+    server.does(("add", "cart", "x"), ("append", "log", 5))
+    for session in (open_session(server.record), open_session()):
+        session.add_to("cart", "y")
+        session.append_to("log", 6)
+        before = session.take().values
+        for item in [name for name in (*server.record.fields, *before) if "\0" in name]:
+            assert item not in session and session.get(item) is None and session.pop(item, None) is None
+            session.discard_from(item, 1)
+            with pytest.raises(KeyError):
+                del session[item]
+            for do in (session.add_to, session.append_to, session.__setitem__, session.increment):
+                with pytest.raises(ValueError, match="printable"):
+                    do(item, 1)
+        assert session.take().values == before and not session.take().increments
+
+
+def test_to_discard_what_is_not_there_leaves_a_plain_list_alone() -> None:
+    """Found by an attack: it became a set, without its double values, in another order."""
+    session = open_session(make_record({"l": [3, 1, 1, 2]}), limits=LIMITS)
+    for value in (99, True, 1.0, "1"):
+        session.discard_from("l", value)
+    assert session["l"] == [3, 1, 1, 2] and not session.take()
+    session.discard_from("l", 1)
+    assert session["l"] == (3, 2)
+
+
+def test_a_refused_addition_does_not_bring_a_removed_field_back() -> None:
+    """There is room for the set, and none for its item."""
+    limits = Limits(fields=3, value_bytes=100, session_bytes=1_000)
+    session = open_session(make_record({"a": 1, "b": 1, "cart": 1}), limits=limits)
+    del session["cart"]
+    with pytest.raises(SessionTooLarge, match="fields_max"):
+        session.add_to("cart", 1)
+    assert session.take().values == {"cart": REMOVED} and "cart" not in session
+
+
+def test_a_set_holds_no_item_of_a_list() -> None:
+    """Parallel writes may make a set and a list of one name: each shows its own items."""
+    for kind, shown_ in ((items.SET, ("x",)), (items.LIST, (1,))):
+        fields = {"c": kind, "c\0sx": codec.encode(0), "c\0lbatch.0": codec.encode(1)}
+        record, _ = make_record({}).write(HERE, fields, now_ms=0)
+        assert shown(record) == dict(open_session(record)) == {"c": shown_}
 
 
 # -- plain writes in between ---------------------------------------------------------------------------------------------
@@ -440,6 +532,78 @@ def test_after_a_commit_the_items_of_parallel_requests_are_read() -> None:
         engine.commit(first)
 
 
+def test_objects_that_were_handed_out_of_a_set_may_be_discarded() -> None:
+    """Found by an attack: the commit looked for what had been forgotten, raised KeyError, and kept nothing."""
+    browser = FakeBrowser(make_engine())
+    with browser.request() as session:
+        session.add_to("cart", ["book"])
+        session.add_to("cart", ["pen"])
+    with browser.request() as session:
+        for item in session["cart"]:
+            if item == ["pen"]:
+                session.discard_from("cart", item)
+                item.append("of the handler alone")
+    assert browser.look() == {"cart": (["book"],)}
+
+
+def test_a_list_that_others_made_a_collection_may_be_appended_to() -> None:
+    """Found by an attack: a late commit looked for the plain list that had been read before, and raised KeyError."""
+    for is_changed in (False, True):
+        engine = make_engine()
+        browser = settled(engine, log=[1])
+        session = browser.open()
+        handed = session["log"]
+        with browser.copy().request() as other:
+            other.append_to("log", 2)
+        session["a"] = 1
+        browser.finish(session)
+        if is_changed:
+            handed.append("mine")
+        session.append_to("log", 3)
+        engine.commit(session, is_late=True)
+        assert session["log"] == ((1, "mine", 3) if is_changed else (1, 2, 3))
+        assert browser.look() == {"a": 1, "log": session["log"]}
+
+
+COLLECTED = ("list", "set", "plain")
+DEEDS: dict[str, Do] = {
+    "add": lambda session: session.add_to("set", [3]),
+    "discard": lambda session: session.discard_from("set", [1]),
+    "append": lambda session: session.append_to("list", [3]),
+    "keep": lambda session: session.append_to("list", [3], keep=1),
+    "convert": lambda session: session.append_to("plain", [3]),
+    "assign": lambda session: session.update(list=([0],), set=({1},), plain=[]),
+    "remove": lambda session: [session.pop(name, None) for name in COLLECTED],
+    "reload": Session.reload,
+}
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_whatever_was_read_any_change_may_follow(data: st.DataObject) -> None:
+    """Reads, changes, reloads and commits of two requests, in any order: each commit is kept."""
+    engine = make_engine()
+    browser = settled(engine, plain=[[1]])
+    with browser.request() as session:
+        for value in ([1], [2]):
+            session.add_to("set", value)
+            session.append_to("list", value)
+    sessions = browser.open(), browser.copy().open()
+    for _ in range(data.draw(st.integers(4, 12))):
+        session = data.draw(st.sampled_from(sessions))
+        what = data.draw(st.sampled_from([*COLLECTED, *DEEDS, "commit"]))
+        if what == "commit":
+            engine.commit(session)
+        elif what in COLLECTED:
+            session.get(what)
+        else:
+            with suppress(TypeError):  # the other request may have made something else of it
+                DEEDS[what](session)
+    for session in sessions:
+        engine.commit(session)
+    assert browser.look() == dict(browser.open())
+
+
 def test_of_values_assigned_in_parallel_one_is_read_and_can_change_in_place() -> None:
     """As any other; and the next write replaces all of them."""
     one, other = servers(1, 2)
@@ -502,3 +666,45 @@ def test_what_no_request_has_written_still_has_an_order() -> None:
     values = {"l": items.LIST, "l\0lx": codec.encode("odd"), "s": items.SET, "s\0sa": codec.encode("no number")}
     record, _ = record.write(HERE, values, now_ms=0)
     assert shown(record) == {"l": ("odd",), "s": ("a",)}
+
+
+MALFORMED: dict[str, dict[str, bytes]] = {
+    "not Latin-1": {"c": items.SET, "c\0b\N{EURO SIGN}": codec.encode(0)},
+    "no value": {"c": items.SET, "c\0b\xc1": codec.encode(0)},
+    "nothing": {"c": items.SET, "c\0b": codec.encode(0)},
+    "of an unknown form": {"c": items.SET, "c\0q": codec.encode(0), "c\0": codec.encode(0)},
+    "with a number that is none": {"c": items.SET, "c\0sx": codec.encode("no"), "c\0sy": b"\xc1", "c\0sz": b"\xc7"},
+    "with a huge number": {"c": items.SET, "c\0sx": codec.encode(10**400)},
+    "in a list, no number": {"c": items.LIST, "c\0lz": codec.encode(1), "c\0lz.\N{EURO SIGN}": codec.encode(1)},
+    "in a list, a huge number": {"c": items.LIST, "c\0lz." + "f" * 5_000: codec.encode(1)},
+    "in a list, no value": {"c": items.LIST, "c\0lz.1": b"\xc1"},
+    "a collection": {"c": items.SET, "c\0sx": items.SET, "c\0sx\0sy": codec.encode(1)},
+    "too deep": {"c": items.LIST, "c\0lz.1": b"\x91" * 33 + b"\x01"},
+}
+
+
+@pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED)
+def test_malformed_items_of_a_peer_raise_nothing_but_what_is_documented(fields: dict[str, bytes]) -> None:
+    """Found by an attack: one with a name that no server gives was a UnicodeEncodeError. Other fields can be used as ever."""
+    record, _ = make_record({"a": 1}, subject="ann").write(ELSEWHERE, fields, now_ms=0)
+    record = Record.parse(record.pack())
+    fill: Callable[..., None] = Session.add_to if fields["c"] == items.SET else Session.append_to
+    deeds: list[Callable[[Session], object]] = [
+        lambda session: session["c"],
+        dict,
+        lambda session: fill(session, "c", 1),
+        lambda session: session.discard_from("c", "x"),
+        lambda session: session.append_to("c", 1, keep=1),
+        lambda session: session.login("bob", keep=["c"]),
+        Session.clear,
+    ]
+    for do in deeds:
+        session = open_session(record, limits=LIMITS._replace(session_bytes=20_000))
+        with suppress(FieldUnreadable, TypeError):
+            do(session)
+        changes = session.take()
+        assert carried_over(record, changes, session.peek) is not None
+        session["a"] = 2
+        assert session["a"] == 2
+    with suppress(DecodeError):
+        shown(record)

@@ -247,9 +247,9 @@ def test_rotate_and_login_ask_for_a_new_id() -> None:
     assert session.modified
 
 
-@pytest.mark.parametrize("subject", ["", None, 5, "x" * 256])
+@pytest.mark.parametrize("subject", ["", None, 5, "x" * 256, "\ud800", "a\udfff"])
 def test_login_takes_a_subject(subject: Any) -> None:
-    """A subject is a str of 1 to 255 bytes; another one changes nothing."""
+    """A subject is a str of 1 to 255 bytes of Unicode text; another one changes nothing."""
     session = open_session(make_record({"a": 1}))
     with pytest.raises(TypeError, match="subject"):
         session.login(subject)

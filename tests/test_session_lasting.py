@@ -18,7 +18,7 @@ from sessile.errors import (
 )
 from sessile.session import Session
 from tests.asgi_client import AsgiBrowser, engine_of, fields, put, sends, wrapped
-from tests.fakes import FakeBrowser, FakeClock, make_engine, make_pair, nobody, settled
+from tests.fakes import ELSEWHERE, FakeBrowser, FakeClock, make_engine, make_pair, nobody, settled
 from tests.test_asgi_websocket import CONNECT, socket, text
 
 if TYPE_CHECKING:
@@ -133,6 +133,62 @@ def test_a_holder_reloads_at_once() -> None:
     assert dict(session) == {"a": 2, "cart": ["book", "pen"], "n": 7, "mine": 2, "new": 1}
     browser.engine.commit(session, is_late=True)
     assert browser.look() == dict(session)
+
+
+@pytest.mark.parametrize("verb", [Session.rotate, lambda session: session.login("ann")], ids=["rotate", "login"])
+def test_a_socket_that_logged_in_before_it_was_accepted_reloads(verb: Callable[[Session], object]) -> None:
+    """Found by an attack: the login was committed, and still refused every reload until the session was looked at."""
+    browser = settled(make_engine(), a=1)
+    session = browser.open()
+    verb(session)
+    with pytest.raises(SessionConflict, match="commit comes first"):
+        session.reload()
+    browser.finish(session)
+    with browser.copy().request() as other:
+        other["a"] = 2
+    session.reload()
+    assert session["a"] == 2
+
+
+def test_a_reload_counts_on_what_became_unreadable() -> None:
+    """Found by an attack: it raised half way, and another counter lost what was added to it."""
+    browser = settled(make_engine(), n=1, k=5)
+    session = lasting(browser)
+    session.increment("n")
+    session.increment("k")
+    held = browser.engine._held(browser.key)
+    assert held is not None
+    record, _ = held.write(ELSEWHERE, {"n": b"\xc1"}, {"k": 10}, now_ms=held.touched_ms)
+    browser.engine._merge_in(browser.key, record)
+    session.reload()
+    assert (session["n"], session["k"]) == (2, 16)
+    browser.engine.commit(session, is_late=True)
+    assert browser.look() == {"n": 2, "k": 16}
+
+
+def test_collections_are_read_anew_after_a_reload() -> None:
+    """Those that hold objects as well: what was handed out of them is the handler's own from then on."""
+    browser = settled(make_engine(), a=1)
+    with browser.request() as session:
+        session.add_to("cart", ["book"])
+    session = lasting(browser)
+    assert session["cart"] == (["book"],)
+    with browser.copy().request() as other:
+        other.add_to("cart", ["pen"])
+    session.reload()
+    session["a"] = 2
+    browser.engine.commit(session, is_late=True)
+    assert session["cart"] == (["book"], ["pen"])
+
+
+def test_what_is_not_committed_counts_for_the_room_after_a_reload() -> None:
+    """So a session does not grow beyond its limit by reloading."""
+    browser = settled(make_engine(session_bytes_max=2000, value_bytes_max=1900), a=1)
+    session = lasting(browser)
+    session["b"] = "x" * 1200
+    session.reload()
+    with pytest.raises(SessionTooLarge):
+        session["c"] = "x" * 900
 
 
 def test_a_change_in_place_survives_a_reload() -> None:

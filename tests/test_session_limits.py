@@ -290,3 +290,55 @@ def test_an_increment_over_the_session_limit_is_refused() -> None:
     with pytest.raises(SessionTooLarge, match="session_bytes_max"):
         session.increment("n")
     assert snapshot(session) == before
+
+
+# -- calls of several steps ------------------------------------------------------------------------------------------------
+
+
+REFUSED: dict[str, Any] = {
+    "append": lambda session: session.append_to("log", "x" * 150),
+    "append and keep": lambda session: session.append_to("log", "x" * 150, keep=1),
+    "add": lambda session: session.add_to("set", "x" * 150),
+    "convert": lambda session: session.append_to("plain", 1),
+    "convert to a set": lambda session: session.add_to("plain", 1),
+    "convert, and too many": lambda session: session.append_to("short", "x" * 150),
+    "convert, keep, and too many": lambda session: session.append_to("short", "x" * 150, keep=2),
+    "convert, discard": lambda session: session.discard_from("plain", 1),
+    "login": lambda session: session.login("bob", keep=["log", "mine", "bad"]),
+}
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_half_way_changes_nothing(refused: Any, is_touched: bool) -> None:  # noqa: FBT001  # a parameter
+    """Found by an attack: the old items were gone, the session had ended, or its room was counted wrong."""
+    wide = Limits(fields=200, value_bytes=2_000, session_bytes=4_000)
+    record = make_record({"plain": list(range(100)), "short": [1, 2], "bad": [1]}, subject="ann")
+    filled = open_session(record, limits=wide)
+    for number in range(3):
+        filled.append_to("log", f"old {number}")
+        filled.add_to("set", f"old {number}")
+    record, _ = record.write(HERE, filled.take().values, now_ms=0)
+    room = sum(len(name) + len(entry.value) for name, entry in record.fields.items())
+    session = open_session(record, limits=Limits(200, 200, room + 60))
+    session["mine"] = 1
+    if is_touched:
+        session.append_to("log", [5])
+        session.add_to("set", 5)
+    before = snapshot(session)
+    handed = session["bad"]
+    handed.append(object())
+    with pytest.raises((SessionTooLarge, EncodeError)):
+        refused(session)
+    handed.pop()
+    assert snapshot(session) == before and session["bad"] is handed and session.subject == "ann"
+    session["more"] = "x" * 20
+
+
+def test_room_is_counted_as_before_a_refused_conversion() -> None:
+    """Found by an attack: what the conversion would have taken was taken from the session."""
+    limits = Limits(fields=4_000, value_bytes=2_000, session_bytes=2_000)
+    session = open_session(make_record({"plain": list(range(300))}), limits=limits)
+    with pytest.raises(SessionTooLarge):
+        session.append_to("plain", 1)
+    session["x"] = "y" * 500

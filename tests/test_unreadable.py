@@ -6,6 +6,7 @@ During a rolling deployment a newer server writes objects of a class, or values 
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,13 +14,15 @@ import pytest
 
 from sessile import codec
 from sessile.classes import BY_CLASS, BY_NAME, register
-from sessile.errors import DecodeError, FieldUnreadable, SessionError
-from sessile.record import Record
+from sessile.errors import DecodeError, FieldUnreadable, SessionError, SessionTooLarge
+from sessile.record import REMOVED, Record
 from sessile.session import Session
 from tests.asgi_client import wrapped
 from tests.fakes import ELSEWHERE, FakeBrowser, encoded, make_engine, make_pair, settled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sessile.engine import Engine
 
 
@@ -147,6 +150,32 @@ def test_it_may_be_replaced_and_removed(data: bytes) -> None:
         with browser.request() as session:
             change(session)
         assert browser.look().get("coupon", 1) == 1
+
+
+@UNREADABLE
+def test_a_session_that_holds_it_may_be_cleared(data: bytes) -> None:
+    """Found by an attack: half of the fields were removed, an error raised, and what was left of it kept."""
+    browser = settled(make_engine(), z=1)
+    written_elsewhere(browser, {"coupon": data, "a": codec.encode(1)})
+    with browser.request() as session:
+        session["new"] = 1
+        session.clear()
+        assert not session
+    assert browser.look() == {}
+
+
+@UNREADABLE
+def test_it_is_not_taken_out_unread(data: bytes) -> None:
+    """`pop` and `popitem` have to give the value: they raise, and it stays."""
+    browser = settled(make_engine(), a=1)
+    written_elsewhere(browser, {"coupon": data})
+    session = browser.open()
+    del session["a"]
+    takes: list[Any] = [lambda: session.pop("coupon"), lambda: session.pop("coupon", None), session.popitem]
+    for take in takes:
+        with pytest.raises(FieldUnreadable):
+            take()
+        assert list(session) == ["coupon"] and session.take().values == {"a": REMOVED}
 
 
 @UNREADABLE
@@ -294,3 +323,99 @@ def test_a_request_that_does_not_read_it_is_answered() -> None:
     engine._merge_in(key, held.write(ELSEWHERE, {"coupon": of_a_new_class()}, now_ms=held.touched_ms)[0])
     assert browser.ask().status == 200
     assert isinstance(browser.ask().raised, FieldUnreadable)
+
+
+# -- a class with more fields than when the object was stored -----------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Cart:
+    items: list[str]
+
+
+@dataclasses.dataclass
+class LaterCart:
+    items: list[str]
+    currency: str = "EUR"
+
+
+@contextmanager
+def known_as_cart(cls: type) -> Iterator[None]:
+    register(cls, name="Cart")
+    try:
+        yield
+    finally:
+        del BY_CLASS[cls], BY_NAME["Cart"]
+
+
+def with_a_cart(**more: Any) -> FakeBrowser:
+    """A browser in whose session an earlier release has put a cart."""
+    with known_as_cart(Cart):
+        return settled(make_engine(), cart=Cart(["tea"]), **more)
+
+
+def test_a_value_that_is_only_read_is_no_change_whatever_its_class_has_become() -> None:
+    """Found by an attack: a request that only read the field overwrote what another one had assigned meanwhile."""
+    browser = with_a_cart(carts=[1])
+    with known_as_cart(LaterCart):
+        reader, beside = browser.open(), browser.copy()
+        for _ in range(2):
+            assert reader["cart"] == LaterCart(["tea"]) and not reader.modified
+        with beside.request() as session:
+            session["cart"] = LaterCart(["milk"], "GBP")
+        browser.finish(reader)
+        assert browser.look()["cart"] == LaterCart(["milk"], "GBP")
+
+
+def test_a_value_of_a_later_class_that_is_changed_in_place_is_kept() -> None:
+    """And what it got with the class goes with it."""
+    browser = with_a_cart()
+    with known_as_cart(LaterCart):
+        with browser.request() as session:
+            session["cart"].items.append("milk")
+            assert session.modified
+        with browser.request() as session:
+            session["cart"].currency = "GBP"
+        assert browser.look()["cart"] == LaterCart(["tea", "milk"], "GBP")
+
+
+def test_a_read_only_session_may_be_read_by_a_later_class() -> None:
+    """In the grace after a rotation a look changes nothing, and is answered."""
+    browser = with_a_cart()
+    slow = browser.copy()
+    with browser.request() as session:
+        session.rotate()
+    with known_as_cart(LaterCart):
+        session = slow.open()
+        assert session.read_only and session["cart"] == LaterCart(["tea"])
+        slow.finish(session)
+
+
+def test_servers_of_a_later_class_that_convert_the_same_list_do_not_double_it() -> None:
+    """The list is as it was stored, though its encoding is another one here."""
+    browser = with_a_cart()
+    with known_as_cart(Cart), browser.request() as session:
+        session["carts"] = [Cart(["tea"])]
+    with known_as_cart(LaterCart):
+        first, second = browser.copy(), browser.copy()
+        one, other = first.open(), second.open()
+        one.append_to("carts", 1)
+        other.append_to("carts", 2)
+        first.finish(one)
+        second.finish(other)
+        assert sorted(map(str, browser.look()["carts"])) == ["1", "2", str(LaterCart(["tea"]))]
+
+
+def test_limits_that_were_lowered_refuse_changes_alone() -> None:
+    """Found by an attack: a request that only read a value over the new limit was refused at its end."""
+    backend, engine = make_pair()
+    browser = settled(engine, large=["x" * 500], small=[1])
+    limits: dict[str, Any] = {"value_bytes_max": 100, "session_bytes_max": 100, "fields_max": 1}
+    lowered = make_engine(backend=backend, seed=2, **limits)
+    session = browser.open(lowered)
+    assert (len(session["large"]), session["small"], session.modified) == (1, [1], False)
+    browser.finish(session, lowered)
+    session = browser.open(lowered)
+    session["large"].append("y")
+    with pytest.raises(SessionTooLarge, match="value_bytes_max"):
+        browser.finish(session, lowered)

@@ -12,6 +12,7 @@ their stamps; within one write, in the order of their numbers. Pure functions on
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from sessile import codec
@@ -29,6 +30,7 @@ __all__ = [
     "SEPARATOR",
     "SET",
     "carried",
+    "encoded",
     "is_collection",
     "is_kind",
     "item_of_list",
@@ -76,11 +78,25 @@ def items_of(names: Iterator[str] | Mapping[str, Any], name: str) -> list[str]:
 
 
 def value_of(item: str, data: bytes) -> Any:
-    """The value of an item. In a set, it is part of the item's name."""
+    """The value of an item. In a set, it is part of the item's name.
+
+    Raises:
+        DecodeError: this server cannot read it, or the name is malformed.
+    """
     form, tail = item.partition(SEPARATOR)[2][:1], item.partition(SEPARATOR)[2][1:]
     if form == _TEXT:
         return tail
-    return codec.decode(tail.encode("latin-1") if form == _BYTES else data)
+    if form == _BYTES:
+        try:
+            data = tail.encode("latin-1")
+        except UnicodeEncodeError:
+            raise DecodeError("an item with a malformed name") from None
+    return codec.decode(data)
+
+
+def encoded(values: tuple[Any, ...]) -> bytes:
+    """What the items of a collection are together, one by one: each may be as deep as a field, so a tuple of them is too deep."""
+    return b"".join(codec.encode(value, bytes_max=sys.maxsize) for value in values)
 
 
 def ordered(record: Record | None, values: Mapping[str, bytes], name: str, kind: bytes) -> list[tuple[str, bytes]]:

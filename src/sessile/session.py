@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import MutableMapping
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from sessile import codec, items
 from sessile.changes import Changes, Verb
 from sessile.codec import IMMUTABLE
 from sessile.errors import (
+    CodecError,
     DecodeError,
     EncodeError,
     FieldUnreadable,
@@ -29,7 +31,7 @@ from sessile.errors import (
     SessionTooLate,
 )
 from sessile.items import KIND_BYTE, LIST, SEPARATOR, SET
-from sessile.record import BYTES_MAX, REMOVED, Entry, Record
+from sessile.record import REMOVED, Entry, Record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterator
@@ -41,6 +43,8 @@ __all__ = ["LastingSession", "Limits", "Opened", "Opener", "Session"]
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
 WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
+_CHANGED: Final = ("_decoded", "_handed", "_handed_items", "_values", "_increments")
+"""The dicts of a session that a call may change."""
 ADDITION_BYTES: Final = 12
 """Approximate size of a counter's entry for one of its writers."""
 
@@ -122,7 +126,7 @@ class Session(MutableMapping[str, Any]):
     _batch = ""
     """Prefix of the names of the items that this request appends; drawn at the first one."""
     _number = 0
-    """How many items this request has added to collections."""
+    """How many items this request has added to collections; never goes back, or two items would get one name."""
     _handed_items: dict[str, bytes] | None = None
     """The collections that were read → their encoding then, or b"" if none of their items can change in place."""
     _opened: Opened
@@ -209,7 +213,11 @@ class Session(MutableMapping[str, Any]):
         self._added_bytes = sum(map(self._size_of, (*self._values, *self._increments)))
         self.may_have_changed = bool(self._handed or self._values or self._increments)
         for name, by in self._increments.items():
-            present = self.peek(name) if self._has_entry(name) else 0
+            try:
+                present = self.peek(name) if self._has_entry(name) else 0
+            except FieldUnreadable:  # it is what the handler saw, as at a commit
+                present = None
+            self._forget(name)
             self._decoded[name] = present + by if type(present) is int else kept[name]
 
     def peek(self, name: str) -> Any:
@@ -292,6 +300,7 @@ class Session(MutableMapping[str, Any]):
             self._check_has_id(f"session.increment({name!r})")
         if type(by) is not int or abs(by) > INCREMENT_MAX:
             raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
+        self._check_is_no_item(name)
         present = self.get(name, 0)
         if type(present) is not int:
             raise TypeError(f"session[{name!r}] is {type(present).__name__}, not an int to increment")
@@ -323,9 +332,11 @@ class Session(MutableMapping[str, Any]):
         self._open_to_write()
         if self.is_head_sent:
             self._check_has_id(f"session.add_to({name!r:.60}, ...)")
+        self._check_is_no_item(name)
         data = self._encode(name, value)
-        self._begin_collection(name, SET, "add_to")
-        self._put_item(name, SET, items.item_of_set(name, value, data), codec.encode(self._number))
+        with self._all_or_nothing() if self._is_plain(name) else nullcontext():
+            self._begin_collection(name, SET, "add_to")
+            self._put_item(name, SET, items.item_of_set(name, value, data), codec.encode(self._number))
 
     def discard_from(self, name: str, value: Any) -> None:
         """Remove a value from a set that `add_to` made. Does nothing if it is not there.
@@ -342,13 +353,16 @@ class Session(MutableMapping[str, Any]):
             return
         if self.is_head_sent:
             self._check_has_id(f"session.discard_from({name!r:.60}, ...)")
+        data = self._encoded(name, value)
+        if not self._is_in_set(name, data):
+            return
         self._begin_collection(name, SET, "discard_from")
-        item = items.item_of_set(name, value, self._encode(name, value))
-        if item in self:
+        item = items.item_of_set(name, value, data)
+        if self._has(item):
             self._remove(item)
             # Written even if this request added the item: a parallel request on this server may have added it too.
             self._values[item] = REMOVED
-        self._decoded.pop(name, None)
+        self._forget(name)
 
     def append_to(self, name: str, value: Any, *, keep: int | None = None) -> None:
         """Append a value to a list so that parallel appends, here and on other servers, all count.
@@ -372,13 +386,15 @@ class Session(MutableMapping[str, Any]):
             self._check_has_id(f"session.append_to({name!r:.60}, ...)")
         if keep is not None and (type(keep) is not int or keep < 1):
             raise TypeError(f"session.append_to({name!r:.60}, ..., keep=...) takes an int of at least 1, not {keep!r}")
+        self._check_is_no_item(name)
         data = self._encode(name, value)
-        self._begin_collection(name, LIST, "append_to")
-        if keep is not None:
-            held = items.ordered(self._opened_record(), self._values, name, LIST)
-            for item, _ in held[: max(0, len(held) + 1 - keep)]:
-                self._remove(item)
-        self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
+        with self._all_or_nothing() if keep is not None or self._is_plain(name) else nullcontext():
+            self._begin_collection(name, LIST, "append_to")
+            if keep is not None:
+                held = items.ordered(self._opened_record(), self._values, name, LIST)
+                for item, _ in held[: max(0, len(held) + 1 - keep)]:
+                    self._remove(item)
+            self._put_item(name, LIST, items.item_of_list(name, self._draw_batch(), self._number), data)
 
     def login(self, subject: str, *, keep: Collection[str] = ()) -> None:
         """Bind the session to a user, under a new id and with a new absolute timeout. The old id ends.
@@ -395,20 +411,24 @@ class Session(MutableMapping[str, Any]):
         """
         self._open_to_write()
         self._check_can_renew("session.login")
-        if not isinstance(subject, str) or not 0 < len(subject.encode(errors="surrogatepass")) <= NAME_BYTES_MAX:
-            given = f"text of {len(subject)} characters" if isinstance(subject, str) else type(subject).__name__
+        is_text = isinstance(subject, str)
+        is_unicode = is_text and not any("\ud800" <= letter <= "\udfff" for letter in subject)
+        if not is_unicode or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
+            given = f"text of {len(subject)} characters" if is_text else type(subject).__name__
+            given += " with a lone surrogate" if is_text and not is_unicode else ""
             raise TypeError(
                 f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
                 "session.login(str(user.id))"
             )
         if isinstance(keep, str):
             raise TypeError(f"session.login(..., keep={keep!r:.60}) takes several names: give ({keep!r:.60},)")
-        if self.subject not in {None, subject}:
-            self.end()
-        if self._ended is not None and keep:
-            self._keep(self._ended, keep)
-        self._verb = Verb.LOGIN
-        self._subject = subject
+        with self._all_or_nothing():
+            if self.subject not in {None, subject}:
+                self.end()
+            if self._ended is not None and keep:
+                self._keep(self._ended, keep)
+            self._verb = Verb.LOGIN
+            self._subject = subject
 
     def logout(self) -> None:
         """End the session on every server. What is set afterwards goes into a new one."""
@@ -425,6 +445,7 @@ class Session(MutableMapping[str, Any]):
             SessionEnded: the session was ended, or has expired.
             SessionRotated: the session has a new id. The request may read what it has loaded, but not write.
         """
+        self.open()
         if self._verb is not Verb.KEEP or self._ends:
             raise SessionConflict(
                 "session.reload() after login, rotate or logout in the same request: commit comes first"
@@ -471,8 +492,10 @@ class Session(MutableMapping[str, Any]):
         entry = self._entries.get(name)
         if entry is None or name in self._values:
             data = self._values.get(name) if self._values else None
-            if data:  # a collection, or bytes that `_keep` copied because this server cannot read them
+            if data and SEPARATOR not in name:  # a collection, or bytes copied because this server cannot read them
                 return self._collected(name, data) if items.is_kind(data) else self._read(name, data)
+            raise KeyError(name)
+        if SEPARATOR in name:  # an item: it is read with its collection alone
             raise KeyError(name)
         data = entry.value
         if entry.rest:
@@ -509,24 +532,28 @@ class Session(MutableMapping[str, Any]):
         self._open_to_write()
         if self.is_head_sent:
             self._check_has_id(f"session[{name!r:.60}] = ...")
-        if type(name) is str and SEPARATOR in name:
-            self._check_name(name, name)
+        self._check_is_no_item(name)
         data = self._encode(name, value)
         self._check_room(name, data)
+        self._note(name, data)
+        if self._handed or self._handed_items:
+            self._forget(name)
         if type(value) not in IMMUTABLE and codec.is_mutable(value):
             self._handed[name] = data
-        elif self._handed:
-            self._handed.pop(name, None)
-        self._note(name, data)
         self._decoded[name] = value
 
     def __delitem__(self, name: str) -> None:
         self._open_to_write()
         if name not in self:
             raise KeyError(name)
-        self._decoded.pop(name, None)
-        self._handed.pop(name, None)
+        self._forget(name)
         self._remove(name)
+
+    def clear(self) -> None:
+        """Remove every field, those that this server cannot read as well."""
+        self._open_to_write()
+        for name in list(self):
+            del self[name]
 
     def __iter__(self) -> Iterator[str]:
         self.open()
@@ -541,8 +568,10 @@ class Session(MutableMapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         self.open()
-        if not isinstance(name, str):
-            return False
+        return isinstance(name, str) and SEPARATOR not in name and self._has(name)
+
+    def _has(self, name: str) -> bool:
+        """Whether there is a field or an item of this name."""
         if name in self._values:
             return self._values[name] != REMOVED
         if name in self._increments:
@@ -565,6 +594,18 @@ class Session(MutableMapping[str, Any]):
         if self._opened.is_read_only:
             raise SessionRotated(WROTE_ROTATED)
         self.may_have_changed = True
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What is refused half way changes nothing; for the few calls that take several steps."""
+        before = self.__dict__.copy()
+        before |= {name: before[name].copy() for name in _CHANGED if before.get(name) is not None}
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _keep(self, ended: Session, names: Collection[str]) -> None:
         """Copy fields from a session that was ended in this request, unless they were set since."""
@@ -627,16 +668,31 @@ class Session(MutableMapping[str, Any]):
             )
 
     def _encode(self, name: str, value: Any) -> bytes:
+        data = self._encoded(name, value)
+        self._check_value(name, data)
+        return data
+
+    @staticmethod
+    def _encoded(name: str, value: Any) -> bytes:
         try:
-            data = codec.encode(value, bytes_max=sys.maxsize)  # the size is checked below, against the setting
+            return codec.encode(value, bytes_max=sys.maxsize)  # the size is checked against the setting later
         except EncodeError as error:
             raise EncodeError(f"session[{name!r}]: {error}") from None
+
+    def _check_value(self, name: str, data: bytes) -> None:
         if len(data) > self._limits.value_bytes:
             raise SessionTooLarge(
                 f"session[{name!r}] takes {len(data)} bytes; value_bytes_max is {self._limits.value_bytes}: "
                 "raise it, or keep the value elsewhere and its key in the session"
             )
-        return data
+
+    def _forget(self, name: str) -> None:
+        """Forget what was handed out of a field: from now on it is read anew, and the objects that the handler has are its own."""
+        self._decoded.pop(name, None)
+        if self._handed:
+            self._handed.pop(name, None)
+        if self._handed_items:
+            self._handed_items.pop(name, None)
 
     def _note(self, name: str, data: bytes) -> None:
         """Remember an assignment or a removal, unless it changes nothing."""
@@ -677,7 +733,7 @@ class Session(MutableMapping[str, Any]):
             raise _unreadable(name, error) from None
         data = b""
         if codec.is_mutable(values):
-            data = codec.encode(values, bytes_max=BYTES_MAX)
+            data = items.encoded(values)
             self.may_have_changed = True
         self._handed_items = {**(self._handed_items or {}), name: data}
         self._decoded[name] = values
@@ -685,16 +741,32 @@ class Session(MutableMapping[str, Any]):
 
     def _read_items_anew(self) -> None:
         """After a commit, forget the collections that were read, so that items of parallel requests show. Mutable ones stay."""
-        handed = self._handed_items or {}
-        for name, data in handed.items():
+        for name, data in list((self._handed_items or {}).items()):
             if not data:
-                self._decoded.pop(name, None)
-        self._handed_items = {name: data for name, data in handed.items() if data}
+                self._forget(name)
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether the field has a value that is no collection, or one was handed out."""
+        data = self._data_of(name)
+        return name in self._handed or (data != REMOVED and not items.is_kind(data))
+
+    def _is_in_set(self, name: str, data: bytes) -> bool:
+        """Whether a value may be in what is, or could become, a set. What is neither is for `_begin_collection` to refuse."""
+        if not self._is_plain(name):
+            return True
+        held = self[name]
+        if type(held) not in {list, tuple, set, frozenset}:
+            return True
+        return any(self._encoded(name, each) == data for each in held)
 
     def _begin_collection(self, name: str, kind: bytes, verb: str) -> None:
         """Check that the field is absent or a collection of this kind. A plain list or set is converted to one."""
         if name not in self:
             return
+        if (
+            name in self._handed
+        ):  # a plain value that was changed in place may stand where by now others have a collection
+            self._take_mutated_one(name)
         present = self._values.get(name)
         entry = self._entries.get(name)
         if present is None and entry is not None:
@@ -707,12 +779,8 @@ class Session(MutableMapping[str, Any]):
         value = self[name]
         if type(value) not in ({list, tuple} if kind == LIST else {list, tuple, set, frozenset}):
             raise TypeError(f"session[{name!r:.60}] is {type(value).__name__}, not a {noun} for session.{verb}")
-        before = {at: dict(held) if isinstance(held, dict) else held for at, held in self.__dict__.items()}
-        try:
+        with self._all_or_nothing():
             self._convert(name, kind, value, None if name in self._values else entry)
-        except SessionTooLarge:
-            self.__dict__.update(before)
-            raise
 
     def _convert(self, name: str, kind: bytes, value: Any, entry: Entry | None) -> None:
         """Turn the values of a plain list or set into items.
@@ -720,19 +788,21 @@ class Session(MutableMapping[str, Any]):
         Servers that convert the same field in parallel must give the same names to the same items. So the items of a list are
         named after the stamp of the assignment that they come from, unless this request has changed the list in place.
         """
-        source = self._draw_batch()
-        if entry is not None and self._opened.record is not None and entry.read()[0] == self._encode(name, value):
+        source, first = self._draw_batch(), self._number
+        is_as_stored = entry is not None and _is_same(entry.read()[0], self._encoded(name, value))
+        if is_as_stored and entry is not None and self._opened.record is not None:
             counter, writer = self._opened.record.stamp_of(entry)
-            source, self._number = f"{counter:x}-{writer:x}", 0
+            source, first = f"{counter:x}-{writer:x}", 0
         del self[name]
         self._check_room(name, kind)
         self._values[name] = kind
-        for each in sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value:
+        values = sorted(value, key=codec.encode) if isinstance(value, set | frozenset) else value
+        for number, each in enumerate(values, first):
             data = self._encode(name, each)
             if kind == SET:
                 self._put_item(name, kind, items.item_of_set(name, each, data), codec.encode(self._number))
             else:
-                self._put_item(name, kind, items.item_of_list(name, source, self._number), data)
+                self._put_item(name, kind, items.item_of_list(name, source, number), data)
 
     def _put_item(self, name: str, kind: bytes, item: str, data: bytes) -> None:
         """Add an item. It is written even if it is there already, so that a parallel removal does not remove it."""
@@ -751,9 +821,7 @@ class Session(MutableMapping[str, Any]):
             raise
         self._values[item] = data
         self._number += 1
-        self._decoded.pop(name, None)
-        if self._handed_items:
-            self._handed_items.pop(name, None)
+        self._forget(name)
 
     def _draw_batch(self) -> str:
         self._batch = self._batch or self._opener.draw_batch()
@@ -768,13 +836,11 @@ class Session(MutableMapping[str, Any]):
                 self._values[item] = REMOVED
             else:
                 self._values.pop(item, None)
-        if self._handed_items:
-            self._handed_items.pop(name, None)
 
     def _check_items(self) -> None:
         """Raise EncodeError if an item of a collection was changed in place: it is unknown which of the items changed."""
         for name, before in (self._handed_items or {}).items():
-            if before and codec.encode(self._decoded[name], bytes_max=BYTES_MAX) != before:
+            if before and items.encoded(self._decoded[name]) != before:
                 raise EncodeError(
                     f"session[{name!r:.60}]: an item was changed in place, which is not kept; discard it and add it anew"
                 )
@@ -782,12 +848,18 @@ class Session(MutableMapping[str, Any]):
     # -- limits ------------------------------------------------------------------------------------------------------
 
     def _take_mutated(self) -> None:
-        for name, before in list(self._handed.items()):
-            data = self._encode(name, self._decoded[name])
-            if data != before:
-                self._check_room(name, data)
-                self._handed[name] = data
-                self._note(name, data)
+        for name in list(self._handed):
+            self._take_mutated_one(name)
+
+    def _take_mutated_one(self, name: str) -> None:
+        """Make an assignment of a value that was changed in place. Limits are for changes alone."""
+        before, data = self._handed[name], self._encoded(name, self._decoded[name])
+        if _is_same(before, data):
+            return
+        self._check_value(name, data)
+        self._check_room(name, data)
+        self._handed[name] = data
+        self._note(name, data)
 
     def _check_room(self, name: str, data: bytes, extra: int = 0, *, field: str = "") -> None:
         """Check that the session has room for this value, before anything is changed.
@@ -833,6 +905,10 @@ class Session(MutableMapping[str, Any]):
         others = sum(len(item) for _, _, item in entry.rest if isinstance(item, bytes))
         return size + len(entry.value) + others + ADDITION_BYTES * len(entry.rest)
 
+    def _check_is_no_item(self, name: str) -> None:
+        if type(name) is str and SEPARATOR in name:
+            self._check_name(name, name)
+
     def _check_name(self, name: str, field: str) -> None:
         """Check the name of a new field, or of a new item of `field`, and the number of fields, items included."""
         if type(name) is not str:
@@ -866,6 +942,19 @@ class LastingSession(Session):
     def __contains__(self, name: object) -> bool:
         self._opener.used(self)
         return super().__contains__(name)
+
+
+def _is_same(before: bytes, data: bytes) -> bool:
+    """Whether a value with this encoding is the one that was stored as `before`.
+
+    The class of an object may have got fields since then, so that the same object has another encoding.
+    """
+    if before == data:
+        return True
+    try:
+        return codec.encode(codec.decode(before), bytes_max=sys.maxsize) == data
+    except CodecError:
+        return False
 
 
 def _unreadable(name: str, why: DecodeError) -> FieldUnreadable:
