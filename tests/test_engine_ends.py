@@ -169,6 +169,36 @@ def test_a_rotation_that_meets_a_logout_while_others_confirm_it_leaves_nothing(s
     assert engine.table.state(new) == backend.records[new].state == ENDED
 
 
+@pytest.mark.parametrize("grace", [0, 0.5, 10])
+@pytest.mark.parametrize(("state", "is_dropped"), [(ENDED, False), (ENDED, True), (REPLACED, False)])
+def test_a_rotation_whose_grace_is_over_is_undone_by_a_logout(grace: float, state: int, is_dropped: bool) -> None:  # noqa: FBT001
+    """The old id opens nothing any more, and a logout that was answered elsewhere still counts."""
+    clock = FakeClock()
+    backend, engine = make_pair(clock=clock, rotation_grace=grace)
+    browser = settled(engine, a=1)
+    old = browser.key
+    found = engine.table.find(old)
+    assert found is not None
+    session = browser.open()
+    session.rotate()
+    steps = engine.commit(session)
+    new = session.opened.key
+
+    def meanwhile() -> None:
+        clock.advance(1.2)
+        engine.sweep()
+        rotated = engine._held(old)
+        assert rotated is not None and engine.table.is_in_grace(rotated, clock.now_ms) is (grace == 10)
+        engine._merge_in(old, found[1].end(state, clock.now_ms))
+        if is_dropped:
+            engine.table.drop(old)
+
+    while_confirming(backend, engine, old, meanwhile)
+    with pytest.raises(SessionEnded):
+        asyncio.run(engine.settle(steps))
+    assert engine.table.state(new) == backend.records[new].state == ENDED
+
+
 def test_a_logout_that_a_rotation_overtakes_is_answered_with_a_conflict() -> None:
     """It would end the old id alone, and the session goes on under the new one."""
     _, engine = make_pair()

@@ -81,3 +81,10 @@ def test_settings_that_contradict_each_other(given: dict[str, Any], names: set[s
 def test_settings_at_the_edge_of_a_relation(given: dict[str, Any]) -> None:
     """What is equal, or only just enough, is allowed."""
     load(**given)
+
+
+@pytest.mark.parametrize("anonymous_timeout", ["0.0004", "1ms", 0.999])
+def test_an_anonymous_timeout_below_a_second_is_refused(anonymous_timeout: str | float) -> None:
+    """Rounded to whole milliseconds it could mean none at all."""
+    assert "anonymous_timeout" in refusal(anonymous_timeout=anonymous_timeout)
+    assert (load(anonymous_timeout=0).anonymous_timeout, load(anonymous_timeout=1).anonymous_timeout) == (0, 1)

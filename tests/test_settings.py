@@ -11,7 +11,8 @@ import pytest
 from sessile import codec
 from sessile.addresses import Address, DnsName
 from sessile.errors import SettingsError
-from sessile.settings import Settings
+from sessile.settings import STARVED_TRIP, Settings
+from sessile.stores.patience import STRETCH_MAX
 from sessile.urls import CLUSTERS
 from tests.loading import ALL_TO_ALL, PRIMARY_BACKUP, SECRET, changed, load, refusal, toml
 
@@ -33,6 +34,17 @@ def test_the_defaults() -> None:
     assert (settings.session_bytes_max, settings.value_bytes_max) == (2**16, 2**16)
     assert (settings.exclude, settings.ack, settings.degraded, settings.stale) == ((), "one", "serve", "serve")
     assert (settings.scheme, settings.is_cluster) == ("sticky", False)
+
+
+def test_a_rotated_session_is_kept_longer_than_any_end_waits() -> None:
+    """For confirmations of members or, in a process that is starved, for a trip to the store after the one before it."""
+    assert STARVED_TRIP == STRETCH_MAX
+    assert load().rotated_keep == 10
+    assert load(rotation_grace=0).rotated_keep == 2
+    assert load(rotation_grace=0, ack_timeout=7).rotated_keep == 14
+    assert load(PRIMARY_BACKUP, secret=SECRET, rotation_grace=0, suspect_after=2, dead_after=3).rotated_keep == 5
+    store = load("sqlite:///sessions.db", secret=SECRET, rotation_grace=0, store_timeout=3)
+    assert store.rotated_keep == 2 * 3 * STRETCH_MAX
 
 
 def test_the_defaults_of_a_cluster() -> None:

@@ -120,6 +120,20 @@ def test_a_rotated_session_ends_and_is_forgotten() -> None:
     assert (len(table), table.tombstones, table.expired, table.held_bytes) == (0, 0, 0, 0)
 
 
+def test_the_end_of_a_rotation_is_known_for_longer_than_it_may_be_looked_at() -> None:
+    """It stays what it is until nobody can take it for a logout; a logout that comes meanwhile is one."""
+    table = make(rotated_keep_ms=2 * GRACE_MS)
+    table.put(key(1), live())
+    rotated = held(table, 1).end(ROTATED, 4_000)
+    table.put(key(1), rotated)
+    assert table.is_in_grace(rotated, 4_000 + GRACE_MS - 1) and not table.is_in_grace(rotated, 4_000 + GRACE_MS)
+    sweep_out(table, 4_000 + 2 * GRACE_MS - 1)
+    assert held(table, 1).state == ROTATED
+    sweep_out(table, 4_000 + 2 * GRACE_MS + SLOT_MS)
+    assert held(table, 1).state == REPLACED
+    assert make(rotated_keep_ms=GRACE_MS - 1).due_ms(rotated) == 4_000 + GRACE_MS
+
+
 def test_due_ms_says_when_each_state_is_over() -> None:
     """A living session expires, a rotated one loses its fields, an ended one is forgotten."""
     table = make()

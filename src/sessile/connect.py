@@ -36,7 +36,7 @@ def connect(engine: Owner) -> Backend | None:
 def store_of(settings: Settings) -> Store:
     """The store that the URL names. Raises SettingsError as `connect` does."""
     tombstone_keep_ms = whole_ms(settings.tombstone_keep)
-    rotation_grace_ms = whole_ms(settings.rotation_grace)
+    rotation_grace_ms = whole_ms(settings.rotated_keep)  # the engine judges how long the old id opens anything
     if settings.scheme.startswith(("redis", "valkey")):
         from sessile.stores.redis import RedisStore  # noqa: PLC0415  # needs a driver that not everybody has
 

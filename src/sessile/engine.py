@@ -101,18 +101,19 @@ class Engine:
             raise SettingsError(f"give Engine either settings or keywords, not both: {', '.join(sorted(keywords))}")
         self.settings = settings = Settings.load(**keywords) if settings is None else settings
         self.counts: Counter[str] = Counter()
+        is_shared = backend is not None or settings.is_cluster or settings.is_store
         self.table = Table(
             sessions_max=settings.sessions_max,
             bytes_max=settings.bytes_max,
             rotation_grace_ms=whole_ms(settings.rotation_grace),
+            rotated_keep_ms=whole_ms(settings.rotated_keep) if is_shared else 0,
             tombstone_keep_ms=whole_ms(settings.tombstone_keep),
-            idle_slack=IDLE_SLACK if backend is not None or settings.is_cluster or settings.is_store else 0.0,
+            idle_slack=IDLE_SLACK if is_shared else 0.0,
         )
         self._limits = Limits(settings.fields_max, settings.value_bytes_max, settings.session_bytes_max)
         self._idle_ms = whole_ms(settings.idle_timeout)
         self._anonymous_ms = whole_ms(settings.anonymous_timeout) or self._idle_ms
         self._absolute_ms = whole_ms(settings.absolute_timeout)
-        self._grace_ms = whole_ms(settings.rotation_grace)
         self.clock_ms = clock_ms
         self._draw = draw
         self.lock = threading.Lock()
@@ -510,16 +511,20 @@ class Engine:
                 is_over = self.table.knows_end(key)
             if is_over or (packed is None and self.backend is None):
                 return
+            if packed is not None:
+                record = Record.unpack(packed)
+            is_newest = True
             if self.backend is not None and not self.backend.is_sure(key, self.clock_ms()):
-                pulled = await self.backend.pull(key, None if packed is None else Record.unpack(packed), record.heads)
+                pulled = await self.backend.pull(key, None if packed is None else record, record.heads)
                 if pulled.status is PullStatus.NONE or (pulled.record is not None and pulled.record.state != LIVE):
                     return
-            record = record if packed is None else Record.unpack(packed)
-            await self._watchers.wait(key, min(ASK_S, max(record.expires_ms() - self.clock_ms(), 0) / 1000 + LOOK_S))
-            if packed is not None and self.table.state(key) == LIVE:
-                held = self._held(key)
-                if held is not None and held.expires_ms() <= self.clock_ms():
-                    return
+                record = record if pulled.record is None else merge(record, pulled.record)
+                is_newest = pulled.status in {PullStatus.RECORD, PullStatus.CURRENT}
+            left_ms = record.touch(session.visit.touched_ms).expires_ms() - self.clock_ms()
+            if left_ms <= 0 and is_newest:
+                return
+            # Where nobody answers, what is known here does not say when the session ends.
+            await self._watchers.wait(key, min(ASK_S, left_ms / 1000 + LOOK_S) if left_ms > 0 else ASK_S)
 
     def _identify(self, visit: Visit) -> Visitor | None:
         """The visitor that the cookies identify; None without a valid id cookie."""
@@ -696,13 +701,13 @@ class Engine:
         return [*steps, Step(old.key, make=end_old, check=check_old, undo=Step(new.key, make=end_new))]
 
     def _is_rotated(self, key: SessionKey, since_ms: int | None) -> bool:
-        """Whether the session ended by the rotation made here at `since_ms`. Its grace may be over by now."""
+        """Whether the session ended by the rotation made here at `since_ms`: every server keeps that `ROTATED` for a while."""
         state = self.table.state(key)
         if state == ROTATED or since_ms is None:
             return state == ROTATED
         if state is None:  # its tombstone was dropped to make room
             return self.table.is_replaced(key)
-        return state == REPLACED and self.clock_ms() - since_ms >= self._grace_ms
+        return state == REPLACED and self.clock_ms() - since_ms >= self.table.rotated_keep_ms
 
     def _create(
         self, session: Session, values: dict[str, bytes], subject: str, deadline_ms: int, now_ms: int

@@ -42,6 +42,10 @@ def _in_the_clear(name: str, is_outside: Callable[[Settings], bool]) -> Relation
 
 RELATIONS: Final = (
     Relation(
+        lambda it: 0 < it.anonymous_timeout < 1,
+        "anonymous_timeout={anonymous_timeout} is shorter than 1s: lengthen it, or set 0 for as long as idle_timeout",
+    ),
+    Relation(
         lambda it: it.anonymous_timeout > it.idle_timeout,
         "anonymous_timeout={anonymous_timeout} is longer than idle_timeout={idle_timeout}: shorten it, or set 0 for the same",
     ),

@@ -37,6 +37,8 @@ _OVERRIDDEN: Final[set[str]] = set()
 SHOWN_CHARS: Final = 80
 """So much of a value goes into an error."""
 URL_CHARS_MAX: Final = 4_096
+STARVED_TRIP: Final = 5.0
+"""A trip to the store takes a process that is starved so many times `store_timeout` at most."""
 
 
 def _read_url(value: object) -> str:
@@ -436,6 +438,15 @@ class Settings:
     def is_store(self) -> bool:
         """Whether sessions are in a store that servers share."""
         return self.scheme in STORES
+
+    @property
+    def rotated_keep(self) -> float:
+        """How many seconds the end of a rotated session can be told from a logout: `rotation_grace`, or longer.
+
+        A rotation may not take a logout for its own end while others still confirm it. So this is longer than any end waits.
+        """
+        trip = STARVED_TRIP * self.store_timeout if self.is_store else 0.0
+        return max(self.rotation_grace, 2 * max(self.ack_timeout, self.suspect_after + 2 * self.beat, trip))
 
     @property
     def secrets(self) -> tuple[bytes, ...]:

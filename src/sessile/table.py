@@ -68,6 +68,8 @@ class Table:
         sessions_max: the most live sessions to hold.
         bytes_max: the most bytes they may take, including `ENTRY_BYTES` for each.
         rotation_grace_ms: how long a rotated session may still be read.
+        rotated_keep_ms: how long a rotated session stays `ROTATED`, if that is longer. Until then, a copy that is `REPLACED` was
+            ended by somebody else.
         tombstone_keep_ms: how long the tombstone of an ended session is held.
         idle_slack: part of its idle timeout for which an expired session is still held, but not served: it may have been
             used elsewhere, and the message about that may be on its way.
@@ -80,6 +82,7 @@ class Table:
         bytes_max: int,
         rotation_grace_ms: int,
         tombstone_keep_ms: int,
+        rotated_keep_ms: int = 0,
         idle_slack: float = 0.0,
     ) -> None:
         self.expired = 0
@@ -103,6 +106,8 @@ class Table:
         self._sessions_max = sessions_max
         self._bytes_max = bytes_max
         self._rotation_grace_ms = rotation_grace_ms
+        self.rotated_keep_ms = max(rotation_grace_ms, rotated_keep_ms)
+        """How long a rotated session stays `ROTATED`."""
         self._tombstone_keep_ms = tombstone_keep_ms
         self._records: dict[SessionKey, bytes] = {}
         self._hot: dict[SessionKey, Found] = {}
@@ -229,11 +234,11 @@ class Table:
             if not self._idle_slack:
                 return record.expires_ms()
             return min(record.expires_ms() + round(record.idle_ms * self._idle_slack), record.deadline_ms)
-        return record.ended_ms + (self._rotation_grace_ms if record.state == ROTATED else self._tombstone_keep_ms)
+        return record.ended_ms + (self.rotated_keep_ms if record.state == ROTATED else self._tombstone_keep_ms)
 
     def is_in_grace(self, record: Record, now_ms: int) -> bool:
         """Whether this is a rotated session that may still be read."""
-        return record.state == ROTATED and min(self.due_ms(record), record.expires_ms()) > now_ms
+        return record.state == ROTATED and min(record.ended_ms + self._rotation_grace_ms, record.expires_ms()) > now_ms
 
     def is_over(self, record: Record, now_ms: int) -> bool:
         """Whether the next sweep drops the record: it has expired, or its tombstone was held for long enough."""
