@@ -88,19 +88,18 @@ def test_for_everybody_else_nothing_is_there(engine: Engine, method: str, creden
 
 
 @pytest.mark.parametrize(
-    ("token", "variable", "said"),
+    ("given", "said"),
     [
-        (None, None, "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
-        (None, "  ", "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
-        ("", TOKEN, "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
-        ("hush", None, "answers 503, since token= is shorter than 16 characters:"),
-        (None, "hush", "answers 503, since SESSILE_STATUS_TOKEN is shorter than 16 characters:"),
-        ("ü" * 16, None, "answers 503, since token= holds what a header cannot:"),
+        ((None, None), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        ((None, "  "), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        (("", TOKEN), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        (("hush", None), "answers 503, since token= is shorter than 16 characters:"),
+        ((None, "hush"), "answers 503, since SESSILE_STATUS_TOKEN is shorter than 16 characters:"),
+        (("ü" * 16, None), "answers 503, since token= holds what a header cannot:"),
     ],
 )
 def test_without_a_token_it_says_what_to_set(
-    token: str | None,
-    variable: str | None,
+    given: tuple[str | None, str | None],
     said: str,
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,6 +107,7 @@ def test_without_a_token_it_says_what_to_set(
 ) -> None:
     """It is built, and the service starts; every answer is 503 with the line that the log has once, never with the token."""
     monkeypatch.setattr(answers, "_logged", set())
+    token, variable = given
     if variable is None:
         monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     else:
@@ -118,9 +118,8 @@ def test_without_a_token_it_says_what_to_set(
         assert (answer.status_code, answer.text) == (503, f"{line}\n")
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", line)]
     told: list[str] = []
-    body = b"".join(
-        StatusWSGIApp(engine, token=token)({"REQUEST_METHOD": "GET"}, lambda status, _: told.append(status))
-    )  # type: ignore[arg-type]
+    app: Any = StatusWSGIApp(engine, token=token)
+    body = b"".join(app({"REQUEST_METHOD": "GET"}, lambda status, _: told.append(status)))
     assert (told, body.decode()) == (["503 Service Unavailable"], f"StatusWSGIApp {said} `sessile keygen` draws one\n")
 
 
