@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from sessile.balancer.settings import Limits
 from sessile.balancer.worker import Worker, require_secret
 from sessile.errors import BalancerError, SessileError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from sessile.balancer.settings import BalancerSettings, Limits, ServerAddress
+    from sessile.balancer.settings import BalancerSettings, ServerAddress
 
     Learn = Callable[[BalancerSettings, Callable[[tuple[ServerAddress, ...]], None]], Coroutine[Any, Any, None]]
 
@@ -140,6 +141,8 @@ def _fit_to_files(settings: BalancerSettings, log: Log) -> Limits:
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return limits
     fitting = limits.fitted_to(soft - len(settings.servers))
+    if limits.connections == Limits().connections:  # nobody named a number
+        return fitting
     log(
         "warning",
         {

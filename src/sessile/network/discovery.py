@@ -178,7 +178,9 @@ def find_me(addresses: Iterable[str]) -> str:
     first, *others = sorted(map(split, mine), key=lambda one: ":" in one.host)
     if len(others) == 1 and first.port == others[0].port and (":" in first.host) is not (":" in others[0].host):
         return str(first)
-    raise SettingsError(f"{_list(mine)} are all this machine's own: set me= (SESSILE_ME) to the one that is this server's")
+    raise SettingsError(
+        f"{_list(mine)} are all this machine's own: set me= (SESSILE_ME) to the one that is this server's"
+    )
 
 
 def _list(addresses: Sequence[str]) -> str:
