@@ -286,3 +286,12 @@ def test_the_log_speaks_to_people_and_programs(capsys: pytest.CaptureFixture[str
     people, programs = capsys.readouterr().out.splitlines()
     assert people == "sessile balance: server s1 is down (connection refused)"
     assert json.loads(programs) == {"event": "server", "name": "s1", "state": "down", "reason": "connection refused"}
+
+
+@pytest.mark.parametrize(
+    ("event", "said"), [("reloaded", "settings read again: servers a"), ("learned", "servers learned from members: a")]
+)
+def test_servers_that_are_learned_are_not_settings(event: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log says where they came from."""
+    Log()(event, {"servers": ["a"]})
+    assert capsys.readouterr().out == f"sessile balance: {said}\n"
