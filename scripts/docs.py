@@ -20,7 +20,8 @@ SETTINGS_HEAD = """# Settings
 Every setting may come from a keyword (`SessionMiddleware(app, idle_timeout="15m")`), from the URL's query
 (`sticky://?idle_timeout=15m`), from the environment, or from a TOML file named by `config=`; of two that name the same
 setting, the earlier in this list counts. An unknown one is an error that names the nearest. Durations are seconds, or
-text such as `15m`; sizes are bytes, or text such as `256MiB`.
+text with a unit, `ms`, `s`, `m`, `h` or `d`, such as `15m`; sizes are bytes, or text with a unit, `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`
+or `GB`, such as `256MiB`.
 
 | setting | value | default | environment | what it is |
 |---|---|---|---|---|

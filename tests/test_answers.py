@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from sessile import asgi, wsgi
 from sessile.answers import LOGGED_MAX, Answer, _logged, answer_to
+from sessile.engine import Engine
 from sessile.errors import (
     FieldUnreadable,
     SessionConflict,
@@ -49,6 +55,26 @@ def test_a_mistake_in_the_settings_is_one_line_of_the_log(caplog: pytest.LogCapt
     for number in range(LOGGED_MAX * 2):
         answer_to(SettingsError(f"me={number}"))
     assert len(caplog.messages) == LOGGED_MAX
+    _logged.clear()
+
+
+def test_a_middleware_inside_another_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where their engines differ, in ASGI and WSGI alike."""
+
+    def service(environ: Any, start_response: Any) -> list[bytes]:
+        del environ
+        start_response("200 OK", [])
+        return []
+
+    _logged.clear()
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.url_scheme": "http"}
+    one, other = (Engine(secret="a secret of the test, long enough", sweeps=False, environ={}) for _ in range(2))
+    for inner, said in ((one, 0), (other, 1), (other, 1)):
+        app: Any = wsgi.SessionMiddleware(wsgi.SessionMiddleware(service, engine=inner), engine=one)
+        assert list(app(dict(environ), lambda *_: None)) == []
+        asgi_app = asgi.SessionMiddleware(PlainTextResponse("ok"), engine=inner)
+        assert TestClient(asgi.SessionMiddleware(asgi_app, engine=one)).get("/").text == "ok"
+        assert len([line for line in caplog.messages if "give both the same engine" in line]) == said
     _logged.clear()
 
 

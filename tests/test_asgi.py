@@ -122,7 +122,7 @@ def test_a_mistake_that_is_found_late_does_not_let_the_server_start() -> None:
     built_late(lambda middleware: middleware({"type": "lifespan"}, receive, send))
     (message,) = sent
     assert message["type"] == "lifespan.startup.failed"
-    assert message["message"] == "url has an unknown scheme; did you mean sticky://?"
+    assert message["message"] == "url has an unknown scheme; did you mean 'sticky://'?"
 
 
 def test_where_a_lifespan_cannot_every_answer_is_503(caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +141,7 @@ def test_where_a_lifespan_cannot_every_answer_is_503(caplog: pytest.LogCaptureFi
     *answers, socket = built_late(calls)
     assert [(got.raised, got.status) for got in answers] == [(None, 503)] * 3
     assert (socket.raised, socket.messages) == (None, [{"type": "websocket.close", "code": 1013}])
-    assert caplog.messages == ["url has an unknown scheme; did you mean sticky://?"]
+    assert caplog.messages == ["url has an unknown scheme; did you mean 'sticky://'?"]
 
 
 def test_a_server_that_cannot_join_answers_503_and_says_why_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -58,7 +58,8 @@ def test_without_a_secret_a_loopback_server_draws_one(server: str | None, caplog
         engine.commit(session)
         cookies += engine.cookies(session)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "sessile keygen" in caplog.text
+    assert "run `sessile keygen` once, and set what it prints as SESSILE_SECRET in the environment" in caplog.text
+    assert engine.open((), is_https=False, server="10.0.0.1").new, "a secret that was drawn serves every address"
 
 
 @pytest.mark.parametrize(

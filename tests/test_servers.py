@@ -162,7 +162,7 @@ def test_a_mistake_in_the_settings_stops_gunicorn_while_it_loads_the_app() -> No
     with pytest.raises(SystemExit) as stopped:
         called_from("gunicorn.workers.base", load, self=gunicorn)
     assert stopped.value.code == servers.BOOT_ERROR
-    assert gunicorn.lines == ["url has an unknown scheme; did you mean sticky://?"]
+    assert gunicorn.lines == ["url has an unknown scheme; did you mean 'sticky://'?"]
     with pytest.raises(SettingsError, match="unknown scheme"):
         called_from("shop.wsgi", load, self=gunicorn)
 

@@ -383,6 +383,20 @@ def test_an_error_about_a_setting_of_a_cluster(given: dict[str, Any], message: s
     assert len(found) < 300
 
 
+def test_a_setting_is_called_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its variable only if that has the value that counts; nothing of the value is shown."""
+    given = load("redis://:hunter2@h?cache=off", secret=SECRET)
+    assert given.called("url") == "url="
+    for text, called in (
+        ("redis://:hunter2@h?cache=off", "SESSILE_URL"),
+        ("redis://:hunter2@h", "SESSILE_URL"),
+        ("redis://other", "url="),
+        ("nonsense", "url="),
+    ):
+        monkeypatch.setenv("SESSILE_URL", text)
+        assert given.called("url") == called
+
+
 def test_settings_cannot_be_changed() -> None:
     """They are frozen, compare by value, and a changed copy is checked again."""
     settings = load(secret=SECRET)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessile.shown import plain
+from sessile.shown import counted, plain
 
 MARK = "\N{REPLACEMENT CHARACTER}"
 
@@ -32,3 +32,8 @@ def test_it_is_cut() -> None:
     """And says so."""
     assert plain("x" * 300) == "x" * 199 + "…"
     assert plain("\n" * 300, 3) == MARK * 2 + "…"
+
+
+def test_one_is_not_several() -> None:
+    """The noun follows the number."""
+    assert [counted(number, "session") for number in (0, 1, 2)] == ["0 sessions", "1 session", "2 sessions"]

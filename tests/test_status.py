@@ -8,9 +8,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from sessile import answers
 from sessile.asgi import SessionMiddleware
 from sessile.engine import Engine
-from sessile.errors import SettingsError
 from sessile.settings import Settings
 from sessile.status import TOKEN_VARIABLE, StatusApp, StatusWSGIApp, fingerprints, status_of
 from sessile.wsgi import SessionMiddleware as WSGISessionMiddleware
@@ -87,19 +87,40 @@ def test_for_everybody_else_nothing_is_there(engine: Engine, method: str, creden
     assert "www-authenticate" not in answer.headers
 
 
-@pytest.mark.parametrize("make", [StatusApp, StatusWSGIApp])
 @pytest.mark.parametrize(
-    ("token", "said"), [(None, "is missing"), ("", "is missing"), ("hush", "is shorter"), ("ü" * 16, "a header cannot")]
+    ("given", "said"),
+    [
+        ((None, None), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        ((None, "  "), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        (("", TOKEN), "has no token and answers 503: set SESSILE_STATUS_TOKEN, or give it token=;"),
+        (("hush", None), "answers 503, since token= is shorter than 16 characters:"),
+        ((None, "hush"), "answers 503, since SESSILE_STATUS_TOKEN is shorter than 16 characters:"),
+        (("ü" * 16, None), "answers 503, since token= holds what a header cannot:"),
+    ],
 )
-def test_a_token_that_is_none_is_refused_at_construction(
-    make: Any, token: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+def test_without_a_token_it_says_what_to_set(
+    given: tuple[str | None, str | None],
+    said: str,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With the remedy, and never with the token."""
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    with pytest.raises(SettingsError, match=said) as raised:
-        make(token=token)
-    assert "sessile keygen" in str(raised.value)
-    assert not token or token not in str(raised.value)
+    """It is built, and the service starts; every answer is 503 with the line that the log has once, never with the token."""
+    monkeypatch.setattr(answers, "_logged", set())
+    token, variable = given
+    if variable is None:
+        monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(TOKEN_VARIABLE, variable)
+    line = f"StatusApp {said} `sessile keygen` draws one"
+    for credentials in ([], ["Bearer "], [f"Bearer {token}"]):
+        answer = asked(StatusApp(engine, token=token), "GET", *credentials)
+        assert (answer.status_code, answer.text) == (503, f"{line}\n")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", line)]
+    told: list[str] = []
+    app: Any = StatusWSGIApp(engine, token=token)
+    body = b"".join(app({"REQUEST_METHOD": "GET"}, lambda status, _: told.append(status)))
+    assert (told, body.decode()) == (["503 Service Unavailable"], f"StatusWSGIApp {said} `sessile keygen` draws one\n")
 
 
 def test_the_token_may_come_from_the_environment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,12 +55,24 @@ def test_a_strategy_to_come_says_so(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("stiky://", "url has an unknown scheme; did you mean sticky://?"),
-        ("reddis://h", "url has an unknown scheme; did you mean redis://?"),
-        ("primary_backup://", "url has an unknown scheme; did you mean primary-backup://?"),
-        ("", "url is no URL with a scheme: write sticky://"),
-        ("sticky", "url is no URL with a scheme: write sticky://"),
-        ("sticky:", "url is no URL with a scheme: write sticky://"),
+        ("stiky://", "url has an unknown scheme; did you mean 'sticky://'?"),
+        ("reddis://h", "url has an unknown scheme; did you mean 'redis://'?"),
+        ("primary_backup://", "url has an unknown scheme; did you mean 'primary-backup://'?"),
+        ("", "url has no scheme: write one of sticky://, all-to-all://, primary-backup://, "),
+        ("sticky", "url has no scheme: write one of sticky://, "),
+        ("sticky:", "url has no scheme: write one of sticky://, "),
+        ("web1:7400", "url has no scheme: write one of sticky://, "),
+        ("127.0.0.1:6379", "url has no scheme: with port 6379, write redis:// before it, as in redis://host:6379"),
+        (
+            " ann:s3cret@h:6379/0 ",
+            "url has no scheme: with port 6379, write redis:// before it, as in redis://host:6379",
+        ),
+        ("h:26379/main", "url has no scheme: with port 26379, write redis+sentinel:// before it, "),
+        ("db:5432", "url has no scheme: with port 5432, write postgresql:// before it, as in postgresql://user@host:"),
+        (
+            "db:3306/app",
+            "url has no scheme: with port 3306, write mysql:// before it, as in mysql://user@host:3306/name",
+        ),
         ("sticky://host", "url names a host, path or fragment"),
         ("sticky:///path", "url names a host, path or fragment"),
         ("sticky://#part", "url names a host, path or fragment"),
@@ -94,7 +106,7 @@ def test_a_url_that_is_wrong(url: str, message: str) -> None:
 
 def test_a_url_that_is_no_text() -> None:
     """Something else for a URL is refused, and so is a query where nobody reads it."""
-    assert refusal(url=5).startswith("url is no URL")  # type: ignore[arg-type]  # what is wrong here
+    assert refusal(url=5).startswith("url has no scheme: write one of ")  # type: ignore[arg-type]  # what is wrong here
     assert load("STICKY://").url == "sticky://"
     with pytest.raises(SettingsError, match=r"url carries parameters, which only Settings\.load reads"):
         Settings(url="sticky://?ack=all")

@@ -71,19 +71,19 @@ MISTAKES: Final = (
     ),
     Mistake(
         "D20", "wrong password", stores.wrong_password,
-        Wanted(_STOPS, ("url", "password"), ("password",), never=_REDIS_SECRETS), _REDIS,
+        Wanted(_STOPS, ("SESSILE_URL",), ("password",), never=_REDIS_SECRETS), _REDIS,
     ),
     Mistake(
         "D20", "no password", stores.no_password,
-        Wanted(_STOPS, ("url", "password"), ("password",), never=_REDIS_SECRETS), _REDIS,
+        Wanted(_STOPS, ("SESSILE_URL",), ("password",), never=_REDIS_SECRETS), _REDIS,
     ),
     Mistake(
         "D20", "unknown database", stores.unknown_database,
-        Wanted(_STOPS, ("url", "database"), ("database",)), _REDIS,
+        Wanted(_STOPS, ("SESSILE_URL",), ("database",)), _REDIS,
     ),
     Mistake(
         "D20", "unwritable folder of SQLite", stores.unwritable_folder,
-        Wanted(_STOPS, ("url", "/proc/app"), ("folder", "directory")),
+        Wanted(_STOPS, ("SESSILE_URL",), ("folder",)),
     ),
     Mistake(
         "D20", "another table", stores.another_table,

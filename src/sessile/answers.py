@@ -19,13 +19,17 @@ from sessile.errors import SessionConflict, SessionError, SessionLimit, SessionU
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ANSWERED", "Answer", "answer_to", "log_once"]
+__all__ = ["ANSWERED", "Answer", "answer_to", "log_once", "warn_of_nesting"]
 
 ANSWERED: Final = (SessionError, SettingsError)
 """What an adapter catches to ask `answer_to`."""
 _LOG: Final = logging.getLogger("sessile")
 LOGGED_MAX: Final = 100
 """At most this many different mistakes are logged by one process."""
+_NESTED: Final = (
+    "one SessionMiddleware is inside another one with other settings: the app sees the sessions of the inner one only; leave "
+    "one out, or give both the same engine: SessionMiddleware(app, engine=...)"
+)
 _logged: Final[set[str]] = set()
 
 
@@ -78,3 +82,10 @@ def log_once(error: Exception) -> None:
     if message not in _logged and len(_logged) < LOGGED_MAX:
         _logged.add(message)
         _LOG.error(message)
+
+
+def warn_of_nesting() -> None:
+    """Say once that a middleware opens a session inside a middleware with another engine."""
+    if _NESTED not in _logged:
+        _logged.add(_NESTED)
+        _LOG.warning(_NESTED)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from sessile.answers import ANSWERED, answer_to
+from sessile.answers import ANSWERED, answer_to, warn_of_nesting
 from sessile.blocking import running_loop
 from sessile.cookies import add_headers
 from sessile.engine import engine_of
@@ -88,13 +88,16 @@ class SessionMiddleware:
         if kind == "lifespan" and backend is not None:
             await live(engine, self.app, scope, receive, send)
             return
-        if kind not in _KINDS or scope.get("sessile.engine") is engine:  # a middleware further out shares it
+        outer = scope.get("sessile.engine")
+        if kind not in _KINDS or outer is engine:  # a middleware further out shares it
             await self.app(scope, receive, send)
             return
         if self._exclude and scope["path"].startswith(self._exclude):
             join_soon(engine)
             await self.app(scope, receive, send)
             return
+        if outer is not None:
+            warn_of_nesting()
         headers = scope["headers"]
         if type(headers) is not list:
             headers = list(headers)

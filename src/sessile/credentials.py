@@ -45,7 +45,8 @@ OVERRULED_HTTPS: Final = (
     "and gunicorn)"
 )
 _DRAWN: Final = (
-    "secret is not set: one was drawn for this process, and sessions end with it; `sessile keygen` draws one to keep"
+    "secret is not set: this process drew one, which it forgets when it ends; run `sessile keygen` once, and set what it prints "
+    "as SESSILE_SECRET in the environment of the server, or give secret=... to its middleware"
 )
 _UNKNOWN_HERE: Final = (
     "a session of this service is unknown to this process: another process wrote it (an earlier run or a sibling), or another engine of this one. With "

@@ -10,6 +10,7 @@ file read is the TOML file that was named.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import Field, dataclass, field, fields
@@ -100,7 +101,8 @@ class Settings:
             kinds.SECRETS,
             "What all keys are derived from, the same on every server and balancer; `sessile keygen` draws one. Several are a "
             "list, or stand in the environment with commas between them. The first signs, all verify: to change it, put the new "
-            "one second everywhere, then first, then drop the old one.",
+            "one second everywhere, then first, then drop the old one. Not given: with `sticky://` each process draws one of its "
+            "own, if it is first asked at an address of this machine alone; all others need it.",
         ),
     )
     cluster: str = field(
@@ -423,6 +425,14 @@ class Settings:
     def differing(self, other: Settings) -> list[str]:
         """The names of the settings in which another one differs from this."""
         return [name for name in _SETTINGS if getattr(self, name) != getattr(other, name)]
+
+    def called(self, name: str) -> str:
+        """As what the user gave this setting, for messages: its variable if that has this value, else the keyword."""
+        label = variable(name)
+        with contextlib.suppress(ValueError):
+            if label in os.environ and _is_same(self, name, os.environ[label]):
+                return label
+        return f"{name}="
 
     @property
     def scheme(self) -> str:

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made fit to be printed or logged: one line, of bounded length, that commands no terminal.
+"""Text made fit to be printed or logged. What somebody else wrote becomes one line, of bounded length, that commands no terminal.
 
 A server's name, a reason, an error: each comes from another process, and may hold escape sequences, line ends that forge a
 line of a log, or marks that turn the direction of what follows.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-__all__ = ["plain"]
+__all__ = ["counted", "plain"]
 
 CHARS_MAX: Final = 200
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
@@ -29,3 +29,8 @@ def plain(text: object, chars_max: int = CHARS_MAX) -> str:
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(REPLACED if unicodedata.category(one) in _UNPRINTABLE else one for one in cut)
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of something, the noun with an `s` unless it is one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

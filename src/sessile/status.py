@@ -2,6 +2,9 @@
 
 It tells what the engine counts and how its cluster is, and nothing of any session. Who asks must send the token
 (`Authorization: Bearer …`); for everybody else nothing is there: 404, whatever else was wrong. It touches no session.
+
+Without a token to compare with, nothing is told: every answer is 503 with the line that says what to set, which is also in
+the log once. The service itself starts, for a mistake here is no reason to stop it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from sessile.answers import log_once
 from sessile.errors import SettingsError
 from sessile.kinds import SECRET_BYTES_MIN
 from sessile.token import derive_key
@@ -67,12 +71,21 @@ def fingerprints(settings: Settings) -> list[str]:
 class _Door:
     """Who may look, and what is answered."""
 
-    def __init__(self, engine: Engine | None, token: str | None) -> None:
+    def __init__(self, app: str, engine: Engine | None, token: str | None) -> None:
         self._engine = engine
-        self._token = _checked(os.environ.get(TOKEN_VARIABLE) if token is None else token).encode("ascii")
+        self._token = b""
+        self._mistake = ""
+        """Why there is no token to compare with; empty where there is."""
+        try:
+            self._token = _checked(app, token)
+        except SettingsError as error:
+            self._mistake = str(error)
+            log_once(error)
 
     def answer(self, method: str, credentials: list[bytes], here: Engine | None) -> tuple[str, bytes, str]:
         """Status line, body and its type; `credentials` are the values of the request's Authorization fields."""
+        if self._mistake:
+            return "503 Service Unavailable", f"{self._mistake}\n".encode(), "text/plain; charset=utf-8"
         engine = self._engine or here
         if engine is None or method not in _METHODS or len(credentials) != 1 or not self._is_token(credentials[0]):
             return "404 Not Found", b"Not Found\n", "text/plain; charset=utf-8"
@@ -89,14 +102,12 @@ class StatusApp:
 
     Args:
         engine: whose status; without it, the one of the `SessionMiddleware` around it.
-        token: what who asks must send, at least 16 visible ASCII characters; without it, `SESSILE_STATUS_TOKEN`.
-
-    Raises:
-        SettingsError: there is no token, or it is too short or holds what a header cannot.
+        token: what who asks must send, at least 16 visible ASCII characters; without it, `SESSILE_STATUS_TOKEN`. Where
+            neither is given, or the one that is will not do, every answer is 503, and the log says why once.
     """
 
     def __init__(self, engine: Engine | None = None, *, token: str | None = None) -> None:
-        self._door = _Door(engine, token)
+        self._door = _Door("StatusApp", engine, token)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         del receive  # no question here has a body
@@ -113,7 +124,7 @@ class StatusWSGIApp:
     """The same for WSGI."""
 
     def __init__(self, engine: Engine | None = None, *, token: str | None = None) -> None:
-        self._door = _Door(engine, token)
+        self._door = _Door("StatusWSGIApp", engine, token)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         given = environ.get("HTTP_AUTHORIZATION")
@@ -128,12 +139,22 @@ def _headers(body: bytes, kind: str) -> list[tuple[str, str]]:
     return [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
 
 
-def _checked(token: str | None) -> str:
-    token = (token or "").strip()
+def _checked(app: str, given: str | None) -> bytes:
+    """The token of this app, given to it or in the environment.
+
+    Raises:
+        SettingsError: there is none, or it is too short or holds what a header cannot.
+    """
+    label = "token=" if given is not None else TOKEN_VARIABLE
+    token = (os.environ.get(TOKEN_VARIABLE, "") if given is None else given).strip()
     if not token:
-        raise SettingsError(f"token is missing: give one, or set {TOKEN_VARIABLE}; `sessile keygen` draws one")
+        raise SettingsError(
+            f"{app} has no token and answers 503: set {TOKEN_VARIABLE}, or give it token=; `sessile keygen` draws one"
+        )
     if len(token) < SECRET_BYTES_MIN:
-        raise SettingsError(f"token is shorter than {SECRET_BYTES_MIN} characters: `sessile keygen` draws one")
+        raise SettingsError(
+            f"{app} answers 503, since {label} is shorter than {SECRET_BYTES_MIN} characters: `sessile keygen` draws one"
+        )
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError("token holds what a header cannot: `sessile keygen` draws one")
-    return token
+        raise SettingsError(f"{app} answers 503, since {label} holds what a header cannot: `sessile keygen` draws one")
+    return token.encode("ascii")

@@ -40,6 +40,14 @@ ESCAPES: Final = "%40 for @, %2F for /, %3F for ?, %23 for #, %25 for %"
 _BARE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 DRIVERS: Final = frozenset({"tls"})
 """Parameters of stores that are called as a setting is which does not concern them."""
+_USUAL_PORTS: Final = {
+    "6379": ("redis", "host:6379"),
+    "26379": ("redis+sentinel", "host:26379/NAME"),
+    "5432": ("postgresql", "user@host:5432/name"),
+    "3306": ("mysql", "user@host:3306/name"),
+}
+"""The port on which a store usually listens → the scheme for it, and what follows there."""
+_PORT: Final = re.compile(r":(\d+)(/[^:@]*)?")
 EXAMPLES: Final = {"sqlite": "sqlite:////var/lib/service/sessions.db"}
 
 
@@ -52,11 +60,11 @@ def split_url(value: object) -> tuple[str, dict[str, str]]:
     scheme, separator, rest = value.strip().partition("://") if isinstance(value, str) else ("", "", "")
     scheme = scheme.lower()
     if not separator:
-        raise ValueError("is no URL with a scheme: write sticky://")
+        raise ValueError(f"has no scheme: {_schemes_for(value)}")
     if scheme in SCHEMES_TO_COME:
         raise ValueError(f"has the scheme {scheme}, which is not in this version: write sticky://")
     if scheme not in SCHEMES:
-        raise ValueError(f"has an unknown scheme; did you mean {nearest(scheme, SCHEMES + SCHEMES_TO_COME)}://?")
+        raise ValueError(f"has an unknown scheme; did you mean '{nearest(scheme, SCHEMES + SCHEMES_TO_COME)}://'?")
     whole, _, fragment = rest.partition("#")
     place, _, query = whole.partition("?")
     if scheme in STORES:
@@ -72,6 +80,15 @@ def split_url(value: object) -> tuple[str, dict[str, str]]:
             where, remedy = "a sticky session is nowhere but here", f"{scheme}://"
         raise ValueError(f"names a host, path or fragment, but {where}: write {remedy}")
     return f"{scheme}://{place if scheme in STORES else ''}", query_of(query)
+
+
+def _schemes_for(value: object) -> str:
+    """What to write instead of a text without a scheme. No part of it is repeated but a port."""
+    found = _PORT.search(value.strip()) if isinstance(value, str) else None
+    if found is not None and found.end() == len(str(value).strip()) and found[1] in _USUAL_PORTS:
+        scheme, place = _USUAL_PORTS[found[1]]
+        return f"with port {found[1]}, write {scheme}:// before it, as in {scheme}://{place}"
+    return f"write one of {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
 
 
 def refuse_bare_at(behind: str) -> None:

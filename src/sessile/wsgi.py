@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from sessile.answers import ANSWERED, answer_to
+from sessile.answers import ANSWERED, answer_to, warn_of_nesting
 from sessile.blocking import run_blocking
 from sessile.cookies import add_headers
 from sessile.engine import engine_of
@@ -63,6 +63,8 @@ class SessionMiddleware:
             notice_fork()
         if self._is_left_alone(environ):
             return self.app(environ, start_response)
+        if "sessile.engine" in environ:
+            warn_of_nesting()
         engine = self.engine
         backend = engine.backend
         exchange = None

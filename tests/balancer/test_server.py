@@ -172,13 +172,19 @@ def test_it_serves_and_stops(workers: int, number: int) -> None:
                 front.get()
 
 
-def test_no_more_connections_than_descriptors_are_enough_for() -> None:
-    """Where the system allows few, one warning names the remedy, so many are accepted, and the next one is told why not."""
-    with servers("s1") as (server,), balancer("--server", f"s1={server.address}", descriptors=400) as front:
-        (warning,) = [event for event in front.before if event["event"] == "warning"]
-        assert "`ulimit -n 41153`" in str(warning["message"]) and "connections in [limits]" in str(warning["message"])
+@pytest.mark.parametrize("named", [None, 20_001])
+def test_no_more_connections_than_descriptors_are_enough_for(named: int | None, tmp_path: Path) -> None:
+    """Where the system allows few, so many are accepted, and the next one is told why not; who named a number is warned."""
+    path = tmp_path / "balancer.toml"
+    path.write_text("" if named is None else f"[limits]\nconnections = {named}\n")
+    options = ("--config", str(path))
+    with servers("s1") as (server,), balancer("--server", f"s1={server.address}", *options, descriptors=400) as front:
+        warnings = [str(event["message"]) for event in front.before if event["event"] == "warning"]
         accepted = Limits().fitted_to(399).connections
-        assert f": {accepted} are accepted" in str(warning["message"])
+        assert len(warnings) == (named is not None)
+        for warning in warnings:
+            assert "`ulimit -n 41155`" in warning and "connections in [limits]" in warning
+            assert f": {accepted} are accepted" in warning
         with ExitStack() as stack:
             for _ in range(accepted):
                 one = stack.enter_context(socket.create_connection(("127.0.0.1", front.port), DEADLINE_S))
@@ -280,3 +286,12 @@ def test_the_log_speaks_to_people_and_programs(capsys: pytest.CaptureFixture[str
     people, programs = capsys.readouterr().out.splitlines()
     assert people == "sessile balance: server s1 is down (connection refused)"
     assert json.loads(programs) == {"event": "server", "name": "s1", "state": "down", "reason": "connection refused"}
+
+
+@pytest.mark.parametrize(
+    ("event", "said"), [("reloaded", "settings read again: servers a"), ("learned", "servers learned from members: a")]
+)
+def test_servers_that_are_learned_are_not_settings(event: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log says where they came from."""
+    Log()(event, {"servers": ["a"]})
+    assert capsys.readouterr().out == f"sessile balance: {said}\n"

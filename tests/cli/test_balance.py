@@ -150,3 +150,12 @@ def test_the_examples_in_the_help_are_true() -> None:
         if "--config" not in words:
             given = settings(*words, "--secret", SECRET)
             assert given.servers or given.members
+
+
+def test_a_weak_secret_is_called_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its option or its variable, and never shown."""
+    with pytest.raises(BalancerError, match=r"^--secret is shorter than 16 bytes"):
+        settings("--secret", "hush")
+    monkeypatch.setenv("SESSILE_SECRET", "hush")
+    with pytest.raises(BalancerError, match=r"^SESSILE_SECRET is shorter than 16 bytes"):
+        settings()

@@ -79,6 +79,19 @@ def test_an_option_is_not_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--secret: expected one argument" in capsys.readouterr().err
 
 
+def test_an_unknown_option_shows_the_usage_of_its_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the nearest one that there is, which is not taken for it; no value is repeated."""
+    for option in ("--servr", "--serv"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["balance", option, "s1=127.0.0.1:9001", "--secre=hush"])
+        assert exit_.value.code == 2
+        said = capsys.readouterr().err
+        assert said.startswith("usage: sessile balance ")
+        assert said.endswith(
+            f"sessile balance: error: unrecognized arguments: {option} --secre; did you mean --server?\n"
+        )
+
+
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its status is the one shells give."""
 

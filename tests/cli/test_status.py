@@ -347,7 +347,9 @@ def test_whoever_cannot_be_asked_is_one_line_with_a_remedy(
     """Nobody there, nothing there, another thing there, a refusal, nonsense, silence."""
     assert "start `sessile demo`" in said(capsys, "--port", str(free_pair()), code=1)
     assert "--token or SESSILE_STATUS_TOKEN" in said(capsys, f"{served.url}/nothing", code=1)
-    assert "for this token" in said(capsys, f"{served.url}/nothing", "--token", TOKEN, code=1)
+    assert "or that --token or SESSILE_STATUS_TOKEN is the server's;" in said(
+        capsys, f"{served.url}/nothing", "--token", TOKEN, code=1
+    )
     served.tell("/page", b"<!doctype html>")
     served.tell("/other", {"server": "s1"})
     served.tell("/no", {"error": "the Host must be a loopback name"}, 403)

@@ -331,17 +331,17 @@ def test_an_ipv4_and_an_ipv6_address_with_one_port_are_one_server(monkeypatch: p
     [
         (
             ["127.0.0.1:7400", "127.0.0.1:7401", "203.0.113.1:7400"],
-            "^127.0.0.1:7400, 127.0.0.1:7401 are all this machine's own: set me= to the one that is this server's$",
+            "^127.0.0.1:7400, 127.0.0.1:7401 are all this machine's own: set me= .SESSILE_ME. to the one that is this server's$",
         ),
         (
             [f"127.0.0.1:{port}" for port in range(7400, 7410)],
-            "^127.0.0.1:7400, .*, 127.0.0.1:7407 and 2 more are all this machine's own: set me=",
+            "^127.0.0.1:7400, .*, 127.0.0.1:7407 and 2 more are all this machine's own: set me= .SESSILE_ME. to",
         ),
         (
             ["203.0.113.1:7400", "203.0.113.2:7400"],
-            "^none of the addresses found, 203.0.113.1:7400, 203.0.113.2:7400, is this machine's own: set me= to the host",
+            "^none of the addresses found, 203.0.113.1:7400, 203.0.113.2:7400, is this machine's own: set me= .SESSILE_ME. to the host",
         ),
-        ([], "^no addresses were found, so none is this machine's own: set me= to the host:port"),
+        ([], "^no addresses were found, so none is this machine's own: set me= .SESSILE_ME. to the host:port"),
     ],
     ids=["two", "ten", "none", "nothing"],
 )

@@ -82,7 +82,8 @@ def test_redis_refuses(server: Server, scheme: str, user: str, path: str, why: s
     server.ask("ACL", "SETUSER", "app", "reset", "on", ">right", *RIGHTS.split())
     server.ask("ACL", "SETUSER", "keyless", "reset", "on", ">right", "+@all")
     refusal = started(f"{scheme}://{user}127.0.0.1:{server.port}{path}")
-    assert refusal.startswith("url names a store that will not do: ") and why in refusal
+    assert refusal.startswith("url= names a store that cannot be used: ") and why in refusal
+    assert ("%40 for @" in refusal) is ("password" in why), "only where it may be the password"
 
 
 @pytest.mark.needs(REDIS)
@@ -296,9 +297,15 @@ def test_postgresql_refuses(postgres: Postgres) -> None:
 def test_sqlite_refuses(tmp_path: Path) -> None:
     """A folder that is not there, a folder for a file, and a file of another kind."""
     (tmp_path / "text").write_text("no database at all, but long enough to be looked at" * 20)
-    for path in (tmp_path / "no" / "s.db", tmp_path, tmp_path / "text", tmp_path / "text" / "s.db"):
+    for path, remedy in (
+        (tmp_path / "no" / "s.db", f"the folder {tmp_path / 'no'} does not exist: create it, or correct url="),
+        (tmp_path, f"{tmp_path} is a folder: add the name of a file in it to url="),
+        (tmp_path / "text", "correct url=, or the store"),
+        (tmp_path / "text" / "s.db", f"the folder {tmp_path / 'text'} does not exist: create it, or correct url="),
+    ):
         refusal = started(f"sqlite:///{path}")
-        assert refusal.startswith(f"url names a store that will not do: sqlite:///{path}: ")
+        assert refusal.startswith(f"url= names a store that cannot be used: sqlite:///{path}: ")
+        assert refusal.endswith(f"; {remedy}") and "%40" not in refusal
     assert started(f"sqlite:///{tmp_path / 's.db'}") == ""
 
 

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from sessile.balancer.settings import Limits
 from sessile.balancer.worker import Worker, require_secret
 from sessile.errors import BalancerError, SessileError
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from sessile.balancer.settings import BalancerSettings, Limits, ServerAddress
+    from sessile.balancer.settings import BalancerSettings, ServerAddress
 
     Learn = Callable[[BalancerSettings, Callable[[tuple[ServerAddress, ...]], None]], Coroutine[Any, Any, None]]
 
@@ -58,8 +59,9 @@ def _sentence(event: str, fields: dict[str, object]) -> str:
         return f"listening on {fields['url']}"
     if event == "server":
         return f"server {fields['name']} is {fields['state']} ({fields['reason']})"
-    if event == "reloaded":
-        return f"settings read again: servers {', '.join(map(str, fields['servers']))}"  # type: ignore[call-overload]
+    if event in {"reloaded", "learned"}:
+        how = "settings read again: servers" if event == "reloaded" else "servers learned from members:"
+        return f"{how} {', '.join(map(str, fields['servers']))}"  # type: ignore[call-overload]
     if event == "cut":
         return f"stopping: {fields['connections']} connections were cut"
     return f"{event}: {fields.get('message', '')}"
@@ -140,6 +142,8 @@ def _fit_to_files(settings: BalancerSettings, log: Log) -> Limits:
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return limits
     fitting = limits.fitted_to(soft - len(settings.servers))
+    if limits.connections == Limits().connections:  # nobody named a number
+        return fitting
     log(
         "warning",
         {
@@ -167,22 +171,24 @@ def _run_worker(
         given = settings
         learned: tuple[ServerAddress, ...] = ()
 
-        def apply() -> None:
+        def apply(event: str) -> None:
             names = {server.name for server in given.servers}
-            worker.reload(given.with_servers((*given.servers, *(one for one in learned if one.name not in names))))
+            worker.reload(
+                given.with_servers((*given.servers, *(one for one in learned if one.name not in names))), event
+            )
 
         def reload() -> None:
             nonlocal given
             try:
                 given = reread()
-                apply()
+                apply("reloaded")
             except SessileError as error:
                 log("not reloaded", {"message": str(error)})
 
         def told(servers: tuple[ServerAddress, ...]) -> None:
             nonlocal learned
             learned = servers
-            apply()
+            apply("learned")
 
         learning = None if learn is None else loop.create_task(learn(settings, told))
 

@@ -34,6 +34,8 @@ __all__ = [
     "Timeouts",
     "parse_address",
     "parse_server",
+    "read_toml",
+    "secrets_of",
 ]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

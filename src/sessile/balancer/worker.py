@@ -156,7 +156,7 @@ class Worker:
             server.close_idle()
         await asyncio.sleep(0)
 
-    def reload(self, settings: BalancerSettings) -> None:
+    def reload(self, settings: BalancerSettings, event: str = "reloaded") -> None:
         """Take over the servers and the algorithm of new settings; nothing under way is disturbed."""
         before = set(self.servers.by_name)
         # What cookies look like stays as it was: what reads them was made at the start.
@@ -166,9 +166,7 @@ class Worker:
             gone.idle_max = 0  # what is under way there ends, and its connection with it
             gone.close_idle()
         after = set(self.servers.by_name)
-        self._log(
-            "reloaded", {"servers": sorted(after), "added": sorted(after - before), "removed": sorted(before - after)}
-        )
+        self._log(event, {"servers": sorted(after), "added": sorted(after - before), "removed": sorted(before - after)})
 
     # --- turns
 

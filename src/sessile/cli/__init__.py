@@ -10,7 +10,8 @@ import argparse
 import importlib
 import re
 import sys
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NoReturn
 
 from sessile import __version__
 from sessile.errors import SessileError
@@ -36,9 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
             help=module.HELP,
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, parser=subparser)
     return parser
 
 
@@ -53,9 +55,19 @@ def _joined(argv: Sequence[str]) -> list[str]:
     return joined
 
 
+def _refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """End with the usage of the subcommand, and the nearest option; no value is repeated, since one may be a secret."""
+    names = [each.partition("=")[0] for each in unknown if each.startswith("-")] or ["a word that belongs to no option"]
+    near = get_close_matches(names[0], [name for name in parser._option_string_actions if name.startswith("--")], 1)  # noqa: SLF001
+    hint = f"; did you mean {near[0]}?" if near else ""
+    parser.error(f"unrecognized arguments: {' '.join(names)}{hint}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status, 0 only for success."""
-    arguments = build_parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    arguments, unknown = build_parser().parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
+    if unknown:
+        _refuse_unknown(arguments.parser, unknown)
     try:
         return int(arguments.run(arguments))
     except SessileError as error:

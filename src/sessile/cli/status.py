@@ -206,9 +206,9 @@ def _told(url: SplitResult, token: str) -> dict[str, Any]:
         url = there
     where = url.geturl()
     if status == 404:
-        remedy = "" if token else f", or give --token or {TOKEN_VARIABLE}"
+        remedy = f"that --token or {TOKEN_VARIABLE} is the server's" if token else f"give --token or {TOKEN_VARIABLE}"
         raise StatusError(
-            f"{where} has no status{' for this token' if token else ''} (404): check the path{remedy}; a demo tells it on "
+            f"{where} has no status{' for this token' if token else ''} (404): check the path, or {remedy}; a demo tells it on "
             "the port after the service's"
         )
     try:

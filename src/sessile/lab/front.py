@@ -138,7 +138,7 @@ class Front:
         event = told.get("event")
         if event == "listening":
             self._is_listening.set()
-        elif event == "reloaded":
+        elif event in {"reloaded", "learned"}:
             self._is_reloaded.set()
         elif event == "server":
             self.sees[told["name"]] = told["state"]

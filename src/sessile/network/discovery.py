@@ -173,12 +173,14 @@ def find_me(addresses: Iterable[str]) -> str:
     if not mine:
         shown = f"none of the addresses found, {_list(given)}, is" if given else "no addresses were found, so none is"
         raise SettingsError(
-            f"{shown} this machine's own: set me= to the host:port at which the others reach this server"
+            f"{shown} this machine's own: set me= (SESSILE_ME) to the host:port at which the others reach this server"
         )
     first, *others = sorted(map(split, mine), key=lambda one: ":" in one.host)
     if len(others) == 1 and first.port == others[0].port and (":" in first.host) is not (":" in others[0].host):
         return str(first)
-    raise SettingsError(f"{_list(mine)} are all this machine's own: set me= to the one that is this server's")
+    raise SettingsError(
+        f"{_list(mine)} are all this machine's own: set me= (SESSILE_ME) to the one that is this server's"
+    )
 
 
 def _list(addresses: Sequence[str]) -> str:

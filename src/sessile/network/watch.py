@@ -96,7 +96,8 @@ class Watch:
         if not self._is_silent:
             self._is_silent = True
             shown = list(problems)[:SHOWN_MAX]
-            _LOG.warning("no member of the cluster answers, the servers stay as they were (%s)", " / ".join(shown))
+            kept = "the servers stay as they were" if self._last else "no server is known yet"
+            _LOG.warning("no member of the cluster answers at --member, so %s (%s)", kept, " / ".join(shown))
         return False
 
     def _take(self, hello: Hello) -> None:

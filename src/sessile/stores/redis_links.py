@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import time
 import weakref
 from collections.abc import Callable
@@ -99,6 +100,9 @@ _SETUP_TEXTS: Final = (
 )
 """What no waiting changes, by what redis-py or the server says."""
 REASON_CHARS_MAX: Final = 160
+_UNREACHED: Final = re.compile(r"Error (.+?) connecting to \S+\.(?: (.+)\.)?")
+"""What redis-py makes of an OSError: its number, or what asyncio says where several addresses failed, and its words."""
+_ERRNO: Final = re.compile(r"(?:.*?\[Errno )?(\d+)\b")
 _ARGUMENTS: Final = ", with args beginning with"
 
 
@@ -346,8 +350,16 @@ def reason_of(error: Exception) -> str:
     if reason is None:
         # A server without AUTH repeats what it was given, the password.
         text = " ".join(str(error).partition(_ARGUMENTS)[0].split()) or type(error).__name__
-        reason = f"fails: {text[:REASON_CHARS_MAX]}"
+        unreached = None if "SSL" in text else _UNREACHED.fullmatch(text)  # it was reached, and TLS failed
+        text = text if unreached is None else _os_reason(unreached[1], unreached[2] or unreached[1])
+        reason = f"{'fails' if unreached is None else 'cannot be reached'}: {text[:REASON_CHARS_MAX]}"
     return reason
+
+
+def _os_reason(number: str, words: str) -> str:
+    """The system's words for an error's number; asyncio's own repeat the address. A name that is not found has none."""
+    found = _ERRNO.match(number)
+    return words if found is None else os.strerror(int(found[1]))
 
 
 def is_setup(error: Exception) -> bool:

@@ -37,6 +37,7 @@ from sessile.errors import (
 )
 from sessile.record import ENDED, LIVE, Record, merge
 from sessile.service import Service
+from sessile.shown import counted
 from sessile.stores.confirmations import Confirmations
 from sessile.stores.epoch import Epoch
 from sessile.stores.leases import LEASE_MS, Leases
@@ -46,6 +47,7 @@ from sessile.stores.outage import PATIENCE_S, Outage, probe_in_s
 from sessile.stores.patience import STRETCH_MAX
 from sessile.stores.pulls import Pulls
 from sessile.stores.recent import Recent
+from sessile.stores.remedies import away, refused, restarted
 from sessile.stores.touches import Touches
 from sessile.tasks import end_tasks
 
@@ -143,9 +145,7 @@ class Shared(Service):
             self.epoch.mark = (await self.store.absence(None)).mark
         except StoreSetupError as error:
             await self.store.close()
-            raise SettingsError(
-                f"url names a store that will not do: {error}; correct url, where a password is escaped as in %40, or the store"
-            ) from None
+            raise SettingsError(refused(str(error), self._settings.called("url"), self._settings.url)) from None
         except StoreError as error:
             self.failed(error)
         if self.store.has_channel:
@@ -164,7 +164,9 @@ class Shared(Service):
                 await self._bring_touches()
         if len(self._lost):
             _LOG.warning(
-                "%s: stopping; changes to %d sessions never reached the store", self.store.where, len(self._lost)
+                "%s: stopping; changes to %s never reached the store",
+                self.store.where,
+                counted(len(self._lost), "session"),
             )
         await end_tasks(self._tasks)
         await self._pulls.end(self._settings.ack_timeout)
@@ -396,7 +398,7 @@ class Shared(Service):
     def _failed_over(self) -> None:
         self.counts["failovers"] += 1
         self.outage.unsettle()
-        _LOG.warning("%s: another primary answers", self.store.where)
+        _LOG.warning(restarted(self.store.where, is_single=self.store.is_single))
         self._run(self._reconcile())
 
     async def attempt(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -460,7 +462,7 @@ class Shared(Service):
             self.outage.begin(str(error))
             self.counts["outages"] += 1
             self.leases.drop_all()
-            _LOG.warning("%s is away: %s", self.store.where, error)
+            _LOG.warning(away(str(error), self._settings.called("url"), self._settings.outage))
             self._run(self._return())
 
     async def _return(self) -> None:
@@ -475,7 +477,7 @@ class Shared(Service):
                 continue
             break
         self.outage.end()
-        _LOG.warning("%s is back; %d sessions wait for it", self.store.where, len(self._lost))
+        _LOG.warning("%s is back; %s to be sent to it", self.store.where, counted(len(self._lost), "session"))
         await self._bring_lost()
         await self._reconcile()
 
