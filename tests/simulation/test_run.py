@@ -29,7 +29,7 @@ SHARP = {
     "the pulse is not looked at": ("ends", f"{STOPPED},threads=true"),
     "a member asks for what ended since its link was lost": (
         "ends",
-        "naps=true,faults=pauses,idle=1800000,duration=6000,latency=20,strategy=all-to-all,fault_every=800",
+        "naps=true,faults=pauses,idle=1800000,duration=6000,latency=20,strategy=all-to-all,fault_every=400,nodes=3",
     ),
     "what a link loses of uses is lost": ("quiet", "idle=2000,reads=95,faults=losses"),
     "only repair goes on with repair": ("bounds", "queue=200,faults=delays+slow+losses,reads=10"),

@@ -83,7 +83,7 @@ def test_sentinels_that_are_not_there_or_know_nothing() -> None:
         with serving(REDIS) as server:
             nowhere = [Links(dial("127.0.0.1", port), must_be_primary=False) for port in free_ports(2)]
             no_sentinel = [Links(dial("127.0.0.1", server.port), must_be_primary=False)]
-            for sentinels, reason in ((nowhere, "fails: "), (no_sentinel, "has a Sentinel that fails: ")):
+            for sentinels, reason in ((nowhere, "cannot be reached: "), (no_sentinel, "has a Sentinel that fails: ")):
                 servers = Sentinels(dial, sentinels, "main")
                 with pytest.raises(LinkLost, match=reason):
                     await servers.links(None)
