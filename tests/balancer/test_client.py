@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import suppress
 
 import pytest
 
-from sessile.balancer.client import AHEAD_BYTES
-from sessile.balancer.settings import Affinity, Limits, Timeouts
+from sessile.balancer.client import AHEAD_BYTES, Client
+from sessile.balancer.phases import LINGER, STREAM
+from sessile.balancer.settings import Affinity, BalancerSettings, Limits, Timeouts
+from sessile.balancer.worker import Worker
 from tests.balancer.wire import Browser, Origin, balanced, on_loop, say_name, until
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -788,6 +791,41 @@ async def test_a_client_that_reads_nothing_gets_no_more() -> None:
         assert (await front.ask(fields=f"Cookie: a=b; {pair.decode()}\r\n")).body == block
         for _ in range(400):
             assert (await browser.answer()).body == block
+
+
+@on_loop
+async def test_a_client_that_reads_nothing_is_waited_for_as_long_as_a_stream() -> None:
+    """The wait is the client's own: no answer of ours comes after those it did not read, and no server is blamed."""
+    block = b"x" * 9_000
+
+    async def big(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(block), block))
+
+    async with balanced(Origin("s1", big), timeouts=Timeouts(response_s=0.2, stream_s=1.5)) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        await until(lambda: not front.worker.clients, "the first client has left")
+        loop = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", front.port))
+            await loop.sock_sendall(sock, (b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\n\r\n" % pair) * 2_000)
+            await until(lambda: any(one._is_blocked for one in front.worker.clients), "the client is blocked")
+            (client,) = front.worker.clients
+            since = loop.time()
+            await until(lambda: not front.worker.clients, "it is given up")
+            assert loop.time() - since > 1.0 and client.phase == LINGER
+            assert not front.worker.refused and not front.log
+
+
+def test_a_client_that_reads_again_is_given_time() -> None:
+    """The server that was not read meanwhile has its whole time for the next piece."""
+    worker = Worker(BalancerSettings(secrets=("a",), timeouts=Timeouts(stream_s=7.0)), lambda event, fields: None)
+    client = Client(worker)
+    client.phase, client.deadline, worker.now = STREAM, 101.0, 100.0
+    client.pause_writing()
+    client.resume_writing()
+    assert client.deadline == 107.0
 
 
 @on_loop

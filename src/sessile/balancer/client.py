@@ -569,8 +569,10 @@ class Client(Flow, asyncio.Protocol):
         if not self.request.keep_alive or self._is_eof or self._worker.is_stopping:
             self._linger()
         elif self._is_full:
-            # A client that does not read its responses gets no more of them.
+            # A client that does not read its responses gets no more of them. The wait is for the client, not for a server.
             self._is_blocked = True
+            self.phase = STREAM
+            self._touch()
         else:
             self._next()
 
