@@ -534,6 +534,34 @@ async def test_a_body_that_begins_badly_reaches_no_server(body: bytes) -> None:
         assert front.worker.servers.by_name["s1"].active == 0
 
 
+@pytest.mark.parametrize("fault", ["malformed", "unreadable"])
+@on_loop
+async def test_nothing_is_put_into_a_response_that_has_begun(fault: str) -> None:
+    """A body that turns out bad, or is lost here, while its answer already comes: the answer is cut off, not filled up."""
+
+    async def early(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 150\r\n\r\n0123456789")
+        await asyncio.Event().wait()
+
+    async with balanced(Origin("s1", early), buffer_requests=False) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await browser.head()
+        assert await browser.reader.readexactly(10) == b"0123456789"
+        (client,) = front.worker.clients
+        if fault == "malformed":
+            browser.send(b"ZZ\r\n")
+        else:
+            client._drop_upstream()
+            client._fail(503, "the body cannot be read back")
+        rest = b""
+        with suppress(ConnectionError):
+            rest = await browser.reader.read()
+        assert rest == b"" and not front.worker.refused
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        assert front.worker.servers.by_name["s1"].active == 0
+
+
 @on_loop
 async def test_continue_is_asked_of_the_server() -> None:
     """Expect: 100-continue goes through: the client sends its body when the server says so."""

@@ -585,8 +585,14 @@ class Client(Flow, asyncio.Protocol):
             self._read_on()
 
     def _fail(self, status: int, reason: str, setting: str = "") -> None:
+        """End the request with an answer of our own; once a response has begun, which nothing may be put into, with none."""
         if status >= 500:
             self._worker.warn(reason, setting)
+        if self.phase >= STREAM:
+            self.phase = LINGER
+            self._end_body()
+            self.transport.abort()
+            return
         self._say(status, reason, is_head=self.request.method == b"HEAD")
 
     def _say(self, status: int, reason: str, *, is_head: bool = False) -> None:
