@@ -329,6 +329,24 @@ async def test_what_is_sent_ahead_of_a_handshake_is_not_lost_silently(head: str)
 
 
 @on_loop
+async def test_no_server_hears_of_a_handshake_that_is_refused() -> None:
+    """What came with its head is more than there is room for."""
+    origin = Origin()
+    async with balanced(origin, timeouts=Timeouts(linger_s=0.3)) as front:
+        front.worker.room.ahead_bytes = 0
+        browser = await front.browser()
+        browser.send(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + b"y" * 2 * AHEAD_BYTES
+        )
+        answer = await browser.answer()
+        assert answer.status == 503 and answer.fields("connection") == ["close"]
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        server = front.worker.servers.by_name["s1"]
+        assert not origin.heads and not server.active and front.worker.room.ahead_bytes == 0
+        assert (await front.ask()).status == 200 and origin.connections == 1
+
+
+@on_loop
 async def test_pipelined_bodies_are_told_apart() -> None:
     """Requests with bodies of both kinds, more than is looked at in one go, are answered in order."""
     bodies = [b"%d" % n * (1 + n % 700) for n in range(120)]

@@ -277,12 +277,14 @@ class Client(Flow, asyncio.Protocol):
             elif request.expects_continue and worker.collects_bodies:
                 self.transport.write(CONTINUE)
         else:
+            self.phase = WAIT
+            self.deadline = worker.response_by
             if len(rest) <= AHEAD_BYTES:
                 self._buffer = rest
             else:
                 self._take_ahead(rest)
-            self.phase = WAIT
-            self.deadline = worker.response_by
+                if self.phase == LINGER:  # there was no room for it, and the request was refused
+                    return
             self._dispatch()
 
     def _incomplete(self, data: bytes) -> bytes:
