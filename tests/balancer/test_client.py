@@ -682,6 +682,52 @@ async def test_a_client_may_close_its_sending_half() -> None:
         assert (await browser.reader.read()).endswith(b"s1")
 
 
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+TINY = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 500 + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+@pytest.mark.parametrize(
+    ("then", "answers"),
+    [
+        (b"", 3),
+        (POST, 4),
+        (TINY, 4),
+        (POST + TINY + GET % 4, 6),
+        (GET % 4 * 2_000, 2_003),
+        (b"GET /4 HT", 3),
+        (b"\r\n", 3),
+        (POST[:-1], 3),
+        (TINY[:-1], 3),
+        (TINY[:-9], 3),
+    ],
+)
+@on_loop
+async def test_all_that_came_whole_before_the_end_is_answered(then: bytes, answers: int, *, cookie: bool) -> None:
+    """In order, and the last answer says that it is the last, unless the head of one more had come."""
+
+    async def slow(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /1 "):
+            await asyncio.sleep(0.1)
+        await echo(origin, head, reader, writer)
+
+    async with balanced(Origin("s1", slow)) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        data = GET % 1 + GET % 2 + GET % 3 + then
+        if cookie:
+            data = data.replace(b"Host: a\r\n", b"Host: a\r\nCookie: a=b; %b\r\n" % pair)
+        browser = await front.browser()
+        browser.send(data)
+        browser.writer.write_eof()
+        seen = await browser.reader.read()
+        assert seen.count(b"HTTP/1.1 200") == seen.count(b"HTTP/1.1 ") == answers
+        is_cut = then in {POST[:-1], TINY[:-1], TINY[:-9]}
+        assert seen.count(b"Connection: close") == (not is_cut)
+        assert is_cut or b"Connection: close" in seen[seen.rfind(b"HTTP/1.1 ") :]
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        assert front.worker.servers.by_name["s1"].active == 0 and not front.worker.refused
+
+
 @on_loop
 async def test_a_client_that_leaves_takes_its_request_along() -> None:
     """The server's connection is closed when the client is gone, and nothing is counted there any more."""
