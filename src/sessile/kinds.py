@@ -34,6 +34,7 @@ __all__ = [
     "Kind",
     "choice",
     "duration",
+    "items",
     "nearest",
     "number",
     "size",
@@ -58,6 +59,8 @@ _FLAGS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
+_BLANKS: Final = " \t\n\r\v\f"
+"""What `bytes.strip` strips; `str.strip` would strip more."""
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}")
 _COOKIE_PREFIX: Final = re.compile(r"__(host|secure|http|host-http)-", re.IGNORECASE)
 
@@ -81,6 +84,11 @@ class Kind(NamedTuple):
 def nearest(name: object, candidates: Sequence[str]) -> str:
     """The one of the right names that looks most like a wrong one."""
     return get_close_matches(str(name)[:80].lower(), candidates, n=1, cutoff=0)[0]
+
+
+def items(listed: str) -> list[str]:
+    """The items of a list with commas between them. White space is that of ASCII, as around a secret in bytes."""
+    return [item.strip(_BLANKS) for item in listed.split(",")]
 
 
 def duration(low: str, high: str) -> Kind:
@@ -207,17 +215,13 @@ def _read_secrets(value: object) -> tuple[bytes, ...]:
     several = (value,) if isinstance(value, str | bytes) else value
     if not isinstance(several, Sequence) or not all(isinstance(one, str | bytes) for one in several):
         raise ValueError("is neither text nor a list of texts: draw one with `sessile keygen`")
-    secrets = tuple(_secret_bytes(one).strip() for one in several)
+    secrets = tuple(_secret_bytes(one).strip(_BLANKS.encode()) for one in several)
     if len(secrets) > SECRETS_MAX:
         raise ValueError(f"holds more than {SECRETS_MAX} secrets: drop the oldest")
     for why in filter(None, map(_weakness, secrets)):
         raise ValueError(f"{why}: draw one with `sessile keygen`")
     for one in several:
-        if (
-            isinstance(one, str)
-            and "," in one
-            and not any(_weakness(part.strip()) for part in _secret_bytes(one).split(b","))
-        ):
+        if isinstance(one, str) and "," in one and not any(_weakness(_secret_bytes(part)) for part in items(one)):
             raise ValueError(
                 "is several secrets with commas between them, which only the environment may hold: give a list"
             )

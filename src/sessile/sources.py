@@ -11,7 +11,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sessile.errors import SettingsError
-from sessile.kinds import nearest
+from sessile.kinds import items, nearest
 from sessile.urls import DRIVERS, STORES, split_url, with_parameters
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def from_file(path: Path, kinds: Kinds) -> dict[str, Given]:
 
 def _from_text(kind: Kind, label: str, text: str) -> Given:
     """A setting from a source that has only text: there, commas separate the items of a list."""
-    return Given(label, [item.strip() for item in text.split(",")] if kind.is_list else text)
+    return Given(label, items(text) if kind.is_list else text)
 
 
 def _refuse_unknown(name: str, kinds: Kinds, *, of: str = "", spell: Callable[[str], str] = str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from contextlib import suppress
 
 import pytest
 
-from sessile.balancer.client import AHEAD_BYTES
-from sessile.balancer.settings import Affinity, Limits, Timeouts
+from sessile.balancer.client import AHEAD_BYTES, Client
+from sessile.balancer.phases import LINGER, STREAM
+from sessile.balancer.settings import Affinity, BalancerSettings, Limits, Timeouts
+from sessile.balancer.worker import Worker
 from tests.balancer.wire import Browser, Origin, balanced, on_loop, say_name, until
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -326,6 +329,24 @@ async def test_what_is_sent_ahead_of_a_handshake_is_not_lost_silently(head: str)
 
 
 @on_loop
+async def test_no_server_hears_of_a_handshake_that_is_refused() -> None:
+    """What came with its head is more than there is room for."""
+    origin = Origin()
+    async with balanced(origin, timeouts=Timeouts(linger_s=0.3)) as front:
+        front.worker.room.ahead_bytes = 0
+        browser = await front.browser()
+        browser.send(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + b"y" * 2 * AHEAD_BYTES
+        )
+        answer = await browser.answer()
+        assert answer.status == 503 and answer.fields("connection") == ["close"]
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        server = front.worker.servers.by_name["s1"]
+        assert not origin.heads and not server.active and front.worker.room.ahead_bytes == 0
+        assert (await front.ask()).status == 200 and origin.connections == 1
+
+
+@on_loop
 async def test_pipelined_bodies_are_told_apart() -> None:
     """Requests with bodies of both kinds, more than is looked at in one go, are answered in order."""
     bodies = [b"%d" % n * (1 + n % 700) for n in range(120)]
@@ -531,6 +552,34 @@ async def test_a_body_that_begins_badly_reaches_no_server(body: bytes) -> None:
         assert front.worker.servers.by_name["s1"].active == 0
 
 
+@pytest.mark.parametrize("fault", ["malformed", "unreadable"])
+@on_loop
+async def test_nothing_is_put_into_a_response_that_has_begun(fault: str) -> None:
+    """A body that turns out bad, or is lost here, while its answer already comes: the answer is cut off, not filled up."""
+
+    async def early(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 150\r\n\r\n0123456789")
+        await asyncio.Event().wait()
+
+    async with balanced(Origin("s1", early), buffer_requests=False) as front:
+        browser = await front.browser()
+        browser.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await browser.head()
+        assert await browser.reader.readexactly(10) == b"0123456789"
+        (client,) = front.worker.clients
+        if fault == "malformed":
+            browser.send(b"ZZ\r\n")
+        else:
+            client._drop_upstream()
+            client._fail(503, "the body cannot be read back")
+        rest = b""
+        with suppress(ConnectionError):
+            rest = await browser.reader.read()
+        assert rest == b"" and not front.worker.refused
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        assert front.worker.servers.by_name["s1"].active == 0
+
+
 @on_loop
 async def test_continue_is_asked_of_the_server() -> None:
     """Expect: 100-continue goes through: the client sends its body when the server says so."""
@@ -631,6 +680,52 @@ async def test_a_client_may_close_its_sending_half() -> None:
         browser.send(GET % 1)
         browser.writer.write_eof()
         assert (await browser.reader.read()).endswith(b"s1")
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+TINY = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 500 + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("cookie", [False, True])
+@pytest.mark.parametrize(
+    ("then", "answers"),
+    [
+        (b"", 3),
+        (POST, 4),
+        (TINY, 4),
+        (POST + TINY + GET % 4, 6),
+        (GET % 4 * 2_000, 2_003),
+        (b"GET /4 HT", 3),
+        (b"\r\n", 3),
+        (POST[:-1], 3),
+        (TINY[:-1], 3),
+        (TINY[:-9], 3),
+    ],
+)
+@on_loop
+async def test_all_that_came_whole_before_the_end_is_answered(then: bytes, answers: int, *, cookie: bool) -> None:
+    """In order, and the last answer says that it is the last, unless the head of one more had come."""
+
+    async def slow(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /1 "):
+            await asyncio.sleep(0.1)
+        await echo(origin, head, reader, writer)
+
+    async with balanced(Origin("s1", slow)) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        data = GET % 1 + GET % 2 + GET % 3 + then
+        if cookie:
+            data = data.replace(b"Host: a\r\n", b"Host: a\r\nCookie: a=b; %b\r\n" % pair)
+        browser = await front.browser()
+        browser.send(data)
+        browser.writer.write_eof()
+        seen = await browser.reader.read()
+        assert seen.count(b"HTTP/1.1 200") == seen.count(b"HTTP/1.1 ") == answers
+        is_cut = then in {POST[:-1], TINY[:-1], TINY[:-9]}
+        assert seen.count(b"Connection: close") == (not is_cut)
+        assert is_cut or b"Connection: close" in seen[seen.rfind(b"HTTP/1.1 ") :]
+        await until(lambda: not front.worker.clients, "the connection is gone")
+        assert front.worker.servers.by_name["s1"].active == 0 and not front.worker.refused
 
 
 @on_loop
@@ -788,6 +883,41 @@ async def test_a_client_that_reads_nothing_gets_no_more() -> None:
         assert (await front.ask(fields=f"Cookie: a=b; {pair.decode()}\r\n")).body == block
         for _ in range(400):
             assert (await browser.answer()).body == block
+
+
+@on_loop
+async def test_a_client_that_reads_nothing_is_waited_for_as_long_as_a_stream() -> None:
+    """The wait is the client's own: no answer of ours comes after those it did not read, and no server is blamed."""
+    block = b"x" * 9_000
+
+    async def big(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(block), block))
+
+    async with balanced(Origin("s1", big), timeouts=Timeouts(response_s=0.2, stream_s=1.5)) as front:
+        pair = (await front.ask()).fields("set-cookie")[0].split(";")[0].encode()
+        await until(lambda: not front.worker.clients, "the first client has left")
+        loop = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, ("127.0.0.1", front.port))
+            await loop.sock_sendall(sock, (b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; %b\r\n\r\n" % pair) * 2_000)
+            await until(lambda: any(one._is_blocked for one in front.worker.clients), "the client is blocked")
+            (client,) = front.worker.clients
+            since = loop.time()
+            await until(lambda: not front.worker.clients, "it is given up")
+            assert loop.time() - since > 1.0 and client.phase == LINGER
+            assert not front.worker.refused and not front.log
+
+
+def test_a_client_that_reads_again_is_given_time() -> None:
+    """The server that was not read meanwhile has its whole time for the next piece."""
+    worker = Worker(BalancerSettings(secrets=("a",), timeouts=Timeouts(stream_s=7.0)), lambda event, fields: None)
+    client = Client(worker)
+    client.phase, client.deadline, worker.now = STREAM, 101.0, 100.0
+    client.pause_writing()
+    client.resume_writing()
+    assert client.deadline == 107.0
 
 
 @on_loop

@@ -252,6 +252,43 @@ def test_a_trusted_peer_speaks_for_others() -> None:
     assert odd.forward.endswith(b"X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_https"),
+    [
+        ((b"X-Forwarded-Proto: https",), True),
+        ((b"X-Forwarded-Proto: HTTPS",), True),
+        ((b"X-Forwarded-Proto: https, http",), True),
+        ((b"X-Forwarded-Proto: https,https",), True),
+        ((b"X-Forwarded-Proto: http, https",), False),
+        ((b"X-Forwarded-Proto: wss",), True),
+        ((b"X-Forwarded-Proto: ws",), False),
+        ((b"X-Forwarded-Proto: httpsx",), False),
+        ((b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: HTTPS"), True),
+        ((b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: http"), False),
+        ((b"Forwarded: for=1.2.3.4;proto=https",), True),
+        ((b'Forwarded: For="[2001:db8::1]:80"; Proto="HTTPS"; by=x',), True),
+        ((b"Forwarded: proto=https, for=1.2.3.4;proto=http",), True),
+        ((b"Forwarded: proto=http, for=1.2.3.4;proto=https",), False),
+        ((b"Forwarded: for=1.2.3.4, proto=https",), False),
+        ((b"Forwarded: proto=https", b"Forwarded: proto=http"), True),
+        ((b'Forwarded: for="x;proto=https"',), False),
+        ((b'Forwarded: for="\\";proto=https',), False),
+        ((b"Forwarded: noproto=https",), False),
+        ((b"Forwarded: ;;proto=https",), True),
+        ((b"Forwarded: proto=",), False),
+        ((b"Forwarded:",), False),
+        ((b"X-Forwarded-Proto:", b"Forwarded: proto=https"), True),
+        ((b"X-Forwarded-Proto: http", b"Forwarded: proto=https"), False),
+    ],
+)
+def test_a_trusted_peer_s_word_for_https_counts(*, fields: tuple[bytes, ...], is_https: bool) -> None:
+    """However it is written; of a list the first, of two kinds of field X-Forwarded-Proto."""
+    request = parse(head(*fields), Peer.of("192.0.2.7", is_trusted=True))
+    assert request.is_https is is_https and not request.is_overruled
+    assert (b"X-Forwarded-Proto: %b\r\n" % (b"https" if is_https else b"http")) in request.forward
+    assert request.forward.lower().count(b"forwarded") == 3
+
+
 # --- laws
 
 names = st.sampled_from(

@@ -52,6 +52,25 @@ def test_arguments_become_settings() -> None:
     assert settings("--cookie-name", "mine").affinity.name == "mine"
 
 
+@pytest.mark.parametrize(
+    "blank", ["", " ", "\t", "\n", "\r\n", "\v", "\f", "\u00a0", "\x1c", "\x1f", "\x85", "\u2003", "\ufeff"]
+)
+@pytest.mark.parametrize("template", ["{}{b}", "{b}{}", "{}{b},{b}{o}", "{}, {o}{b}"])
+def test_a_secret_is_the_same_here_and_at_the_servers(
+    monkeypatch: pytest.MonkeyPatch, blank: str, template: str
+) -> None:
+    """Whatever white space, of ASCII or not, stands around it, and wherever the balancer has it from."""
+    text = template.format(SECRET, o=OTHER, b=blank)
+    at_servers = [one.decode() for one in Settings.load(environ={"SESSILE_SECRET": text}).secrets]
+    assert at_servers[0] == SECRET or blank.strip(" \t\r\n\v\f")
+    assert list(settings(f"--secret={text}").secrets) == at_servers
+    monkeypatch.setenv("SESSILE_SECRET", text)
+    assert list(settings().secrets) == at_servers
+    if "," not in text:
+        assert [one.decode() for one in Settings.load(environ={}, secret=text).secrets] == at_servers
+        assert BalancerSettings.from_mapping({"secret": text}).secrets == tuple(at_servers)
+
+
 def test_who_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line wins over the file, the file's secret over the environment's."""
     path = tmp_path / "b.toml"

@@ -202,15 +202,30 @@ class Client(Flow, asyncio.Protocol):
             elif not self._is_collecting:
                 self._pump()
         self._read_on()
+        self._end_if_cut()
         self._release(FOR_CATCHING_UP)
 
     def eof_received(self) -> bool:
-        """A client may close its sending half and still read its response, but not before its request is whole."""
+        """A client may close its sending half and still read its responses: those to requests that came whole."""
         self._worker.drain()
         if self.phase in {BODY, WAIT, STREAM} and not self._is_body_due:
             self._is_eof = True
+            self.is_plain = False
             return True
         return False
+
+    @property
+    def _is_last(self) -> bool:
+        """The client has ended, and what is here holds no further head."""
+        if not self._is_eof:
+            return False
+        return b"\r\n\r\n" not in self._buffer and b"\r\n\r\n" not in self._buffer[-3:] + self._ahead
+
+    def _end_if_cut(self) -> None:
+        """Close, if the client has ended and the rest of the request that is looked at will never come."""
+        if self._is_eof and (self.phase <= HEAD or (self._is_body_due and not self._held & FOR_TURN)):
+            self._drop_upstream()
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -277,12 +292,14 @@ class Client(Flow, asyncio.Protocol):
             elif request.expects_continue and worker.collects_bodies:
                 self.transport.write(CONTINUE)
         else:
+            self.phase = WAIT
+            self.deadline = worker.response_by
             if len(rest) <= AHEAD_BYTES:
                 self._buffer = rest
             else:
                 self._take_ahead(rest)
-            self.phase = WAIT
-            self.deadline = worker.response_by
+                if self.phase == LINGER:  # there was no room for it, and the request was refused
+                    return
             self._dispatch()
 
     def _incomplete(self, data: bytes) -> bytes:
@@ -415,7 +432,7 @@ class Client(Flow, asyncio.Protocol):
         else:
             server = owner
             self.is_plain = (worker.is_plain and is_known and request.method == b"GET" and request.keep_alive) and not (
-                request.is_http_10 or request.body
+                request.is_http_10 or request.body or self._is_eof
             )
         self._send_to(server)
 
@@ -526,7 +543,7 @@ class Client(Flow, asyncio.Protocol):
     def response_begun(self, response: ResponseHead, server: Server) -> bytes:
         """The final response's head is there; returns the lines to add to it, and may change those it has."""
         worker, request = self._worker, self.request
-        if self._is_body_due or worker.is_stopping or (response.body < 0 and request.is_http_10):
+        if self._is_body_due or self._is_last or worker.is_stopping or (response.body < 0 and request.is_http_10):
             request.keep_alive = False
         self.phase = STREAM
         self._touch()
@@ -566,11 +583,13 @@ class Client(Flow, asyncio.Protocol):
 
     def go_on(self) -> None:
         """On to the next request, if the connection stays open."""
-        if not self.request.keep_alive or self._is_eof or self._worker.is_stopping:
+        if not self.request.keep_alive or self._worker.is_stopping:
             self._linger()
         elif self._is_full:
-            # A client that does not read its responses gets no more of them.
+            # A client that does not read its responses gets no more of them. The wait is for the client, not for a server.
             self._is_blocked = True
+            self.phase = STREAM
+            self._touch()
         else:
             self._next()
 
@@ -581,10 +600,18 @@ class Client(Flow, asyncio.Protocol):
             self._release(FOR_UPSTREAM | FOR_DIAL)
         if self._buffer or self._ahead:
             self._read_on()
+        if self._is_eof:
+            self._end_if_cut()
 
     def _fail(self, status: int, reason: str, setting: str = "") -> None:
+        """End the request with an answer of our own; once a response has begun, which nothing may be put into, with none."""
         if status >= 500:
             self._worker.warn(reason, setting)
+        if self.phase >= STREAM:
+            self.phase = LINGER
+            self._end_body()
+            self.transport.abort()
+            return
         self._say(status, reason, is_head=self.request.method == b"HEAD")
 
     def _say(self, status: int, reason: str, *, is_head: bool = False) -> None:

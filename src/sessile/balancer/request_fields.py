@@ -16,7 +16,7 @@ from sessile.balancer.refusals import Refusal
 from sessile.cookies import says_https
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sessile.balancer.request_head import Peer, RequestHead
 
@@ -29,6 +29,11 @@ _CHUNKED: Final = re.compile(rb"[ \t]*chunked[ \t]*\r\n")
 _PLAIN_CONNECTION: Final = re.compile(rb"[ \t]*(keep-alive|close)[ \t]*\r\n")
 _NO_TOKEN: Final = re.compile(rb"[^!#$%&'*+.^_`|~0-9a-z-]")
 _ADDRESSES: Final = re.compile(rb"[0-9A-Za-z._:\[\], \t-]{1,1024}")
+_SCHEMES: Final = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
+"""What a proxy may call the scheme; some say that of WebSocket for a handshake."""
+# One parameter of a Forwarded element, its value a token or quoted (RFC 7239 section 4), and what follows it. Characters
+# beyond tokens, such as the colon of an address, are let pass unquoted.
+_PARAMETER: Final = re.compile(rb'[ \t]*(?:([^\s=;,"]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s=;,"]*)))?[ \t]*(;|,|\Z)')
 _NOT_TO_NOMINATE: Final = frozenset({b"host", b"cookie", b"content-length", b"transfer-encoding"})
 
 
@@ -202,7 +207,7 @@ def added(fields: Fields, request: RequestHead, peer: Peer) -> bytes:
         return peer.ours + fields.host + b"\r\n\r\n"
     before = fields.forwarded.get(b"for", [])
     chain = _joined_if(_ADDRESSES, before)
-    proto = _single(fields.forwarded.get(b"proto", ()), (b"http", b"https")) or (b"https" if peer.is_https else b"http")
+    proto = _scheme(fields.forwarded) or (b"https" if peer.is_https else b"http")
     hosts = fields.forwarded.get(b"host", [])
     host = hosts[0] if len(hosts) == 1 and _HOST.fullmatch(hosts[0] + b"\r\n") else fields.host
     request.is_https = proto == b"https"
@@ -215,5 +220,26 @@ def _joined_if(pattern: re.Pattern[bytes], values: Sequence[bytes]) -> bytes:
     return joined if pattern.fullmatch(joined) else b""
 
 
-def _single(values: Sequence[bytes], allowed: tuple[bytes, ...]) -> bytes:
-    return values[0] if len(values) == 1 and values[0] in allowed else b""
+def _scheme(forwarded: Mapping[bytes, Sequence[bytes]]) -> bytes:
+    """What the proxies in front say that the browser speaks: http or https; empty if they do not say, or disagree.
+
+    Of a list the first counts, which the proxy next to the browser said. Forwarded counts where X-Forwarded-Proto says
+    nothing. Two fields that contradict each other are nobody's word.
+    """
+    said = {value.partition(b",")[0].strip(b" \t").lower() for value in forwarded.get(b"proto", ())} - {b""}
+    if not said:
+        said = {_forwarded_proto(value) for value in forwarded.get(b"", ())[:1]}
+    return _SCHEMES.get(said.pop(), b"") if len(said) == 1 else b""
+
+
+def _forwarded_proto(value: bytes) -> bytes:
+    """The parameter `proto` of the first element of a Forwarded field; empty if there is none."""
+    at = 0
+    while (parameter := _PARAMETER.match(value, at)) is not None:
+        name, quoted, token, then = parameter.groups()
+        if name is not None and name.lower() == b"proto":
+            return bytes(quoted if quoted is not None else token).lower()
+        if then != b";":
+            break
+        at = parameter.end()
+    return b""

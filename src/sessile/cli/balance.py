@@ -37,6 +37,7 @@ from sessile.addresses import split
 from sessile.balancer.algorithms import ALGORITHMS
 from sessile.balancer.settings import AFFINITY, BalancerSettings, ServerAddress, parse_server, read_toml, secrets_of
 from sessile.errors import BalancerError
+from sessile.kinds import items
 from sessile.sources import variable
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
     """The settings from the file, if any, then the environment, then the command line."""
     values: dict[str, Any] = read_toml(arguments.config) if arguments.config else {}
     if values.keys().isdisjoint({"secret", "secrets"}) and (secret := os.environ.get(variable("secret"))) is not None:
-        values["secret"] = secrets_of(variable("secret"), secret.split(","))
+        values["secret"] = secrets_of(variable("secret"), items(secret))
     if "cluster" not in values and (cluster := os.environ.get(variable("cluster"))) is not None:
         values["cluster"] = cluster
     for name in (
@@ -157,7 +158,7 @@ def settings_of(arguments: argparse.Namespace) -> BalancerSettings:
         values["members"] = arguments.member
     if arguments.secret is not None:
         values.pop("secrets", None)
-        values["secret"] = secrets_of("--secret", arguments.secret.split(","))
+        values["secret"] = secrets_of("--secret", items(arguments.secret))
     settings = BalancerSettings.from_mapping(values)
     if arguments.server:
         settings = settings.with_servers(tuple(parse_server(text) for text in arguments.server))
