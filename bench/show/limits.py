@@ -48,6 +48,8 @@ TAGS_AT_ONCE: Final = 40
 SAID_MAX: Final = 10
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
+LITTLE_BYTES: Final = 200_000
+"""A tenth of one large session: less than this counts as this."""
 RESIDENT_MAX: Final = 24 * 2**20
 """The most bytes by which a process may grow after the second round: allocators keep freed memory."""
 STRATEGIES: Final = ("all-to-all", "primary-backup", "redis")
@@ -273,7 +275,8 @@ def judge(found: Found, *, is_store: bool) -> list[Figure]:
     ]
     for name, label, unit in (("sessions", "live sessions held", ""), ("bytes", "bytes held by tables", "B")):
         then, now = _sum(second, name), _sum(last, name)
-        figures.append(_at_most(f"{label}, as a share of round 2", now / max(then, 1), GROWTH_MAX, "x"))
+        least = LITTLE_BYTES if unit else 1
+        figures.append(_at_most(f"{label}, as a share of round 2", max(now, least) / max(then, least), GROWTH_MAX, "x"))
         figures.append(Figure(label, now, unit))
     grown = max(each["resident_bytes"] - then["resident_bytes"] for each, then in zip(last, second, strict=True))
     figures.append(_at_most("growth of a process since round 2", grown / 2**20, RESIDENT_MAX / 2**20, "MiB"))

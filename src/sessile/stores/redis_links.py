@@ -86,7 +86,7 @@ _REASONS: Final = {
     "MISCONF": "does not take writes, because it cannot save to its disk",
     "DENIED": "is in protected mode: give it a password, or bind it to this server's network",
     "NOAUTH": "wants another user or password",
-    "NOPERM": f"does not let this user do what is needed: {RIGHTS}",
+    "NOPERM": f"does not let this user do what is needed; give it these rights with ACL SETUSER: {RIGHTS}",
     "NOREPLICAS": "does not take writes, because too few replicas are connected",
     "OOM": "is out of memory",
     "READONLY": "is a replica, which takes no writes",
