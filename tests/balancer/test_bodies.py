@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessile.balancer.bodies import (
+    CHUNK_LINE_BYTES_MAX,
+    TRAILER_BYTES_MAX,
     BodyError,
     BodyReader,
     ChunkedReader,
@@ -93,6 +95,23 @@ def test_little_is_kept() -> None:
     assert len(reader._buffer) == 0
     with pytest.raises(BodyError):
         ChunkedReader().feed(b"1" * 300)
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "most"),
+    [
+        (b"", b"5;", CHUNK_LINE_BYTES_MAX),
+        (b"0\r\n", b"A:", TRAILER_BYTES_MAX),
+        (b"0\r\nA: b\r\n", b"A:", TRAILER_BYTES_MAX - 6),
+    ],
+)
+def test_a_line_is_as_long_as_it_may_be(before: bytes, line: bytes, most: int) -> None:
+    """One of the greatest length is read, and of a longer one no byte is waited for beyond that length and a line's end."""
+    longest = line.ljust(most, b"x")
+    assert ChunkedReader().feed(before + longest + b"\r\n") == b""
+    assert ChunkedReader().feed(before + longest + b"\r") == b""
+    with pytest.raises(BodyError, match="too long"):
+        ChunkedReader().feed(before + longest + b"xx")
 
 
 def test_readers_by_kind() -> None:

@@ -68,6 +68,19 @@ def test_whose_turn_it_is() -> None:
 
 
 @with_stand_ins
+def test_what_came_fast_is_no_credit_for_later() -> None:
+    """After each while the count begins anew, of bytes as of time."""
+    one, _, _ = flow()
+    one.phase, one._body, one._since = BODY, RequestBody(10_000, Room(0, 0, print), 100), 100.0
+    one.deadline = 200.0
+    one._received = 5_000
+    assert not one.is_overdue(101.0)
+    assert not one.is_overdue(101.5)  # the first while is over
+    assert not one.is_overdue(102.5)
+    assert one.is_overdue(103.0)  # nothing came in the second
+
+
+@with_stand_ins
 def test_movement_does_not_prolong_an_idle_connection() -> None:
     """Only what makes progress is given more time."""
     one, _, _ = flow()

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from sessile.balancer.settings import Affinity, Limits, Timeouts
+from sessile.balancer.upstream import INTERIM_MAX
 from tests.balancer.wire import Handler, Origin, balanced, on_loop, until, within
 
 MB = 1 << 20
@@ -404,6 +405,26 @@ async def test_what_a_server_does_wrong_is_said_once(
         (fields,) = [fields for event, fields in front.log if event == "warning"]
         message = str(fields["message"])
         assert message.startswith("server s1") and all(word in message for word in words)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+@on_loop
+async def test_interim_responses_are_counted(beyond: int) -> None:
+    """As many as there may be go through, for every request anew; with one more it is no response."""
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    last = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def say(origin: Origin, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(early * (INTERIM_MAX + beyond) + last)
+
+    origin = Origin("s1", say)
+    async with balanced(origin) as front:
+        browser = await front.browser()
+        for _ in range(1 if beyond else 2):
+            browser.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert [(await browser.answer()).status for _ in range(INTERIM_MAX)] == [103] * INTERIM_MAX
+            assert (await browser.answer()).status == (502 if beyond else 200)
+        assert origin.connections == 1
 
 
 @on_loop

@@ -383,6 +383,18 @@ async def test_those_beyond_the_limit_hold_few_descriptors() -> None:
         assert (await front.ask()).status == 200
 
 
+def test_so_many_who_are_refused_may_linger() -> None:
+    """The last of them is waited for, the next is not; those who were admitted do not count."""
+    worker = Worker(BalancerSettings(secrets=("a",)), lambda event, fields: None)
+    admitted = Client(worker)
+    worker.clients.add(admitted)
+    worker._counted[admitted] = "192.0.2.1"
+    worker.clients.update(Client(worker) for _ in range(REFUSED_MAX))
+    assert not worker.is_crowded
+    worker.clients.add(Client(worker))
+    assert worker.is_crowded
+
+
 def test_settings_are_kept_apart() -> None:
     """Two workers of one process share nothing."""
     settings = BalancerSettings(secrets=("a",), servers=(ServerAddress("s1", "127.0.0.1", 1),))
