@@ -42,7 +42,7 @@ __all__ = ["LastingSession", "Limits", "Opened", "Opener", "Session"]
 
 NAME_BYTES_MAX: Final = 255
 INCREMENT_MAX: Final = 2**53
-WROTE_ROTATED: Final = "this request came with the id of before a rotation: it may read, but not write"
+WROTE_ROTATED: Final = "this request came with the session's id from before a rotation: it may read, but not write"
 _CHANGED: Final = ("_decoded", "_handed", "_handed_items", "_values", "_increments")
 """The dicts of a session that a call may change."""
 ADDITION_BYTES: Final = 12
@@ -299,7 +299,9 @@ class Session(MutableMapping[str, Any]):
         if self.is_head_sent:
             self._check_has_id(f"session.increment({name!r})")
         if type(by) is not int or abs(by) > INCREMENT_MAX:
-            raise TypeError(f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}")
+            raise TypeError(
+                f"session.increment({name!r}, ...) takes an int of at most 53 bits, not {by!r}: count in the smallest unit, as in cents"
+            )
         self._check_is_no_item(name)
         present = self.get(name, 0)
         if type(present) is not int:
@@ -416,6 +418,7 @@ class Session(MutableMapping[str, Any]):
         if not is_unicode or not 0 < len(subject.encode()) <= NAME_BYTES_MAX:
             given = f"text of {len(subject)} characters" if is_text else type(subject).__name__
             given += " with a lone surrogate" if is_text and not is_unicode else ""
+            given = given if subject != "" else "an empty text"
             raise TypeError(
                 f"session.login takes a subject of 1 to {NAME_BYTES_MAX} bytes, not {given}: give the user's id as text, as in "
                 "session.login(str(user.id))"
