@@ -725,25 +725,27 @@ class Engine:
         record, _ = born.write(self.writer, values, now_ms=now_ms)
         old = session.opened
         steps: list[Step] = []
-        if old.record is not None:
-            self._keep(session, identity.key, record, replaces=old.key)
-        elif subject:
-            steps = self._keep_user(session, identity.key, record, now_ms)
+        replaces = None if old.record is None else old.key
+        if subject:
+            steps = self._keep_user(session, identity.key, record, now_ms, replaces)
         else:
-            self.table.check_share()
-            self._keep(session, identity.key, record)
+            if replaces is None:
+                self.table.check_share()
+            self._keep(session, identity.key, record, replaces=replaces)
         visit.visitor = Visitor(identity)
         visit.is_created = True
         self.counts["created"] += 1
         return [] if self.backend is None else [Step(identity.key, Whole(identity.key, record)), *steps]
 
-    def _keep_user(self, session: Session, key: SessionKey, record: Record, now_ms: int) -> list[Step]:
+    def _keep_user(
+        self, session: Session, key: SessionKey, record: Record, now_ms: int, replaces: SessionKey | None
+    ) -> list[Step]:
         """Hold a user's new session. Without room for it, anonymous ones are ended until there is."""
         steps: list[Step] = []
-        candidates = self.table.anonymous()
+        candidates = (each for each in self.table.anonymous() if each[0] != replaces)
         while True:
             try:
-                self._keep(session, key, record)
+                self._keep(session, key, record, replaces=replaces)
             except SessionLimit:
                 found = next(candidates, None)
                 if found is None:
