@@ -143,8 +143,8 @@ def test_anonymous_sessions_that_have_grown_make_way_for_a_visitor_who_logs_in()
         for browser in browsers:
             change(browser, lambda session: session.update(a=1))
     held = [browser for browser in browsers if browser.cookies]
-    size, growing = 400, iter(held)
-    while size and (browser := next(growing, None)) is not None:
+    size = 400
+    for browser in held:
         try:
             change(browser, lambda session, size=size: session.update(big="x" * size))
         except SessionLimit:
