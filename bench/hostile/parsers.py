@@ -112,12 +112,16 @@ def _request_places() -> list[Place]:
         *((f"{field.decode()} alone", _START + field + b":", b"\r\n\r\n") for field in _FIELDS),
     ]
     places = [Place(f"request, {shape[0]}", _READERS["cookie"], *shape[1:], (Refusal,)) for shape in shapes]
-    for kind in ("header", "query", "trusted"):
+    for kind in ("header", "query"):
         places += [
             Place(f"request by {kind}, {shape[0]}", _READERS[kind], *shape[1:], (Refusal,))
             for shape in shapes
-            if shape[0] in {"the query", "a line", "X-Room", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+            if shape[0] in {"the query", "a line", "X-Room"}
         ]
+    shapes.append(("Forwarded, a parameter", _START + b"Forwarded: for=a;", b"\r\n\r\n"))
+    places += [
+        Place(f"request by trusted, {shape[0]}", _READERS["trusted"], *shape[1:], (Refusal,)) for shape in shapes
+    ]
     return places
 
 

@@ -22,6 +22,7 @@ FOUND_IN_USE = {
     ("request, Cookie", b"_"),
     ("request, Cookie alone", b"affinity=;a;;"),
     ("request, a line", b"a_b: c\r\n"),
+    ("request by trusted, Forwarded alone", b" "),
     ("chunked body, chunks", b"1\r\nx\r\n"),
     ("dripping body, chunks", b"1\r\nx\r\n"),
 }

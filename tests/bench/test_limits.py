@@ -56,7 +56,7 @@ def _change(found: Found, name: str, value: Any) -> None:
         lambda found: _change(found, "status", {"counts": {"protocol_errors": 1, "view_changes": 5}}),
         lambda found: _change(found, "status", SERVER["status"] | {"outstanding_bytes": 2**20}),
         lambda found: _change(found, "sessions", 29),
-        lambda found: _change(found, "bytes", 290_000),
+        lambda found: _change(found, "bytes", 29_000),
         lambda found: _change(found, "resident_bytes", 2**27),
     ],
 )
@@ -87,6 +87,7 @@ def test_the_promise_holds_for_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ROUNDS", 1)
     monkeypatch.setattr(limits, "USERS", 3)
     monkeypatch.setattr(limits, "REST_S", 0.1)
+    monkeypatch.setattr(limits, "SETTLE_S", 0.1)
     monkeypatch.setattr(limits, "TAGS", 300)
     monkeypatch.setattr(limits, "TAGS_AT_ONCE", 100)
     monkeypatch.setattr(limits, "SLOW_S", 0.3)
