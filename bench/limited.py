@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["LIMITS", "Limited", "limited"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-LIMITS: Final = "session_bytes_max=2MiB&value_bytes_max=1MiB&fields_max=4096&tombstone_keep=10s"
+LIMITS: Final = "session_bytes_max=2MiB&value_bytes_max=1MiB&fields_max=4096&tombstone_keep=13s"
 """The highest values that settings take. Tombstones leave soon, so that one that stayed would be seen."""
 START_S: Final = 60.0
 LOOK_AGAIN_S: Final = 0.05

@@ -48,7 +48,7 @@ TAGS_AT_ONCE: Final = 40
 SAID_MAX: Final = 10
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
-SETTLE_S: Final = 13.0
+SETTLE_S: Final = 17.0
 """The rest after a round: longer than `tombstone_keep` and a sweep, so that only what stays is compared."""
 RESIDENT_MAX: Final = 24 * 2**20
 """The most bytes by which a process may grow after the second round: allocators keep freed memory."""
@@ -317,7 +317,7 @@ NOTES: Final = [
     f"{USERS} ordinary users read and count in turn, each at one server, {PAUSE_S * 1000:g} ms apart, all the time",
     f"{REST_S:g} s without a large session and {REST_S:g} s with a request of one, of up to 2 MiB, alternate: these are compared",
     "large sessions: session_bytes_max=2MiB, value_bytes_max=1MiB, fields_max=4096, the highest values that settings take",
-    f"tombstone_keep=10s, and {SETTLE_S:g} s of rest after each round: no tombstone is left when tables are compared",
+    f"tombstone_keep=13s, and {SETTLE_S:g} s of rest after each round: no tombstone is left when tables are compared",
     f"in each round: the largest, most fields, longest names, one filled at two servers at once, {SLOW} with slow requests,",
     f"and one to which {TAGS} processes write one after the other; a 409, or a refusal to a handler, is not a failure",
     "all large sessions of a round end with it",
