@@ -127,7 +127,7 @@ def test_any_value_that_can_be_kept_may_be_an_item(value: object) -> None:
 
 
 def deep(depth: int) -> list[Any]:
-    """A list in a list in a list, so many in all."""
+    """Lists nested to this depth."""
     made: list[Any] = []
     for _ in range(depth - 1):
         made = [made]

@@ -39,7 +39,7 @@ SHOWN_CHARS: Final = 80
 """So much of a value goes into an error."""
 URL_CHARS_MAX: Final = 4_096
 STARVED_TRIP: Final = 5.0
-"""A trip to the store takes a process that is starved so many times `store_timeout` at most."""
+"""The longest trip to the store of a process that gets little processor time, as a multiple of `store_timeout`."""
 
 
 def _read_url(value: object) -> str:

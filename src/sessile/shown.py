@@ -32,5 +32,5 @@ def plain(text: object, chars_max: int = CHARS_MAX) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something, the noun with an `s` unless it is one."""
+    """A number and its noun, as in `1 session` and `2 sessions`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -3,8 +3,8 @@
 It tells what the engine counts and how its cluster is, and nothing of any session. Who asks must send the token
 (`Authorization: Bearer …`); for everybody else nothing is there: 404, whatever else was wrong. It touches no session.
 
-Without a token to compare with, nothing is told: every answer is 503 with the line that says what to set, which is also in
-the log once. The service itself starts, for a mistake here is no reason to stop it.
+Without a token, every response is 503 and says what to set; the same line is logged once. The service itself starts: a missing
+token is no reason to stop it.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class StatusApp:
 
     Args:
         engine: whose status; without it, the one of the `SessionMiddleware` around it.
-        token: what who asks must send, at least 16 visible ASCII characters; without it, `SESSILE_STATUS_TOKEN`. Where
-            neither is given, or the one that is will not do, every answer is 503, and the log says why once.
+        token: the token that requests must carry, at least 16 visible ASCII characters; by default `SESSILE_STATUS_TOKEN`.
+            If there is none, or it is not valid, every response is 503, and the reason is logged once.
     """
 
     def __init__(self, engine: Engine | None = None, *, token: str | None = None) -> None:
@@ -143,7 +143,7 @@ def _checked(app: str, given: str | None) -> bytes:
     """The token of this app, given to it or in the environment.
 
     Raises:
-        SettingsError: there is none, or it is too short or holds what a header cannot.
+        SettingsError: the token is missing, too short, or has characters that a header cannot carry.
     """
     label = "token=" if given is not None else TOKEN_VARIABLE
     token = (os.environ.get(TOKEN_VARIABLE, "") if given is None else given).strip()

@@ -174,7 +174,7 @@ def test_it_serves_and_stops(workers: int, number: int) -> None:
 
 @pytest.mark.parametrize("named", [None, 20_001])
 def test_no_more_connections_than_descriptors_are_enough_for(named: int | None, tmp_path: Path) -> None:
-    """Where the system allows few, so many are accepted, and the next one is told why not; who named a number is warned."""
+    """If the system allows few descriptors, fewer connections are accepted; a warning is logged only if the settings name a number."""
     path = tmp_path / "balancer.toml"
     path.write_text("" if named is None else f"[limits]\nconnections = {named}\n")
     options = ("--config", str(path))

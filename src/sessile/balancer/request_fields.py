@@ -235,7 +235,7 @@ def _scheme(forwarded: Mapping[bytes, Sequence[bytes]]) -> bytes:
 
 
 def _forwarded_proto(value: bytes) -> bytes:
-    """The parameter `proto` of the first element of a Forwarded field; empty if there is none."""
+    """The parameter `proto` of the first element of a Forwarded field, or an empty value."""
     at = 0
     while (parameter := _PARAMETER.match(value, at)) is not None:
         name, quoted, token, then = parameter.groups()

@@ -82,7 +82,7 @@ class Pulls:
         self._by_key: dict[SessionKey, dict[Heads, int]] = {}
         self._numbers = 0
         self._negatives: OrderedDict[SessionKey, tuple[Heads, int]] = OrderedDict()
-        """Sessions that nobody had: the heads that were asked for, and until when that is believed."""
+        """Key of a session that no member had → the heads that were asked for, and until when the answer is kept."""
         self._kept: OrderedDict[SessionKey, bytes] = OrderedDict()
         self._kept_bytes = 0
         self.is_trusting = True

@@ -288,7 +288,7 @@ class Pushes:
         return all(name in push.confirmed or standing(name) not in _REACHABLE for name in self._targets(push))
 
     def _is_hopeless(self, push: _Push) -> bool:
-        """Whether so many members have refused the change that `ack` cannot be satisfied."""
+        """Whether `ack` cannot be satisfied any more, because too many members have refused the change."""
         if push.is_end or not push.refused or self._is_satisfied(push):
             return False
         placement = self._context.placement

@@ -1,4 +1,4 @@
-"""What a person is told of a store that refuses for good, is away, or was restarted: what follows from it, and what to do.
+"""Messages about a store that refuses, cannot be reached, or was restarted: the consequence and the remedy.
 
 A reason is the store's own, and begins with where the store is. `called` is the name under which the user gave the URL.
 Nothing here shows a URL.
