@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from typing import Final
 
 import pytest
 
+from sessile.record import Record
 from sessile.sweeper import INTERVAL_S, Sweeper, _run
+from tests.fakes import FakeClock, make_pair
 
 PATIENCE_S: Final = 20.0
 """How long to wait for what is about to happen at once; no test takes so long unless it fails."""
@@ -146,3 +149,20 @@ def test_it_dies_with_a_target_that_is_being_swept(threads_before: set[threading
     thread.join(PATIENCE_S)
     assert not thread.is_alive() and find() is None
     sweeper.stop()
+
+
+def test_what_peers_bring_is_swept_as_well(threads_before: set[threading.Thread]) -> None:
+    """A server that answers no request, such as one in reserve, may not hold what has expired for ever."""
+    clock = FakeClock()
+    _, engine = make_pair(clock=clock, idle_timeout=60)
+    now_ms = clock()
+    record = Record.create(now_ms=now_ms, idle_ms=60_000, deadline_ms=now_ms + 3_600_000)
+    with engine.lock:
+        engine.table.put(b"k" * 16, record)
+    assert started(threads_before).name == "sessile-sweeper"
+    clock.advance(120)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(engine.table) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not len(engine.table)
+    engine.close()

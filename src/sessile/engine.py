@@ -127,7 +127,9 @@ class Engine:
         self.backend = connect(self) if backend is None else backend
         self._watchers = Watchers()
         self.table.on_end = self._watchers.ended
-        self.table.on_expired = None if self.backend is None else self._on_expired
+        if self.backend is not None:
+            self.table.on_expired = self._on_expired
+            self.table.on_entered = self._start_sweeper  # peers and stores bring records as well as requests
         self._sweeps = sweeps
         self._sweeper: Sweeper | None = None
         self._is_unswept = False
@@ -554,7 +556,6 @@ class Engine:
             merged = record if held is None else merge(held, record)
             if held is not None or record.state != LIVE or (self.backend is not None and self.backend.holds(key)):
                 self.table.offer(key, merged)  # without room it is served but not held
-                self._start_sweeper()
         return merged
 
     # -- committing --------------------------------------------------------------------------------------------------
@@ -788,7 +789,6 @@ class Engine:
             self.table.put(opened.key, ended, is_touch=True)
         elif self.backend is not None:
             self.table.offer(opened.key, ended)  # without room, later requests learn of the end from the other holders
-            self._start_sweeper()
         return ended
 
     def _unsettled(self, session: Session) -> list[Step]:

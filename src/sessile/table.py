@@ -92,6 +92,8 @@ class Table:
         self._idle_slack = idle_slack
         self.on_expired: Callable[[SessionKey, Record], None] | None = None
         """Called with each live session that has expired, just before it is dropped."""
+        self.on_entered: Callable[[], None] | None = None
+        """Called when a record is held that was not held before, or a state is new, whoever brought it."""
         self.on_end: Callable[[SessionKey], None] | None = None
         """Called for each session whose end becomes known here, or that has expired here."""
         self.may_evict: Callable[[SessionKey], bool] | None = None
@@ -318,6 +320,8 @@ class Table:
         self._schedule(key, self.due_ms(record))
         if is_tombstone:
             self._bound_tombstones(key)
+        if self.on_entered is not None:
+            self.on_entered()
         return packed
 
     def check_share(self) -> None:
