@@ -48,7 +48,7 @@ TAGS_AT_ONCE: Final = 40
 SAID_MAX: Final = 10
 TIMES_MAX: Final = 2.0
 GROWTH_MAX: Final = 1.2
-SETTLE_S: Final = 17.0
+SETTLE_S: Final = 21.0
 """The rest after a round: longer than `tombstone_keep` and a sweep, so that only what stays is compared."""
 RESIDENT_MAX: Final = 24 * 2**20
 """The most bytes by which a process may grow after the second round: allocators keep freed memory."""
